@@ -1,0 +1,5 @@
+"""Deep active learning for modAL and skorch, by neural-tangent-kernel look-ahead and its rivals."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,15 @@
+from .host import get_strategy as get_strategy
+from .host import list_strategies as list_strategies
+from .nets.active_learner import ActiveLearner as ActiveLearner
+from .strategies.base import QueryStrategy as QueryStrategy
+from .selection.result import Selection as Selection
+from .strategies.baselines.entropy import Entropy as Entropy
+from .strategies.baselines.entropy import entropy as entropy
+from .strategies.baselines.least_confidence import LeastConfidence as LeastConfidence
+from .strategies.baselines.least_confidence import least_confidence as least_confidence
+from .strategies.baselines.margin import Margin as Margin
+from .strategies.baselines.margin import margin as margin
+from .strategies.baselines.random_sampling import RandomSampling as RandomSampling
+from .strategies.baselines.random_sampling import random_sampling as random_sampling
+from .strategies.ntkcpl import NTKCPL as NTKCPL
+from .strategies.ntkcpl import ntkcpl as ntkcpl

@@ -1,0 +1,428 @@
+"""Every argument check and its message, once: what was expected, what was got, what to do."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from modal_ntk.errors import InvalidInputError, UnknownNameError
+
+
+def expected(what: str, got: object, remedy: str) -> InvalidInputError:
+    """Build the error for a bad argument.
+
+    Parameters
+    ----------
+    what : str
+        What would have been right, naming the argument.
+    got : object
+        What came instead, shown by ``repr`` unless it is already a sentence.
+    remedy : str
+        What the caller can do.
+
+    Returns
+    -------
+    InvalidInputError
+        To be raised by the caller.
+
+    Examples
+    --------
+    >>> str(expected("n_instances to be at least 1", 0, "Ask for one sample or more."))
+    'Expected n_instances to be at least 1, got 0. Ask for one sample or more.'
+    """
+    return InvalidInputError(f"Expected {what}, got {got if isinstance(got, str) else repr(got)}. {remedy}")
+
+
+def unknown_name(kind: str, name: object, known: Collection[str], remedy: str = "") -> UnknownNameError:
+    """Build the error for a name nobody has, with the near ones.
+
+    Parameters
+    ----------
+    kind : str
+        What the name should have named.
+    name : object
+        The name asked for.
+    known : collection of str
+        The names there are.
+    remedy : str, default=""
+        A further sentence.
+
+    Returns
+    -------
+    UnknownNameError
+        To be raised by the caller.
+
+    Examples
+    --------
+    >>> str(unknown_name("strategy", "margn", ["entropy", "margin"]))
+    "Unknown strategy 'margn'. Did you mean 'margin'? Known: entropy, margin."
+    """
+    near = difflib.get_close_matches(str(name), known, n=3)
+    hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    listing = ", ".join(sorted(known)) or "none"
+    return UnknownNameError(f"Unknown {kind} {name!r}.{hint} Known: {listing}.{' ' + remedy if remedy else ''}")
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
+    """Return `value` if it is one of `choices`.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name.
+    value : object
+        What was given.
+    choices : iterable
+        What may be given.
+
+    Returns
+    -------
+    object
+        `value`, unchanged.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none of them.
+    """
+    options = list(choices)
+    if not any(value is option or (isinstance(value, str) and value == option) for option in options):
+        listing = ", ".join(repr(option) for option in options)
+        raise expected(f"{name} to be one of {listing}", value, "Choose one of these.")
+    return value
+
+
+def check_integer(name: str, value: Any, *, minimum: int = 1, optional: bool = False) -> int:
+    """Return `value` as an int of at least `minimum`.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name.
+    value : object
+        What was given.
+    minimum : int, default=1
+        The least admissible value.
+    optional : bool, default=False
+        Only changes the message: None is admissible where the caller asks for it.
+
+    Returns
+    -------
+    int
+        The value.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not an integer, or too small.
+
+    Examples
+    --------
+    >>> check_integer("n_hidden", np.int64(3))
+    3
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < minimum:
+        kind = f"{name} to be an integer of at least {minimum}{' or None' if optional else ''}"
+        raise expected(kind, value, f"Pass {name} as a whole number.")
+    return int(value)
+
+
+def check_positive(name: str, value: Any) -> float:
+    """Return `value` as a float above zero.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name.
+    value : object
+        What was given.
+
+    Returns
+    -------
+    float
+        The value.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no finite number above zero.
+
+    Examples
+    --------
+    >>> check_positive("rel_jitter", 1e-6)
+    1e-06
+    """
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < float("inf"):
+        remedy = f"Pass {name} as a small number, such as 1e-6."
+        raise expected(f"{name} to be a finite number above zero", value, remedy)
+    return float(value)
+
+
+def check_n_instances(n_instances: Any, n_pool: int) -> int:
+    """Return the batch size if that many samples can be taken from the pool.
+
+    Parameters
+    ----------
+    n_instances : int
+        Number of samples asked for.
+    n_pool : int
+        Number of samples there are.
+
+    Returns
+    -------
+    int
+        `n_instances` as an int.
+
+    Raises
+    ------
+    InvalidInputError
+        If the pool is empty, or the number no integer between 1 and `n_pool`.
+    """
+    if n_pool == 0:
+        raise expected("X_pool to hold at least one sample", "an empty pool", "Stop querying: all is labelled.")
+    if not isinstance(n_instances, Integral) or isinstance(n_instances, bool):
+        raise expected("n_instances to be an integer", n_instances, "Pass a whole number, such as 20.")
+    if not 1 <= n_instances <= n_pool:
+        remedy = f"Ask for between 1 and {n_pool} samples: a batch is never shortened silently."
+        raise expected(f"n_instances to be between 1 and the pool's {n_pool} samples", n_instances, remedy)
+    return int(n_instances)
+
+
+def check_random_state(random_state: Any) -> np.random.Generator:
+    """Make a local generator, leaving every global one and the caller's own untouched.
+
+    Parameters
+    ----------
+    random_state : int, numpy Generator, numpy RandomState or None
+        A seed; or a generator, which is read but not advanced, so that the same object gives the same
+        picks; or None for fresh entropy.
+
+    Returns
+    -------
+    numpy.random.Generator
+        A generator nobody else holds.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> int(check_random_state(0).integers(100)) == int(check_random_state(0).integers(100))
+    True
+    """
+    if random_state is None:
+        return np.random.default_rng()
+    if isinstance(random_state, Integral) and not isinstance(random_state, bool) and random_state >= 0:
+        return np.random.default_rng(int(random_state))
+    if isinstance(random_state, np.random.Generator):
+        return copy.deepcopy(random_state)
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(copy.deepcopy(random_state).randint(2**31, size=4))
+    kinds = "random_state to be a non-negative integer, a NumPy generator or None"
+    raise expected(kinds, random_state, "Pass a seed such as random_state=0.")
+
+
+def n_rows(X: Any) -> int:
+    """Count the samples of whatever a skorch net accepts.
+
+    Parameters
+    ----------
+    X : array, tensor, frame, sparse matrix, list, dict of these, or torch Dataset
+        The samples.
+
+    Returns
+    -------
+    int
+        The number of samples.
+
+    Raises
+    ------
+    InvalidInputError
+        If the entries of a dict differ in length, or X has no length.
+
+    Examples
+    --------
+    >>> n_rows({"ids": np.zeros((3, 2)), "mask": np.ones(3)})
+    3
+    """
+    if isinstance(X, Mapping):
+        lengths = {key: n_rows(value) for key, value in X.items()}
+        if len(set(lengths.values())) != 1:
+            raise expected("all entries of a dict of inputs to have the same length", lengths, "Align them.")
+        return next(iter(lengths.values()))
+    shape = getattr(X, "shape", None)
+    if shape is not None:
+        if len(shape) == 0:
+            raise expected("samples in rows", "a scalar", "Pass an array with one row per sample.")
+        return int(shape[0])
+    if not hasattr(X, "__len__"):
+        raise expected("samples with a length", type(X).__name__, "Pass an array, a frame, a dict or a Dataset.")
+    return len(X)
+
+
+def check_samples(name: str, X: Any, *, finite: bool = True) -> Any:
+    """Return `X` with lists made arrays, after checking that its numbers are finite.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name.
+    X : array, tensor, frame, sparse matrix, list, dict of these, or torch Dataset
+        The samples; never changed.
+    finite : bool, default=True
+        Whether NaN and infinity are refused.
+
+    Returns
+    -------
+    object
+        `X` itself, or an array if it was a list.
+
+    Raises
+    ------
+    InvalidInputError
+        If rows are ragged, or a value is not finite.
+    """
+    if isinstance(X, Mapping):
+        return {key: check_samples(f"{name}[{key!r}]", value, finite=finite) for key, value in X.items()}
+    if isinstance(X, (list, tuple)):
+        X = _list_to_array(name, X)
+    n_rows(X)
+    if finite and (bad := _first_non_finite_row(X)) is not None:
+        remedy = "Impute or drop such samples before querying."
+        raise expected(f"finite values in {name}", f"NaN or infinity, first in row {bad}", remedy)
+    return X
+
+
+def _list_to_array(name: str, X: list[Any] | tuple[Any, ...]) -> np.ndarray:
+    try:
+        return np.asarray([np.asarray(row) for row in X])
+    except ValueError as error:
+        raise expected(f"all samples of {name} to have one shape", str(error), "Pad them or pass an array.") from error
+
+
+def _first_non_finite_row(X: Any) -> int | None:
+    if hasattr(X, "isfinite"):  # a tensor, without importing torch for users who have none
+        bad = ~X.detach().isfinite().reshape(len(X), -1).all(dim=1)
+        return int(bad.int().argmax()) if bool(bad.any()) else None
+    if sp.issparse(X):
+        entries = X.tocoo()
+        rows = entries.row[~np.isfinite(entries.data)]
+        return int(rows.min()) if len(rows) else None
+    if hasattr(X, "select_dtypes"):
+        X = X.select_dtypes("number").to_numpy(dtype=float, na_value=np.nan)
+    if not isinstance(X, np.ndarray) or X.dtype.kind not in "fc":
+        return None
+    # In blocks, so that a memory map of the whole pool is never held at once.
+    step = max(1, 2**24 // max(1, X[:1].size))
+    for start in range(0, len(X), step):
+        block = X[start : start + step]
+        rows = ~np.isfinite(block).reshape(len(block), -1).all(axis=1)
+        if rows.any():
+            return start + int(rows.argmax())
+    return None
+
+
+def check_same_features(X_pool: Any, X_labeled: Any) -> None:
+    """Check that pool and labelled samples have rows of one shape.
+
+    Parameters
+    ----------
+    X_pool, X_labeled : samples
+        As users pass them.
+
+    Raises
+    ------
+    InvalidInputError
+        If the shapes of a row differ.
+    """
+    pool, labeled = (_row_shape(X) for X in (X_pool, X_labeled))
+    if pool is not None and labeled is not None and pool != labeled:
+        remedy = "Pass the pool through the same preparation as the training set."
+        raise expected(f"pool samples of shape {labeled}, as the training set has", f"shape {pool}", remedy)
+
+
+def _row_shape(X: Any) -> tuple[int, ...] | None:
+    shape = getattr(X, "shape", None)
+    return None if shape is None or len(shape) == 0 else tuple(int(n) for n in shape[1:])
+
+
+def check_labels(y: Any, n_samples: int) -> np.ndarray:
+    """Return labels as a one-dimensional array, one for each labelled sample.
+
+    Parameters
+    ----------
+    y : array-like (n_samples,)
+        Labels of any kind scikit-learn knows; a column is flattened.
+    n_samples : int
+        How many there should be.
+
+    Returns
+    -------
+    numpy.ndarray (n_samples,)
+        The labels, their values unchanged.
+
+    Raises
+    ------
+    InvalidInputError
+        If the number differs, there is more than one column, or a label is NaN.
+    """
+    labels = np.asarray(y.detach().cpu() if hasattr(y, "detach") else y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise expected("one label per sample", f"labels of shape {labels.shape}", "Multi-label data are not supported.")
+    if len(labels) != n_samples:
+        remedy = "Pass X_labeled and y_labeled that belong together."
+        raise expected(f"{n_samples} labels, one for each labelled sample", f"{len(labels)} labels", remedy)
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise expected("a label for every labelled sample", "NaN or infinity", "Move unlabelled rows to the pool.")
+    return labels
+
+
+def check_rows(name: str, rows: Any, n: int | None, *, length: int | None = None) -> np.ndarray:
+    """Return row numbers, or class numbers, as an int64 vector.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name.
+    rows : array-like (k,) of int
+        Numbers from zero; distinct where they name rows.
+    n : int or None
+        How many rows there are; None for class numbers, which may repeat and have no upper end.
+    length : int, optional
+        How many numbers there must be.
+
+    Returns
+    -------
+    numpy.ndarray (k,), int64
+        A copy.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are no integers, out of range, repeated, or of another number.
+    """
+    values = np.array(rows.detach().cpu() if hasattr(rows, "detach") else rows)
+    if values.size == 0:
+        values = values.astype(np.int64)
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        got = f"{values.dtype} of shape {values.shape}"
+        raise expected(f"{name} to be a vector of integers", got, "Pass positions counted from zero.")
+    if length is not None and len(values) != length:
+        raise expected(f"{length} values in {name}, one for each row", f"{len(values)}", "Pass one for every row.")
+    if len(values) and (values.min() < 0 or (n is not None and values.max() >= n)):
+        end = "" if n is None else f" and below {n}"
+        got = f"{values.min()} to {values.max()}"
+        raise expected(f"{name} of at least 0{end}", got, "Count from zero.")
+    if n is not None and len(np.unique(values)) != len(values):
+        raise expected(f"distinct rows in {name}", "a row named twice", "Name every row once.")
+    return values.astype(np.int64)
