@@ -1,0 +1,385 @@
+"""What a strategy may ask of a learner, whatever the estimator behind it.
+
+Everything read comes back as a CPU tensor with one row per sample; batches come from skorch's own iterator,
+so that a user's data set, transforms, batch size and device hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+import skorch
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+from skorch.dataset import unpack_data
+from torch import Tensor, nn
+
+from modal_ntk import checks
+from modal_ntk.errors import UnmetNeedError
+from modal_ntk.hooks import NEEDS
+from modal_ntk.nets.learners import estimator_of
+from modal_ntk.nets.traceless import no_trace
+
+Layer = str | Callable[[Any], Any] | None
+
+
+class NetView:
+    """Read-only view of a learner: probabilities, logits, embeddings, classes, module.
+
+    Parameters
+    ----------
+    learner : modAL learner, skorch net, scikit-learn Pipeline or classifier
+        A Pipeline is read through its earlier steps; what follows speaks of its last one.
+
+    Attributes
+    ----------
+    estimator : estimator
+        What the learner trains.
+    net : skorch.NeuralNet or None
+        The skorch net, if there is one.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> view = NetView(LogisticRegression().fit([[0.0], [1.0]], ["no", "yes"]))
+    >>> view.classes.tolist(), view.predictions(np.array([[-5.0], [5.0]])).tolist()
+    (['no', 'yes'], [0, 1])
+    """
+
+    def __init__(self, learner: Any) -> None:
+        self.estimator = estimator_of(learner)
+        piped = isinstance(self.estimator, Pipeline)
+        self._earlier = list(self.estimator.steps[:-1]) if piped else []
+        self._final = self.estimator.steps[-1][1] if piped else self.estimator
+        self.net = self._final if isinstance(self._final, skorch.NeuralNet) else None
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the estimator can answer: a net has weights, a classifier was fitted."""
+        if self.net is not None:
+            return bool(getattr(self.net, "initialized_", False))
+        try:
+            check_is_fitted(self._final)
+        except (NotFittedError, TypeError):
+            return False
+        return True
+
+    @property
+    def module(self) -> nn.Module:
+        """The torch module as it stands; it is replaced at every fit, so it is never kept."""
+        module = self._require_net("net").module_
+        return getattr(module, "_orig_mod", module)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module's parameters live; the CPU without a net."""
+        parameter = next(self.module.parameters(), None) if self.net is not None and self.is_fitted else None
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Class labels in the order of the columns of `probabilities`."""
+        return np.asarray(self._final.classes_)
+
+    def offers(self, need: str) -> bool:
+        """Tell whether the learner can meet a need, a key of ``hooks.NEEDS``.
+
+        Parameters
+        ----------
+        need : str
+            What is asked for.
+
+        Returns
+        -------
+        bool
+            Whether it is there; needs that depend on the data ("labels", "features") are granted here.
+        """
+        if need in ("embedding", "gradients"):
+            return self.net is not None and self.is_fitted
+        if need == "net":
+            return self.net is not None
+        if need == "critic":
+            return hasattr(self._final, "critic_")
+        if need == "probabilities":
+            return hasattr(self._final, "predict_proba") and self.is_fitted
+        if need == "predictions":
+            return hasattr(self._final, "predict") and self.is_fitted
+        return True
+
+    def no_trace(self) -> AbstractContextManager[None]:
+        """Context that leaves the module, its buffers, modes, hooks and gradients as they were."""
+        return no_trace(self.module if self.net is not None and self.is_fitted else None)
+
+    def functional(self) -> tuple[Callable[[dict[str, Tensor], Tensor], Tensor], dict[str, Tensor]]:
+        """Return the module as a pure function of its parameters, and these, detached.
+
+        Returns
+        -------
+        tuple
+            ``forward(parameters, x)`` and a dict of parameters by name.
+        """
+        module = self.module
+        parameters = {name: p.detach() for name, p in module.named_parameters()}
+
+        def forward(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+            return torch.func.functional_call(module, parameters, (x,))
+
+        return forward, parameters
+
+    def prepare(self, X: Any) -> Any:
+        """Send samples through the earlier steps of a Pipeline.
+
+        Before the first fit these steps are cloned and fitted to `X` without labels, so that a strategy
+        that needs none can start from nothing.
+
+        Parameters
+        ----------
+        X : samples
+            As users pass them.
+
+        Returns
+        -------
+        samples
+            What the last step is given.
+        """
+        if self._earlier:
+            earlier = Pipeline(self._earlier)
+            X = earlier.transform(X) if self.is_fitted else clone(earlier).fit_transform(X)
+        if self.net is not None and hasattr(X, "to_numpy"):
+            X = np.array(X.to_numpy())  # skorch would make a dict of columns of a frame
+        return X
+
+    def logits(self, X: Any) -> Tensor:
+        """Return what softmax turns into the class probabilities.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As users pass them.
+
+        Returns
+        -------
+        Tensor (n, C)
+            The module's own outputs where it is trained by cross-entropy; logarithms of the probabilities
+            (clamped at 1e-12) where it returns probabilities; (0, z) where it has one logit z.
+        """
+        net = self._require_net("logits")
+        criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
+        if isinstance(criterion, nn.CrossEntropyLoss) and net.predict_nonlinearity == "auto":
+            return self._outputs(X)
+        if isinstance(criterion, nn.BCEWithLogitsLoss) and net.predict_nonlinearity == "auto":
+            logit = self._outputs(X).reshape(-1, 1)
+            return torch.cat([torch.zeros_like(logit), logit], dim=1)
+        return self.probabilities(X).clamp_min(1e-12).log()
+
+    def probabilities(self, X: Any) -> Tensor:
+        """Return class probabilities, honouring the net's ``predict_nonlinearity`` and criterion.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As users pass them.
+
+        Returns
+        -------
+        Tensor (n, C), float64
+            Rows of the simplex; logarithms of probabilities are recognised and undone.
+
+        Raises
+        ------
+        UnmetNeedError
+            If the estimator has no probabilities, or what it calls so are none.
+        """
+        if self.net is not None:
+            self._require_net("probabilities")
+            # The accessor is skorch's own resolution of `predict_nonlinearity`; it has no public name.
+            values = self.net._get_predict_nonlinearity()(self._outputs(X)).double()
+        else:
+            values = torch.from_numpy(np.array(self._classifier("predict_proba")(X), dtype=np.float64))
+        return _on_simplex(values)
+
+    def predictions(self, X: Any) -> Tensor:
+        """Return the column of the most probable class; ties take the lower one.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As users pass them.
+
+        Returns
+        -------
+        Tensor (n,), int64
+            Positions in `classes`.
+        """
+        if self.net is None and not hasattr(self._final, "predict_proba"):
+            predicted = np.asarray(self._classifier("predict")(X))
+            return torch.from_numpy(np.searchsorted(self.classes, predicted).astype(np.int64))
+        return self.probabilities(X).argmax(dim=1)
+
+    def embeddings(self, X: Any, layer: Layer = None) -> Tensor:
+        """Return an inner representation of every sample, flattened to one row.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As users pass them.
+        layer : str, callable or None, default=None
+            None: the input of the linear layer that runs last, the penultimate activation. A name from
+            ``module.named_modules()``: that layer's output. A callable: is given the prepared samples.
+
+        Returns
+        -------
+        Tensor (n, d)
+            The embedding, on the CPU.
+
+        Raises
+        ------
+        UnmetNeedError
+            If there is no fitted torch net, or it has no linear layer and none is named.
+        UnknownNameError
+            If no layer has that name.
+        """
+        if callable(layer):
+            return as_matrix(layer(self.prepare(X)), "the embedding callable's result")
+        self._require_net("embedding")
+        with self._recording(layer) as last:
+            parts = [_flat(last["output"].detach().cpu()) for _ in self._forward(self.prepare(X))]
+        return torch.cat(parts)
+
+    def features(self, X: Any, source: Layer = "input") -> Tensor:
+        """Return the features that stay fixed while the net learns.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As users pass them.
+        source : str or callable, default="input"
+            "input": the samples themselves, flattened. A layer's name: the output of that (frozen) layer.
+            A callable: is given the prepared samples.
+
+        Returns
+        -------
+        Tensor (n, d)
+            The features, on the CPU.
+        """
+        if source == "input":
+            return as_matrix(self.prepare(X), 'the pool under features="input"')
+        return self.embeddings(X, source)
+
+    def _require_net(self, need: str) -> Any:
+        if self.net is None or not self.is_fitted:
+            state = "not initialised yet" if self.net is not None else f"a {type(self._final).__name__}"
+            meaning = NEEDS.get(need, f"the {need} of a fitted torch net")
+            raise UnmetNeedError(f"Expected {meaning}, got an estimator that is {state}. Fit a skorch net first.")
+        return self.net
+
+    def _classifier(self, method: str) -> Callable[[Any], Any]:
+        if not hasattr(self._final, method):
+            name = type(self._final).__name__
+            raise UnmetNeedError(f"Expected an estimator with {method}, got {name}. Use one that has it.")
+        return getattr(self.estimator, method)
+
+    def _outputs(self, X: Any) -> Tensor:
+        outputs = list(self._forward(self.prepare(X)))
+        return torch.cat([(out[0] if isinstance(out, tuple) else out).detach().cpu() for out in outputs])
+
+    def _forward(self, X: Any) -> Iterator[Any]:
+        net = self.net
+        assert net is not None  # callers have required it
+        dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
+        with self.no_trace():
+            for batch in net.get_iterator(net.get_dataset(X), training=False):
+                inputs, target = unpack_data(batch)
+                # Lists and float64 arrays meet a float32 net every day; the module's own type decides.
+                yield net.evaluation_step((_cast(inputs, dtype), target), training=False)
+
+    @contextmanager
+    def _recording(self, layer: str | None) -> Iterator[dict[str, Tensor]]:
+        # What runs last overwrites, so the head's input stays even where linear layers are called out of order.
+        last: dict[str, Tensor] = {}
+        modules = dict(self.module.named_modules())
+        if layer is not None and layer not in modules:
+            remedy = "Names come from module.named_modules()."
+            raise checks.unknown_name("layer", layer, [name for name in modules if name], remedy)
+        linear = [part for part in modules.values() if isinstance(part, nn.Linear)]
+        if layer is None and not linear:
+            name = type(self.module).__name__
+            raise UnmetNeedError(f"Expected a net with a linear layer, got {name}. Name the embedding layer instead.")
+
+        def record(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            last["output"] = inputs[0] if layer is None else output
+
+        handles = [part.register_forward_hook(record) for part in (linear if layer is None else [modules[layer]])]
+        try:
+            yield last
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def as_matrix(X: Any, name: str) -> Tensor:
+    """Return samples as a matrix of floats, one flattened row per sample.
+
+    Parameters
+    ----------
+    X : array, tensor, frame or sparse matrix (n, ...)
+        Numbers.
+    name : str
+        What they are, for the message.
+
+    Returns
+    -------
+    Tensor (n, d)
+        On the CPU, float64 if the input was, else float32.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are not one array of numbers.
+    """
+    if isinstance(X, Mapping):
+        remedy = 'Name a layer, features="encoder", or pass a callable that returns a matrix.'
+        raise checks.expected(f"{name} to be one matrix", f"a dict with keys {sorted(map(str, X))}", remedy)
+    if hasattr(X, "toarray"):
+        X = X.toarray()
+    if isinstance(X, Tensor):
+        return _flat(X.detach().cpu()).to(torch.float64 if X.dtype == torch.float64 else torch.float32)
+    array = np.asarray(X)
+    if array.dtype.kind not in "fiub":
+        remedy = "Encode it, or pass a callable that returns numbers."
+        raise checks.expected(f"{name} to be numbers", f"an array of {array.dtype}", remedy)
+    wanted = np.float64 if array.dtype == np.float64 else np.float32
+    return _flat(torch.from_numpy(np.array(array, dtype=wanted)))
+
+
+def _flat(values: Tensor) -> Tensor:
+    return values.reshape(len(values), -1)
+
+
+def _cast(inputs: Any, dtype: torch.dtype) -> Any:
+    if isinstance(inputs, Mapping):
+        return {key: _cast(value, dtype) for key, value in inputs.items()}
+    if isinstance(inputs, (list, tuple)):
+        return type(inputs)(_cast(value, dtype) for value in inputs)
+    return inputs.to(dtype) if isinstance(inputs, Tensor) and inputs.is_floating_point() else inputs
+
+
+def _on_simplex(values: Tensor) -> Tensor:
+    def sums_to_one(v: Tensor) -> bool:
+        return bool((v >= 0).all()) and bool(((v.sum(dim=1) - 1).abs() < 1e-3).all())
+
+    if values.ndim == 2:
+        for candidate in (values, values.exp()):
+            if sums_to_one(candidate):
+                return candidate
+    got = f"outputs of shape {tuple(values.shape)} in [{values.min():.3g}, {values.max():.3g}]"
+    raise UnmetNeedError(
+        f"Expected probabilities, rows that sum to one, got {got}. "
+        "Train with CrossEntropyLoss on logits, or set the net's predict_nonlinearity."
+    )
