@@ -1,0 +1,52 @@
+"""The best of a vector of scores, ties broken by seed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def top_b(scores: np.ndarray, n_instances: int, *, rng: np.random.Generator) -> np.ndarray:
+    """Return the positions of the largest scores, best first.
+
+    Parameters
+    ----------
+    scores : numpy.ndarray (n,)
+        Acquisition values, finite.
+    n_instances : int
+        How many to take, at most n.
+    rng : numpy.random.Generator
+        Orders equal scores.
+
+    Returns
+    -------
+    numpy.ndarray (b,), int64
+        Unique positions in order of falling score.
+
+    Examples
+    --------
+    >>> top_b(np.array([0.1, 0.7, 0.3]), 2, rng=np.random.default_rng(0)).tolist()
+    [1, 2]
+    """
+    order = np.lexsort((rng.random(len(scores)), -scores))
+    return order[:n_instances].astype(np.int64)
+
+
+def best(scores: np.ndarray) -> np.ndarray:
+    """Return the positions of all scores equal to the largest.
+
+    Parameters
+    ----------
+    scores : numpy.ndarray (n,)
+        Acquisition values, finite.
+
+    Returns
+    -------
+    numpy.ndarray (t,), int64
+        In rising order.
+
+    Examples
+    --------
+    >>> best(np.array([2.0, 1.0, 2.0])).tolist()
+    [0, 2]
+    """
+    return np.flatnonzero(scores == scores.max()).astype(np.int64)
