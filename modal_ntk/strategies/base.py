@@ -1,0 +1,224 @@
+"""The contract every strategy keeps: cheap checks first, then one selection, handed back as modAL expects it."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from modal_ntk import checks, nets
+from modal_ntk.errors import UnmetNeedError
+from modal_ntk.hooks import NEEDS
+from modal_ntk.selection.result import Selection
+
+if TYPE_CHECKING:
+    from modal_ntk.nets import NetView
+
+COLD_START = ("ntkcpl", "random_sampling")
+"""Strategies that start from zero labels, named in the error of those that do not."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a strategy is asked, after every check.
+
+    Parameters
+    ----------
+    view : NetView
+        The learner, read-only.
+    X_pool : samples (n, ...)
+        The unlabelled samples.
+    n_instances : int
+        How many to choose.
+    X_labeled : samples (l, ...) or None
+        The labelled samples; None where there are none.
+    y_labeled : numpy.ndarray (l,)
+        Their labels, as the user gave them.
+    rng : numpy.random.Generator
+        The strategy's own generator.
+    """
+
+    view: NetView
+    X_pool: Any
+    n_instances: int
+    X_labeled: Any
+    y_labeled: np.ndarray
+    rng: np.random.Generator
+
+    @property
+    def n_pool(self) -> int:
+        """Number of samples in the pool."""
+        return checks.n_rows(self.X_pool)
+
+    @property
+    def n_labeled(self) -> int:
+        """Number of labelled samples."""
+        return len(self.y_labeled)
+
+    def child_rng(self) -> np.random.Generator:
+        """Return a generator of its own for one stage, so that stages do not share draws."""
+        return np.random.default_rng(self.rng.integers(2**31, size=4))
+
+
+class QueryStrategy(BaseEstimator, ABC):
+    """Base of all strategies: a scikit-learn estimator that modAL can call.
+
+    A subclass declares `needs` and writes `_select`; the rest is done here. Calling a strategy keeps the
+    whole result in ``last_selection_`` and returns what the learner's modAL expects.
+
+    Attributes
+    ----------
+    needs : frozenset of str
+        Keys of ``modal_ntk.hooks.NEEDS``.
+    last_selection_ : Selection
+        The result of the latest call; a convenience, never read by the library.
+
+    Notes
+    -----
+    modAL 0.4.2 calls a strategy again after any error, a Ctrl-C included, from inside its own handler.
+    The error is then the one being handled, is recognised, and raised again at once.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    random_state: Any = None
+
+    def __call__(
+        self,
+        learner: Any,
+        X_pool: Any,
+        n_instances: int = 1,
+        *,
+        X_labeled: Any = None,
+        y_labeled: Any = None,
+    ) -> Any:
+        """Choose samples on behalf of a learner.
+
+        Parameters
+        ----------
+        learner : modAL learner or estimator
+            Read, never changed.
+        X_pool : samples (n, ...)
+            The unlabelled samples.
+        n_instances : int, default=1
+            How many to choose.
+        X_labeled, y_labeled : samples (l, ...) and labels (l,), optional
+            The labelled set; by default what the learner keeps.
+
+        Returns
+        -------
+        numpy.ndarray or tuple
+            Indices (b,), or (indices, scores) where the learner's ``query`` knows ``return_metrics``.
+        """
+        call = (id(self), id(learner), id(X_pool))
+        _raise_again(call)
+        try:
+            selection = self.select(learner, X_pool, n_instances, X_labeled=X_labeled, y_labeled=y_labeled)
+        except BaseException as error:
+            if nets.wants_metrics(learner):
+                error._modal_ntk_call = call  # type: ignore[attr-defined]
+            raise
+        self.last_selection_ = selection
+        return (selection.indices, selection.scores) if nets.wants_metrics(learner) else selection.indices
+
+    def select(
+        self,
+        learner: Any,
+        X_pool: Any,
+        n_instances: int = 1,
+        *,
+        X_labeled: Any = None,
+        y_labeled: Any = None,
+    ) -> Selection:
+        """Choose samples and return all that is known about the choice.
+
+        Parameters
+        ----------
+        learner : modAL learner or estimator
+            Read, never changed.
+        X_pool : samples (n, ...)
+            The unlabelled samples.
+        n_instances : int, default=1
+            How many to choose.
+        X_labeled, y_labeled : samples (l, ...) and labels (l,), optional
+            The labelled set; by default what the learner keeps.
+
+        Returns
+        -------
+        Selection
+            Exactly `n_instances` indices, with scores and info.
+
+        Raises
+        ------
+        InvalidInputError
+            If an argument cannot be used.
+        UnmetNeedError
+            If the learner lacks what the strategy needs.
+        """
+        started = perf_counter()
+        self._check_params()
+        query = self._query(learner, X_pool, n_instances, X_labeled, y_labeled)
+        with query.view.no_trace():
+            selection = self._select(query)
+        selection.info.setdefault("seconds", {})["total"] = perf_counter() - started
+        return selection
+
+    @abstractmethod
+    def _select(self, query: Query) -> Selection:
+        """Choose; every argument has been checked."""
+
+    def _check_params(self) -> None:
+        """Check the strategy's own parameters; called before anything is computed."""
+
+    def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - for strategies that start cold
+        """Return the needs that the learner cannot meet; what depends on parameters overrides this."""
+        return [need for need in sorted(self.needs) if not view.offers(need)]
+
+    def _query(self, learner: Any, X_pool: Any, n_instances: int, X_labeled: Any, y_labeled: Any) -> Query:
+        rng = checks.check_random_state(self.random_state)
+        finite = getattr(learner, "force_all_finite", True)
+        n_instances = checks.check_n_instances(n_instances, checks.n_rows(X_pool))
+        X_labeled, y_labeled = self._labeled_set(learner, X_labeled, y_labeled)
+        view = nets.NetView(learner)
+        self._check_needs(view, len(y_labeled))
+        # Reading every value is the dearest check, hence the last.
+        X_pool = checks.check_samples("X_pool", X_pool, finite=finite)
+        if X_labeled is not None:
+            X_labeled = checks.check_samples("X_labeled", X_labeled, finite=finite)
+            checks.check_same_features(X_pool, X_labeled)
+        return Query(view, X_pool, n_instances, X_labeled, y_labeled, rng)
+
+    @staticmethod
+    def _labeled_set(learner: Any, X_labeled: Any, y_labeled: Any) -> tuple[Any, np.ndarray]:
+        if (X_labeled is None) != (y_labeled is None):
+            given = "only " + ("X_labeled" if y_labeled is None else "y_labeled")
+            raise checks.expected("X_labeled and y_labeled together, or neither", given, "Pass both.")
+        if X_labeled is None:
+            X_labeled, y_labeled = nets.labeled_set_of(learner)
+        n_labeled = 0 if X_labeled is None else checks.n_rows(X_labeled)
+        if n_labeled == 0:
+            return None, checks.check_labels(() if y_labeled is None else y_labeled, 0)
+        return X_labeled, checks.check_labels(y_labeled, n_labeled)
+
+    def _check_needs(self, view: NetView, n_labeled: int) -> None:
+        unmet = self._unmet(view, n_labeled)
+        if "labels" in self.needs and n_labeled == 0:
+            unmet.append("labels")
+        if not unmet:
+            return
+        name, kind = type(self).__name__, type(view.estimator).__name__
+        state = "" if view.is_fitted else "n unfitted"
+        remedy = f"Strategies that start without labels or a fitted model: {', '.join(COLD_START)}."
+        lacking = "; ".join(f"{need} ({NEEDS[need]})" for need in unmet)
+        raise UnmetNeedError(f"{name} expected a learner with {lacking}; got a{state} {kind}. {remedy}")
+
+
+def _raise_again(call: tuple[int, int, int]) -> None:
+    handled = sys.exc_info()[1]
+    if handled is not None and getattr(handled, "_modal_ntk_call", None) == call:
+        del handled._modal_ntk_call  # type: ignore[attr-defined]
+        raise handled

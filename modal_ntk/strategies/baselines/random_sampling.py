@@ -1,0 +1,52 @@
+"""Uniform sampling without replacement: what every strategy has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.selection.result import Selection
+from modal_ntk.strategies.base import Query, QueryStrategy
+
+
+class RandomSampling(QueryStrategy):
+    """Query samples uniformly at random, without replacement.
+
+    Parameters
+    ----------
+    random_state : int, numpy generator or None, default=None
+        Seed of the draw.
+
+    Notes
+    -----
+    Scores are zero: no sample is preferred.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> RandomSampling(random_state=0).select(None, np.zeros((4, 2)), 4).indices.tolist()
+    [2, 0, 1, 3]
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, *, random_state: Any = None) -> None:
+        self.random_state = random_state
+
+    def _select(self, query: Query) -> Selection:
+        indices = query.rng.permutation(query.n_pool)[: query.n_instances].astype(np.int64)
+        return Selection(indices, np.zeros(query.n_instances))
+
+
+random_sampling = RandomSampling()
+
+
+@hookimpl
+def modal_ntk_strategies() -> Iterable[StrategySpec]:
+    """Announce the strategy."""
+    summary = "uniform without replacement; the control arm"
+    paper = "baseline of all five papers"
+    return [StrategySpec("random_sampling", RandomSampling, summary, RandomSampling.needs, paper)]

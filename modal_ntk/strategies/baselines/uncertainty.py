@@ -1,0 +1,38 @@
+"""What the three uncertainty strategies share: score every sample by its probabilities, take the top."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from modal_ntk import selection
+from modal_ntk.selection.result import Selection
+from modal_ntk.strategies.base import Query, QueryStrategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class UncertaintyStrategy(QueryStrategy):
+    """Query the samples of largest uncertainty; ties are broken by seed.
+
+    Parameters
+    ----------
+    random_state : int, numpy generator or None, default=None
+        Seed of the tie-break.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"probabilities"})
+
+    def __init__(self, *, random_state: Any = None) -> None:
+        self.random_state = random_state
+
+    @staticmethod
+    @abstractmethod
+    def _uncertainty(probabilities: Tensor) -> Tensor:
+        """Return one value per row, the larger the less certain."""
+
+    def _select(self, query: Query) -> Selection:
+        scores = self._uncertainty(query.view.probabilities(query.X_pool)).numpy()
+        indices = selection.top_b(scores, query.n_instances, rng=query.rng)
+        return Selection(indices, scores[indices])

@@ -1,0 +1,266 @@
+"""NTKCPL: look ahead with a neural tangent kernel at the risk over the whole pool, against cluster pseudo-labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from tqdm import tqdm
+
+from modal_ntk import checks, kernels, selection, structure
+from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.selection.result import Selection
+from modal_ntk.strategies.base import Query, QueryStrategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modal_ntk.nets import NetView
+
+
+class NTKCPL(QueryStrategy):
+    """Query the samples that, once trained on, leave the fewest pool samples unlike their cluster.
+
+    Each round clusters the pool into pseudo-labels, computes the neural tangent kernel of a freshly
+    initialised two-layer classifier on fixed features, and picks greedily the sample after whose addition
+    the kernel's regression disagrees with the fewest pseudo-labels.
+
+    Parameters
+    ----------
+    max_clusters : int, default=100
+        Largest number of pseudo-labels (the paper: 100 for CIFAR-10 and SVHN, 150 Pets, 300 ImageNet-100,
+        500 CIFAR-100).
+    variant : {"al", "self"}, default="al"
+        What is clustered once there are labels: "al", the learner's penultimate activations; "self", the
+        fixed features. Before that always the fixed features.
+    features : str or callable, default="input"
+        The fixed (self-supervised) features: "input", the samples themselves; the name of a frozen layer of
+        the net; or a callable from prepared samples to a matrix (n, d).
+    embedding : str, callable or None, default=None
+        Where the active-learning features come from: None, the input of the net's last linear layer; or a
+        layer's name; or a callable.
+    n_hidden : int, default=64
+        Hidden width of the classifier whose kernel is used (the paper: 64 for CIFAR-10, 512 for SVHN,
+        CIFAR-100 and Pets, 4096 for ImageNet-100). Set it to the width of your own classifier's head.
+    kernel : {"pseudo", "trace"}, default="pseudo"
+        How the kernel's output block is reduced to a number: the sum of all entries, or the trace, over C.
+    use_f0 : bool, default=True
+        Whether the regression starts from the outputs of the initialised classifier, or from zero.
+    feature_scaling : {None, "l2", "standard"}, default=None
+        What is done to the fixed features before the kernel.
+    normalise_clusters : bool, default=True
+        Whether rows are scaled to length one before clustering.
+    constraint : {"cannot_link", "must_link", "none"}, default="cannot_link"
+        What labels mean for the clusters: differently labelled samples apart; equally labelled ones also
+        together; or nothing.
+    n_start : int or None, default=None
+        Number of clusters before splitting, the paper's b_0, the size of the first query; None takes
+        `n_instances`.
+    min_cluster_size : int, default=1
+        Smallest cluster a split may leave.
+    n_candidates : int or None, default=10000
+        Size of the random part of the pool that is both candidate and evaluation set; None takes all.
+    tie_break : {"random", "margin", "first"}, default="random"
+        Among samples of equal risk: by seed, by the larger mean margin then by seed, or the first.
+    rel_jitter : float, default=1e-6
+        Jitter of the regression relative to the kernel's mean diagonal.
+    random_state : int, numpy generator or None, default=None
+        Seed of subset, clusters, initialisation and ties.
+    verbose : int, default=0
+        1 shows a progress bar over the picks.
+
+    Notes
+    -----
+    Wen, Pizarro, Williams, "NTKCPL: Active Learning on Top of Self-Supervised Model by Estimating True
+    Coverage", algorithms 1 and 2, equations 3 and 4. Decisions where the paper is silent: the kernel is the
+    empirical one in NTK parametrisation, without BatchNorm; the number of clusters is half the labels there
+    will be after this query; risk is counted over the candidate subset and all labelled samples, in the
+    limit of training time; constraints are cannot-link. Clusters cover the whole pool, the kernel only the
+    subset: memory peaks at two square float64 matrices over subset and labelled samples.
+
+    Scores are the estimated risks after each pick, in [0, 1]; the smaller the better. ``info`` holds the
+    number of clusters, the risk, the ties, the broken constraints, the jitter and the seconds by stage.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> X = load_digits().data[:200].astype("float32")
+    >>> selected = NTKCPL(random_state=0).select(None, X, 10)   # no model, no label yet
+    >>> len(set(selected.indices.tolist())), selected.info["n_clusters"]
+    (10, 10)
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
+
+    def __init__(
+        self,
+        *,
+        max_clusters: int = 100,
+        variant: str = "al",
+        features: Any = "input",
+        embedding: Any = None,
+        n_hidden: int = 64,
+        kernel: str = "pseudo",
+        use_f0: bool = True,
+        feature_scaling: str | None = None,
+        normalise_clusters: bool = True,
+        constraint: str = "cannot_link",
+        n_start: int | None = None,
+        min_cluster_size: int = 1,
+        n_candidates: int | None = 10000,
+        tie_break: str = "random",
+        rel_jitter: float = 1e-6,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.max_clusters = max_clusters
+        self.variant = variant
+        self.features = features
+        self.embedding = embedding
+        self.n_hidden = n_hidden
+        self.kernel = kernel
+        self.use_f0 = use_f0
+        self.feature_scaling = feature_scaling
+        self.normalise_clusters = normalise_clusters
+        self.constraint = constraint
+        self.n_start = n_start
+        self.min_cluster_size = min_cluster_size
+        self.n_candidates = n_candidates
+        self.tie_break = tie_break
+        self.rel_jitter = rel_jitter
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_params(self) -> None:
+        for name in ("max_clusters", "n_hidden", "min_cluster_size"):
+            checks.check_integer(name, getattr(self, name))
+        for name in ("n_start", "n_candidates"):
+            if getattr(self, name) is not None:
+                checks.check_integer(name, getattr(self, name), optional=True)
+        checks.check_choice("variant", self.variant, ("al", "self"))
+        checks.check_choice("kernel", self.kernel, ("pseudo", "trace"))
+        checks.check_choice("feature_scaling", self.feature_scaling, (None, "l2", "standard"))
+        checks.check_choice("constraint", self.constraint, ("cannot_link", "must_link", "none"))
+        checks.check_choice("tie_break", self.tie_break, ("random", "margin", "first"))
+        checks.check_positive("rel_jitter", self.rel_jitter)
+
+    def _unmet(self, view: NetView, n_labeled: int) -> list[str]:
+        needed = set(self.needs)
+        if n_labeled and self.variant == "al":
+            needed |= {"predictions"} if callable(self.embedding) else {"predictions", "embedding"}
+        elif n_labeled:
+            needed.add("predictions")
+        if isinstance(self.features, str) and self.features != "input":
+            needed.add("embedding")
+        return [need for need in sorted(needed) if not view.offers(need)]
+
+    def _select(self, query: Query) -> Selection:
+        clock = _Clock()
+        # The labelled rows come first, then the whole pool: one numbering for features, clusters, kernel.
+        features = self._stacked(query, lambda X: query.view.features(X, self.features))
+        clock.lap("features")
+        clusters = self._pseudo_labels(query, features)
+        clock.lap("clusters")
+        rows = self._subset(query)
+        kernel, f0 = self._kernel(features[rows], int(clusters.labels.max()) + 1, query)
+        clock.lap("kernel")
+        with tqdm(total=query.n_instances, desc="NTKCPL", unit="pick", disable=not self.verbose) as bar:
+            picks = selection.look_ahead(
+                kernel,
+                clusters.labels[rows],
+                np.arange(query.n_labeled),
+                query.n_instances,
+                f0=f0,
+                tie_break=self.tie_break,
+                rel_jitter=self.rel_jitter,
+                random_state=query.child_rng(),
+                on_pick=lambda _: bar.update(),
+            )
+        clock.lap("look_ahead")
+        info = {
+            "n_clusters": len(np.unique(clusters.labels)),
+            "n_violations": clusters.n_violations,
+            "n_candidates": len(rows) - query.n_labeled,
+            **picks.info,
+            "seconds": clock.seconds,
+        }
+        return Selection(rows[picks.indices] - query.n_labeled, picks.scores, info)
+
+    def _stacked(self, query: Query, read: Any) -> Tensor:
+        import torch
+
+        parts = [read(X) for X in (query.X_labeled, query.X_pool) if X is not None]
+        return torch.cat(parts)
+
+    def _pseudo_labels(self, query: Query, features: Tensor) -> Any:
+        n_clusters = structure.n_pseudo_clusters(query.n_labeled, query.n_instances, self.max_clusters)
+        n_start = query.n_instances if self.n_start is None else self.n_start
+        predicted = None
+        if query.n_labeled:
+            predicted = self._stacked(query, query.view.predictions).numpy()
+            if self.variant == "al":
+                features = self._stacked(query, lambda X: query.view.embeddings(X, self.embedding))
+        return structure.cluster_pseudo_labels(
+            features.numpy(),
+            n_clusters,
+            n_start=min(n_start, n_clusters),
+            labeled=np.arange(query.n_labeled),
+            labels=query.y_labeled,
+            predicted=predicted,
+            constraint=self.constraint,
+            min_cluster_size=self.min_cluster_size,
+            normalise=self.normalise_clusters,
+            random_state=query.child_rng(),
+        )
+
+    def _subset(self, query: Query) -> np.ndarray:
+        pool = np.arange(query.n_pool)
+        if self.n_candidates is not None and self.n_candidates < query.n_pool:
+            # Never fewer candidates than the batch needs.
+            size = max(self.n_candidates, query.n_instances)
+            pool = np.sort(query.rng.choice(query.n_pool, size, replace=False))
+        return np.concatenate([np.arange(query.n_labeled), query.n_labeled + pool])
+
+    def _kernel(self, features: Tensor, n_clusters: int, query: Query) -> tuple[Tensor, Tensor | None]:
+        import torch
+
+        x = _scaled(features, self.feature_scaling).to(query.view.device, torch.float64)
+        generator = torch.Generator().manual_seed(int(query.rng.integers(2**31)))
+        head = kernels.ntk_head(x.shape[1], self.n_hidden, n_clusters, generator=generator, dtype=torch.float64)
+        head = head.to(x.device)
+        kernel = kernels.empirical_ntk(head, x, kind=self.kernel)
+        with torch.no_grad():
+            return kernel, head(x) if self.use_f0 else None
+
+
+def _scaled(features: Tensor, how: str | None) -> Tensor:
+    if how == "l2":
+        return features / features.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    if how == "standard":
+        deviation = features.std(dim=0, correction=0)
+        return (features - features.mean(dim=0)) / deviation.where(deviation > 0, 1.0)
+    return features
+
+
+class _Clock:
+    # Seconds by stage: each lap takes the time since the one before.
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = perf_counter()
+        self.seconds[stage], self._last = now - self._last, now
+
+
+ntkcpl = NTKCPL()
+
+
+@hookimpl
+def modal_ntk_strategies() -> Iterable[StrategySpec]:
+    """Announce the strategy."""
+    summary = "NTK look-ahead at the 0-1 risk over the pool, against clustering pseudo-labels"
+    return [StrategySpec("ntkcpl", NTKCPL, summary, NTKCPL.needs, "NTKCPL (Wen, Pizarro, Williams)")]
