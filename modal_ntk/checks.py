@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Collection, Iterable, Mapping
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ def expected(what: str, got: object, remedy: str) -> InvalidInputError:
     what : str
         What would have been right, naming the argument.
     got : object
-        What came instead, shown by ``repr`` unless it is already a sentence.
+        What came instead: a string is a sentence and stands as it is, so pass ``repr(value)`` for a value that
+        may be one; anything else is shown by ``repr``.
     remedy : str
         What the caller can do.
 
@@ -69,6 +70,11 @@ def unknown_name(kind: str, name: object, known: Collection[str], remedy: str = 
     return UnknownNameError(f"Unknown {kind} {name!r}.{hint} Known: {listing}.{' ' + remedy if remedy else ''}")
 
 
+def _is_integer(value: Any) -> bool:
+    # True is an integer to Python, and never what somebody meant by a number of samples.
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
     """Return `value` if it is one of `choices`.
 
@@ -94,7 +100,7 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
     options = list(choices)
     if not any(value is option or (isinstance(value, str) and value == option) for option in options):
         listing = ", ".join(repr(option) for option in options)
-        raise expected(f"{name} to be one of {listing}", value, "Choose one of these.")
+        raise expected(f"{name} to be one of {listing}", repr(value), "Choose one of these.")
     return value
 
 
@@ -127,9 +133,9 @@ def check_integer(name: str, value: Any, *, minimum: int = 1, optional: bool = F
     >>> check_integer("n_hidden", np.int64(3))
     3
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < minimum:
+    if not _is_integer(value) or value < minimum:
         kind = f"{name} to be an integer of at least {minimum}{' or None' if optional else ''}"
-        raise expected(kind, value, f"Pass {name} as a whole number.")
+        raise expected(kind, repr(value), f"Pass {name} as a whole number.")
     return int(value)
 
 
@@ -158,9 +164,9 @@ def check_positive(name: str, value: Any) -> float:
     >>> check_positive("rel_jitter", 1e-6)
     1e-06
     """
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < float("inf"):
+    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool) or not 0 < float(value) < np.inf:
         remedy = f"Pass {name} as a small number, such as 1e-6."
-        raise expected(f"{name} to be a finite number above zero", value, remedy)
+        raise expected(f"{name} to be a finite number above zero", repr(value), remedy)
     return float(value)
 
 
@@ -186,8 +192,8 @@ def check_n_instances(n_instances: Any, n_pool: int) -> int:
     """
     if n_pool == 0:
         raise expected("X_pool to hold at least one sample", "an empty pool", "Stop querying: all is labelled.")
-    if not isinstance(n_instances, Integral) or isinstance(n_instances, bool):
-        raise expected("n_instances to be an integer", n_instances, "Pass a whole number, such as 20.")
+    if not _is_integer(n_instances):
+        raise expected("n_instances to be an integer", repr(n_instances), "Pass a whole number, such as 20.")
     if not 1 <= n_instances <= n_pool:
         remedy = f"Ask for between 1 and {n_pool} samples: a batch is never shortened silently."
         raise expected(f"n_instances to be between 1 and the pool's {n_pool} samples", n_instances, remedy)
@@ -220,14 +226,14 @@ def check_random_state(random_state: Any) -> np.random.Generator:
     """
     if random_state is None:
         return np.random.default_rng()
-    if isinstance(random_state, Integral) and not isinstance(random_state, bool) and random_state >= 0:
+    if _is_integer(random_state) and random_state >= 0:
         return np.random.default_rng(int(random_state))
     if isinstance(random_state, np.random.Generator):
         return copy.deepcopy(random_state)
     if isinstance(random_state, np.random.RandomState):
         return np.random.default_rng(copy.deepcopy(random_state).randint(2**31, size=4))
     kinds = "random_state to be a non-negative integer, a NumPy generator or None"
-    raise expected(kinds, random_state, "Pass a seed such as random_state=0.")
+    raise expected(kinds, repr(random_state), "Pass a seed such as random_state=0.")
 
 
 def n_rows(X: Any) -> int:

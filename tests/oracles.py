@@ -33,12 +33,12 @@ def naive_look_ahead(kernel, targets, labeled, n_instances, *, f0=None, candidat
     for _ in range(n_instances):
         counts = {}
         for c in free:
-            more = trained + [c] if variance(kernel, trained, diagonal, c) > jitter else trained
+            more = [*trained, c] if variance(kernel, trained, diagonal, c) > jitter else trained
             f = regression(kernel, start, more, diagonal + [0.0] * (len(more) - len(trained)), one_hot)
             counts[c] = int((f[rows].argmax(axis=1) != targets[rows]).sum())
         pick = min(counts, key=lambda c: (counts[c], c))
         if variance(kernel, trained, diagonal, pick) > jitter:
-            trained, diagonal = trained + [pick], diagonal + [0.0]
+            trained, diagonal = [*trained, pick], [*diagonal, 0.0]
         picks.append(pick)
         tables.append(counts)
         free.remove(pick)

@@ -91,7 +91,7 @@ def test_every_way_of_being_wrong_is_reported(monkeypatch, specs, hook, reason):
 def test_two_plugins_with_one_name_are_an_error_that_names_both(monkeypatch):
     """Nobody's strategy is replaced or renamed silently."""
     pair = [plugin("one", monkeypatch, GOOD), plugin("two", monkeypatch, GOOD)]
-    with pytest.raises(PluginError, match="'good': dist-one .* and dist-two"):
+    with pytest.raises(PluginError, match=r"'good': dist-one .* and dist-two"):
         build_host(pair)
 
 

@@ -69,7 +69,7 @@ class ActiveLearner(modAL.models.ActiveLearner):
         # here so that scikit-learn finds every parameter under its name.
         if not callable(query_strategy):
             remedy = "Pass a strategy such as modal_ntk.ntkcpl or modal_ntk.NTKCPL()."
-            raise checks.expected("query_strategy to be callable", query_strategy, remedy)
+            raise checks.expected("query_strategy to be callable", repr(query_strategy), remedy)
         self.estimator = estimator
         self.query_strategy = query_strategy
         self.X_training = X_training

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from modal_ntk.nets import NetView
+    from modal_ntk.selection.lookahead import TieBreak
+    from modal_ntk.structure.constrained import Constraint
 
 
 class NTKCPL(QueryStrategy):
@@ -57,7 +59,7 @@ class NTKCPL(QueryStrategy):
         together; or nothing.
     n_start : int or None, default=None
         Number of clusters before splitting, the paper's b_0, the size of the first query; None takes
-        `n_instances`.
+        `n_instances`, or the number of classes seen if that is larger, so that constraints can hold.
     min_cluster_size : int, default=1
         Smallest cluster a split may leave.
     n_candidates : int or None, default=10000
@@ -99,19 +101,19 @@ class NTKCPL(QueryStrategy):
         self,
         *,
         max_clusters: int = 100,
-        variant: str = "al",
+        variant: Literal["al", "self"] = "al",
         features: Any = "input",
         embedding: Any = None,
         n_hidden: int = 64,
-        kernel: str = "pseudo",
+        kernel: Literal["pseudo", "trace"] = "pseudo",
         use_f0: bool = True,
-        feature_scaling: str | None = None,
+        feature_scaling: Literal["l2", "standard"] | None = None,
         normalise_clusters: bool = True,
-        constraint: str = "cannot_link",
+        constraint: Constraint = "cannot_link",
         n_start: int | None = None,
         min_cluster_size: int = 1,
         n_candidates: int | None = 10000,
-        tie_break: str = "random",
+        tie_break: TieBreak = "random",
         rel_jitter: float = 1e-6,
         random_state: Any = None,
         verbose: int = 0,
@@ -197,7 +199,8 @@ class NTKCPL(QueryStrategy):
 
     def _pseudo_labels(self, query: Query, features: Tensor) -> Any:
         n_clusters = structure.n_pseudo_clusters(query.n_labeled, query.n_instances, self.max_clusters)
-        n_start = query.n_instances if self.n_start is None else self.n_start
+        n_classes = len(np.unique(query.y_labeled))
+        n_start = max(query.n_instances, n_classes) if self.n_start is None else self.n_start
         predicted = None
         if query.n_labeled:
             predicted = self._stacked(query, query.view.predictions).numpy()

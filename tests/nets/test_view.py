@@ -203,4 +203,6 @@ def test_functional_forward_is_the_module():
     net = zoo.net().fit(X, y)
     net.module_.eval()
     forward, parameters = NetView(net).functional()
-    np.testing.assert_allclose(forward(parameters, torch.from_numpy(X)).detach().numpy(), by_hand(net.module_, X), atol=1e-6)
+    np.testing.assert_allclose(
+        forward(parameters, torch.from_numpy(X)).detach().numpy(), by_hand(net.module_, X), atol=1e-6
+    )

@@ -69,7 +69,10 @@ def test_compiled_counts_equal_forming_every_prediction(seed, dtype):
     """Bounds that skip the arg max never change a count: the tensor form, which skips nothing, agrees."""
     kernel, targets, f0, rng = problem(seed, n=30, n_classes=5)
     state = posterior(
-        torch.from_numpy(kernel).to(dtype), torch.arange(4), torch.eye(5, dtype=dtype)[targets], f0=torch.from_numpy(f0).to(dtype)
+        torch.from_numpy(kernel).to(dtype),
+        torch.arange(4),
+        torch.eye(5, dtype=dtype)[targets],
+        f0=torch.from_numpy(f0).to(dtype),
     )
     free, rows = np.arange(4, 30), np.sort(rng.choice(30, 17, replace=False))
     fast = changes.mismatches(state, targets, free, rows, reference=targets)
@@ -106,7 +109,11 @@ def test_output_change_and_margin_equal_their_definitions(seed):
     kernel, targets, f0, _ = problem(seed)
     labeled, free, rows = [0, 1], np.arange(2, 14), np.arange(14)
     state = posterior(
-        torch.from_numpy(kernel), torch.tensor(labeled), torch.eye(3).double()[targets], f0=torch.from_numpy(f0), rel_jitter=1e-9
+        torch.from_numpy(kernel),
+        torch.tensor(labeled),
+        torch.eye(3).double()[targets],
+        f0=torch.from_numpy(f0),
+        rel_jitter=1e-9,
     )
     jitter = 1e-9
     before = oracles.regression(kernel, f0, labeled, [jitter] * 2, np.eye(3)[targets])
@@ -141,7 +148,9 @@ def test_permuting_rows_permutes_the_picks():
     order = rng.permutation(20)
     straight = look_ahead(kernel, targets, [0], 3, f0=f0, objective="output_change")
     labeled = [int(np.flatnonzero(order == 0)[0])]
-    permuted = look_ahead(kernel[np.ix_(order, order)], targets[order], labeled, 3, f0=f0[order], objective="output_change")
+    permuted = look_ahead(
+        kernel[np.ix_(order, order)], targets[order], labeled, 3, f0=f0[order], objective="output_change"
+    )
     np.testing.assert_array_equal(order[permuted.indices], straight.indices)
 
 

@@ -222,7 +222,7 @@ class TestEveryStrategy:
         zoo.assert_same_state(before, zoo.state_of(net.module_))
         np.testing.assert_array_equal(pool, POOL)
         np.testing.assert_array_equal(labels, y)
-        np.random.rand()  # noqa: NPY002 - the global generator must not matter
+        np.random.rand()  # the global generator must not matter
         second = clone(strategy).select(net, POOL, 5, **self.labelled())
         np.testing.assert_array_equal(first.indices, second.indices)
 

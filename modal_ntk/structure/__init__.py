@@ -1,0 +1,5 @@
+"""Structure of a pool: constrained clusters and the pseudo-labels made of them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

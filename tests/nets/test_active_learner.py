@@ -1,0 +1,107 @@
+"""modal_ntk.ActiveLearner: modAL's learner, with what modAL's lacks, on every supported scikit-learn."""
+
+import pickle
+
+import modAL.models
+import numpy as np
+import pytest
+import zoo
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import modal_ntk
+from modal_ntk import NTKCPL, ActiveLearner, Margin
+from modal_ntk.errors import InvalidInputError
+
+X, y = zoo.blobs()
+
+
+def test_it_is_modals_class():
+    """Whatever asks for modAL's ActiveLearner takes ours."""
+    assert issubclass(ActiveLearner, modAL.models.ActiveLearner)
+
+
+def test_it_prints_clones_and_is_searched():
+    """repr, get_params, set_params and clone work, and nested parameters are reached."""
+    learner = ActiveLearner(LogisticRegression(C=2.0), Margin(random_state=1), X[:9], y[:9])
+    assert "query_strategy=Margin(random_state=1)" in repr(learner)
+    parameters = learner.get_params()
+    assert parameters["estimator__C"] == 2.0
+    assert parameters["query_strategy__random_state"] == 1
+    learner.set_params(query_strategy__random_state=5)
+    copy = clone(learner)
+    assert copy.query_strategy.random_state == 5
+    assert copy.X_training is None
+    assert learner.X_training is not None
+    assert pickle.loads(pickle.dumps(learner)).query(X, 3)[0].tolist() == learner.query(X, 3)[0].tolist()
+
+
+def test_cross_validation_fits_it():
+    """scikit-learn's own tools can fit and score a learner."""
+    assert cross_val_score(ActiveLearner(LogisticRegression()), X, y, cv=3).mean() > 0.9
+
+
+def test_teach_remembers_and_refits():
+    """Taught samples are stacked on the training set and the estimator is fitted to all of them."""
+    learner = ActiveLearner(LogisticRegression(), Margin(), X[:6], y[:6])
+    learner.teach(X[6:12], y[6:12])
+    np.testing.assert_array_equal(learner.X_training, X[:12])
+    np.testing.assert_array_equal(learner.y_training, y[:12])
+    np.testing.assert_allclose(learner.predict_proba(X), LogisticRegression().fit(X[:12], y[:12]).predict_proba(X))
+
+
+def test_only_new_fits_the_new_samples_and_remembers_all():
+    """With only_new the estimator sees the new samples alone; none is forgotten."""
+    learner = ActiveLearner(LogisticRegression(), Margin(), X[:6], y[:6])
+    learner.teach(X[6:12], y[6:12], only_new=True)
+    assert len(learner.X_training) == 12
+    np.testing.assert_allclose(learner.predict_proba(X), LogisticRegression().fit(X[6:12], y[6:12]).predict_proba(X))
+
+
+def test_a_wrong_teach_loses_nothing():
+    """Samples of another shape, or with NaN, are refused and the training set stays as it was."""
+    learner = ActiveLearner(LogisticRegression(), Margin(), X[:6], y[:6])
+    with pytest.raises(InvalidInputError, match=r"shape \(6,\)"):
+        learner.teach(X[6:9, :2], y[6:9])
+    with pytest.raises(ValueError, match="NaN"):
+        learner.teach(np.full((1, 6), np.nan), y[:1])
+    assert learner.X_training.shape == (6, 6)
+
+
+def test_a_strategy_that_cannot_be_called_is_refused():
+    """The message shows what was given and what would do."""
+    with pytest.raises(InvalidInputError, match="query_strategy to be callable, got 'margin'"):
+        ActiveLearner(LogisticRegression(), "margin")
+
+
+@pytest.mark.parametrize(
+    "instance", [modal_ntk.ntkcpl, NTKCPL(max_clusters=50, random_state=0)], ids=["default", "class"]
+)
+def test_five_rounds_from_no_labels(active_learner, instance):
+    """ActiveLearner with NTKCPL queries and teaches five rounds, the first from nothing, and learns the classes."""
+    from sklearn.datasets import load_digits
+
+    digits, labels = load_digits(return_X_y=True)
+    digits, labels = (digits[:600] / 16).astype(np.float32), labels[:600]
+    net = zoo.net(n_classes=10, module__d=64, module__hidden=32, module__n_classes=10, max_epochs=40, lr=0.2)
+    learner = active_learner(estimator=net, query_strategy=instance)
+    pool = np.arange(len(digits))
+    for _ in range(5):
+        indices, samples = learner.query(digits[pool], n_instances=10)
+        np.testing.assert_array_equal(samples, digits[pool[indices]])
+        learner.teach(samples, labels[pool[indices]])
+        pool = np.delete(pool, indices)
+    assert len(learner.X_training) == 50
+    assert learner.score(digits, labels) > 0.6
+
+
+def test_a_pipeline_that_ends_in_a_net(active_learner):
+    """NTKCPL reads features after the earlier steps; the learner teaches the whole pipeline."""
+    learner = active_learner(make_pipeline(StandardScaler(), zoo.net()), NTKCPL(random_state=0))
+    for _ in range(3):
+        indices, _ = learner.query(X, n_instances=6)
+        learner.teach(X[indices], y[indices])
+    assert len(learner.X_training) == 18

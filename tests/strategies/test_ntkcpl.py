@@ -1,0 +1,198 @@
+"""NTKCPL end to end: every stage against its definition, and the whole against a naive float64 run."""
+
+import numpy as np
+import oracles
+import pytest
+import torch
+import zoo
+from sklearn.ensemble import RandomForestClassifier
+
+from modal_ntk import NTKCPL
+from modal_ntk.errors import InvalidInputError, UnmetNeedError
+from modal_ntk.strategies import ntkcpl as module
+
+X, y = zoo.blobs(n=48)
+LABELED = {"X_labeled": X[:8], "y_labeled": y[:8]}
+
+
+@pytest.fixture
+def net():
+    return zoo.net().fit(X[:8], y[:8])
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What the strategy hands to look-ahead, recorded on the way."""
+    calls = {}
+    real = module.selection.look_ahead
+
+    def spy(kernel, targets, labeled, n_instances, **options):
+        calls.update(kernel=kernel, targets=targets, labeled=labeled, n_instances=n_instances, **options)
+        return real(kernel, targets, labeled, n_instances, **options)
+
+    monkeypatch.setattr(module.selection, "look_ahead", spy)
+    return calls
+
+
+@pytest.mark.parametrize("variant", ["al", "self"])
+@pytest.mark.parametrize("cold", [True, False], ids=["no labels", "labels"])
+def test_the_whole_equals_a_naive_run(net, seen, variant, cold):
+    """Given clusters and initial weights, the picks are those of re-solving the regression for every candidate."""
+    strategy = NTKCPL(variant=variant, tie_break="first", random_state=0)
+    selected = strategy.select(zoo.net() if cold else net, X[8:], 5, **({} if cold else LABELED))
+    n_labeled = 0 if cold else 8
+    picks, tables = oracles.naive_look_ahead(
+        seen["kernel"].numpy(), seen["targets"], seen["labeled"], 5, f0=seen["f0"].numpy()
+    )
+    assert selected.indices.tolist() == [p - n_labeled for p in picks]
+    np.testing.assert_allclose(
+        selected.scores, [t[p] / len(seen["kernel"]) for t, p in zip(tables, picks, strict=True)]
+    )
+    np.testing.assert_array_equal(seen["labeled"], np.arange(n_labeled))
+
+
+def test_the_kernel_is_that_of_a_fresh_two_layer_head(seen, monkeypatch):
+    """The kernel equals one written out weight by weight, f0 the head's outputs; features enter as they are."""
+    heads = []
+    real = module.kernels.ntk_head
+    monkeypatch.setattr(module.kernels, "ntk_head", lambda *a, **k: heads.append(real(*a, **k)) or heads[-1])
+    NTKCPL(n_hidden=7, random_state=3).select(None, X, 4)
+    first, second = (p.detach().numpy() for p in heads[0].parameters())
+    x = X.astype(np.float64)
+    np.testing.assert_allclose(seen["kernel"].numpy(), oracles.two_layer_pseudo_kernel(x, first, second), rtol=1e-10)
+    f0 = np.maximum(x @ first.T / np.sqrt(6), 0) @ second.T / np.sqrt(7)
+    np.testing.assert_allclose(seen["f0"].numpy(), f0, rtol=1e-10)
+
+
+def test_use_f0_off_starts_from_zero(seen):
+    """Without f0 the regression starts from zero outputs."""
+    NTKCPL(use_f0=False, random_state=0).select(None, X, 3)
+    assert seen["f0"] is None
+
+
+@pytest.mark.parametrize(("n_instances", "max_clusters", "n_clusters"), [(6, 100, 7), (20, 100, 14), (20, 9, 9)])
+def test_number_of_pseudo_labels(net, n_instances, max_clusters, n_clusters):
+    """Half of the labels there will be after the query, at most max_clusters."""
+    strategy = NTKCPL(max_clusters=max_clusters, random_state=0)
+    assert strategy.select(net, X[8:], n_instances, **LABELED).info["n_clusters"] == n_clusters
+
+
+def test_clusters_come_from_the_variants_features(net, monkeypatch):
+    """Once there are labels "al" clusters the net's embedding and "self" the samples; both cover the whole pool."""
+    given = []
+    real = module.structure.cluster_pseudo_labels
+    monkeypatch.setattr(
+        module.structure, "cluster_pseudo_labels", lambda X, *a, **k: given.append((X, k)) or real(X, *a, **k)
+    )
+    for variant in ("al", "self"):
+        NTKCPL(variant=variant, n_candidates=10, random_state=0).select(net, X[8:], 4, **LABELED)
+    assert [values.shape for values, _ in given] == [(48, 8), (48, 6)]
+    np.testing.assert_array_equal(given[1][0], X)
+    for _, options in given:
+        np.testing.assert_array_equal(options["predicted"], net.predict(X))
+        np.testing.assert_array_equal(options["labels"], y[:8])
+        assert options["n_start"] == 4
+
+
+def test_candidates_are_a_seeded_subset_with_all_labelled_rows(net, seen):
+    """The kernel covers the labelled rows and n_candidates pool rows; picks come from those; the seed decides."""
+    first = NTKCPL(n_candidates=12, random_state=1).select(net, X[8:], 5, **LABELED)
+    assert seen["kernel"].shape == (20, 20)
+    assert first.info["n_candidates"] == 12
+    again = NTKCPL(n_candidates=12, random_state=1).select(net, X[8:], 5, **LABELED)
+    other = NTKCPL(n_candidates=12, random_state=2).select(net, X[8:], 5, **LABELED)
+    np.testing.assert_array_equal(first.indices, again.indices)
+    assert set(first.indices.tolist()) != set(other.indices.tolist())
+    assert NTKCPL(n_candidates=3, random_state=0).select(net, X[8:], 5, **LABELED).indices.shape == (5,)
+
+
+def test_feature_scaling_reaches_the_kernel(seen):
+    """ "l2" and "standard" scale the rows and the columns of what the kernel sees; a constant column stays finite."""
+    pool = np.concatenate([X, np.ones((48, 1), np.float32)], axis=1)
+    diagonals = {}
+    for scaling in (None, "l2", "standard"):
+        NTKCPL(feature_scaling=scaling, random_state=0).select(None, pool, 3)
+        diagonals[scaling] = seen["kernel"].diagonal().numpy().copy()
+        assert np.isfinite(diagonals[scaling]).all()
+    unit = pool / np.linalg.norm(pool, axis=1, keepdims=True)
+    ratio = diagonals[None] / diagonals["l2"]
+    np.testing.assert_allclose(ratio, (pool.astype(np.float64) ** 2).sum(1), rtol=1e-4)
+    assert np.allclose((unit**2).sum(1), 1, atol=1e-5)
+
+
+def test_trace_kernel_is_the_other_reduction(seen):
+    """kind "trace" and "pseudo" are different kernels of the same head."""
+    kernels = []
+    for kind in ("pseudo", "trace"):
+        NTKCPL(kernel=kind, random_state=0).select(None, X, 3)
+        kernels.append(seen["kernel"].numpy())
+    assert not np.allclose(*kernels)
+
+
+@pytest.mark.parametrize("constraint", ["cannot_link", "must_link", "none"])
+@pytest.mark.parametrize("tie_break", ["random", "margin", "first"])
+def test_every_variant_selects(net, constraint, tie_break):
+    """Each constraint and tie-break gives a full batch of distinct samples."""
+    strategy = NTKCPL(constraint=constraint, tie_break=tie_break, random_state=0)
+    assert len(set(strategy.select(net, X[8:], 6, **LABELED).indices.tolist())) == 6
+
+
+def test_fixed_features_can_be_a_frozen_layer_or_a_callable(seen):
+    """The kernel's features come from the layer named, or from the callable given."""
+    net = zoo.net(zoo.FrozenBackbone).fit(X[:8], y[:8])
+    NTKCPL(features="backbone", random_state=0).select(net, X[8:], 3, **LABELED)
+    by_layer = seen["kernel"].clone()
+    with torch.no_grad():
+        frozen = net.module_.backbone(torch.from_numpy(X)).numpy()
+    lookup = {row.tobytes(): value for row, value in zip(X, frozen, strict=True)}
+    NTKCPL(features=lambda rows: np.stack([lookup[r.tobytes()] for r in rows]), random_state=0).select(
+        net, X[8:], 3, **LABELED
+    )
+    torch.testing.assert_close(seen["kernel"], by_layer, rtol=1e-4, atol=1e-6)
+
+
+def test_images_are_flattened_and_conv_embeddings_are_used():
+    """A conv net over images works with both variants."""
+    images = X.reshape(48, 1, 2, 3)
+    net = zoo.net(zoo.ConvNet).fit(images[:8], y[:8])
+    for variant in ("al", "self"):
+        labeled = {"X_labeled": images[:8], "y_labeled": y[:8]}
+        assert len(NTKCPL(variant=variant, random_state=0).select(net, images[8:], 5, **labeled).indices) == 5
+
+
+def test_any_classifier_will_do_for_the_self_variant():
+    """A random forest has predictions, enough for "self"; "al" asks for an embedding by name."""
+    forest = RandomForestClassifier(5, random_state=0).fit(X[:8], y[:8])
+    assert len(NTKCPL(variant="self", random_state=0).select(forest, X[8:], 5, **LABELED).indices) == 5
+    with pytest.raises(UnmetNeedError, match=r"NTKCPL expected a learner with embedding .*RandomForestClassifier"):
+        NTKCPL(random_state=0).select(forest, X[8:], 5, **LABELED)
+    as_features = NTKCPL(embedding=lambda rows: rows, random_state=0)
+    assert len(as_features.select(forest, X[8:], 5, **LABELED).indices) == 5
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"max_clusters": 0}, "max_clusters to be an integer of at least 1, got 0"),
+        ({"n_hidden": 2.5}, "n_hidden to be an integer"),
+        ({"n_candidates": -1}, "n_candidates to be an integer of at least 1 or None, got -1"),
+        ({"variant": "both"}, "variant to be one of 'al', 'self', got 'both'"),
+        ({"constraint": None}, "constraint to be one of"),
+        ({"rel_jitter": 0}, "rel_jitter to be a finite number above zero"),
+        ({"random_state": "x"}, "random_state to be a non-negative integer"),
+        ({"features": "backbne"}, "embedding"),
+    ],
+)
+def test_bad_parameters_are_refused_before_any_work(parameters, message, monkeypatch):
+    """Each wrong parameter is an error naming it, raised before anything is clustered."""
+    monkeypatch.setattr(module.structure, "cluster_pseudo_labels", None)
+    with pytest.raises((InvalidInputError, UnmetNeedError), match=message):
+        NTKCPL(**parameters).select(zoo.net(), X, 3)
+
+
+def test_progress_is_shown_only_when_asked(capsys):
+    """verbose=1 draws a bar on stderr; silence otherwise."""
+    NTKCPL(random_state=0).select(None, X, 3)
+    assert capsys.readouterr() == ("", "")
+    NTKCPL(random_state=0, verbose=1).select(None, X, 3)
+    assert "3/3" in capsys.readouterr().err
