@@ -162,9 +162,7 @@ def build_host(entry_points: Iterable[tuple[EntryPoint, Distribution]] | None = 
             reason = f"{type(error).__name__}: {error}"
             name = distribution.metadata["Name"]
             host.failures.append(PluginFailure(entry_point.name, name, reason, traceback.format_exc()))
-            warnings.warn(
-                f"Plugin {entry_point.name!r} of {name} is left out: {reason}", ModalNTKWarning, stacklevel=2
-            )
+            warnings.warn(f"Plugin {entry_point.name!r} of {name} is left out: {reason}", ModalNTKWarning, stacklevel=2)
             continue
         for spec in specs:
             _register(host, spec, entry_point, distribution)

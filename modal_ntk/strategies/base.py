@@ -160,7 +160,7 @@ class QueryStrategy(BaseEstimator, ABC):
             If the learner lacks what the strategy needs.
         """
         started = perf_counter()
-        self._check_params()
+        self.check_params()
         query = self._query(learner, X_pool, n_instances, X_labeled, y_labeled)
         with query.view.no_trace():
             selection = self._select(query)
@@ -171,8 +171,8 @@ class QueryStrategy(BaseEstimator, ABC):
     def _select(self, query: Query) -> Selection:
         """Choose; every argument has been checked."""
 
-    def _check_params(self) -> None:
-        """Check the strategy's own parameters; called before anything is computed."""
+    def check_params(self) -> None:
+        """Check the strategy's own parameters; called first in every query, and by a run before its first."""
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - for strategies that start cold
         """Return the needs that the learner cannot meet; what depends on parameters overrides this."""

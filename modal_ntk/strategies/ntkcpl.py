@@ -136,7 +136,14 @@ class NTKCPL(QueryStrategy):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _check_params(self) -> None:
+    def check_params(self) -> None:
+        """Check the parameters; called before anything is computed.
+
+        Raises
+        ------
+        InvalidInputError
+            If one cannot be used.
+        """
         for name in ("max_clusters", "n_hidden", "min_cluster_size"):
             checks.check_integer(name, getattr(self, name))
         for name in ("n_start", "n_candidates"):

@@ -1,0 +1,142 @@
+"""Data sets by name: what scikit-learn ships, what MODAL_NTK_DATA holds, and any .npz."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from modal_ntk import checks
+from modal_ntk.errors import InvalidInputError
+
+DATA_VARIABLE = "MODAL_NTK_DATA"
+_KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set split into pool and test set.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    x_train, x_test : numpy.ndarray (n, d) or (n, channels, height, width), float32
+        Samples.
+    y_train, y_test : numpy.ndarray (n,), int64
+        Classes, 0 to C-1.
+    classes : numpy.ndarray (C,)
+        Their labels in the file.
+    """
+
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    classes: np.ndarray
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all arrays, by which a store knows its data again."""
+        digest = hashlib.sha256()
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+            digest.update(str(array.shape).encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def load_dataset(name: str | os.PathLike[str]) -> Dataset:
+    """Load a data set.
+
+    Parameters
+    ----------
+    name : str or path
+        "digits"; the name of an ``.npz`` file in the folder that the environment variable MODAL_NTK_DATA
+        names; or the path of one. Such a file holds x_train, y_train, x_test and y_test; bytes are read as
+        pixels and scaled to [0, 1], images of three or four dimensions get their channels first.
+
+    Returns
+    -------
+    Dataset
+        In float32; features of numbers keep their scale.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none of that name; says which there are.
+    InvalidInputError
+        If the file lacks keys, is no archive of plain arrays, or its arrays do not belong together.
+
+    Examples
+    --------
+    >>> load_dataset("digits").x_train.shape
+    (1257, 64)
+    """
+    if name == "digits":
+        return _digits()
+    path = Path(name)
+    if path.suffix != ".npz":
+        return _from_npz(_named(str(name)))
+    if not path.is_file():
+        raise checks.expected("the path of an .npz file", f"{name}, which does not exist", "Check the path.")
+    return _from_npz(path)
+
+
+def _digits() -> Dataset:
+    X, y = load_digits(return_X_y=True)
+    X = (X / 16).astype(np.float32)
+    parts = train_test_split(X, y.astype(np.int64), test_size=0.3, random_state=0, stratify=y)
+    return Dataset("digits", parts[0], parts[2], parts[1], parts[3], np.arange(10))
+
+
+def _named(name: str) -> Path:
+    folder = os.environ.get(DATA_VARIABLE)
+    files = {} if not folder else {path.stem: path for path in sorted(Path(folder).glob("*.npz"))}
+    if name not in files:
+        remedy = f"Or pass the path of an .npz file; {DATA_VARIABLE} "
+        remedy += f"is {folder!r}." if folder else "may name a folder of such files and is not set."
+        raise checks.unknown_name("data set", name, ["digits", *files], remedy)
+    return files[name]
+
+
+def _from_npz(path: Path) -> Dataset:
+    try:
+        # Pickled objects stay closed: reading a file must never run what it holds.
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [key for key in _KEYS if key not in archive]
+            if missing:
+                got = f"{sorted(archive.keys())}, without {', '.join(missing)}"
+                raise checks.expected(f"the keys {', '.join(_KEYS)} in {path}", got, "Rename its arrays.")
+            arrays = {key: archive[key] for key in _KEYS}
+    except InvalidInputError:
+        raise
+    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+        remedy = "Write one with numpy.savez_compressed."
+        raise checks.expected(f"{path} to be an .npz of plain arrays", str(error), remedy) from error
+    for part in ("train", "test"):
+        checks.check_labels(arrays[f"y_{part}"], len(arrays[f"x_{part}"]))
+    checks.check_same_features(arrays["x_test"], arrays["x_train"])
+    classes, y_train = np.unique(arrays["y_train"], return_inverse=True)
+    if len(classes) < 2:
+        raise checks.expected(f"at least two classes in {path}", f"only {classes.tolist()}", "Check y_train.")
+    if unknown := sorted(set(np.unique(arrays["y_test"]).tolist()) - set(classes.tolist())):
+        raise checks.expected("classes of y_test that are in y_train", f"also {unknown}", "Check the split.")
+    y_test = np.searchsorted(classes, arrays["y_test"])
+    x_train, x_test = (_as_inputs(checks.check_samples(key, arrays[key])) for key in ("x_train", "x_test"))
+    return Dataset(path.stem, x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64), classes)
+
+
+def _as_inputs(x: np.ndarray) -> np.ndarray:
+    scaled = x.astype(np.float32)
+    if x.ndim < 3:
+        return scaled
+    if x.dtype == np.uint8:
+        scaled /= 255
+    return scaled[:, None] if x.ndim == 3 else np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
