@@ -1,0 +1,75 @@
+"""Which combination of a sample's outputs each kind of kernel differentiates.
+
+Every kind is an inner product of gradients of weighted outputs, so it is told by its weights (n, r, K) alone:
+r = 1 for a scalar combination, r = K for all outputs side by side.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modal_ntk import checks
+
+KINDS = ("pseudo", "trace", "full", "labelled", "loss")
+
+
+def cotangents(kind: str, logits: Tensor, signs: Any, labels: Any) -> Tensor:
+    """Return the weights that make a kind of kernel.
+
+    Parameters
+    ----------
+    kind : {"pseudo", "trace", "full", "labelled", "loss"}
+        The kernel.
+    logits : Tensor (n, K)
+        Outputs of the samples; their values matter to "loss" alone.
+    signs : Tensor (n, K) or None
+        Weights of the outputs for "labelled", if not those of the labels.
+    labels : Tensor (n,) or None
+        Class of each sample, for "labelled" and "loss".
+
+    Returns
+    -------
+    Tensor (n, r, K)
+        Weights, normalised.
+
+    Raises
+    ------
+    InvalidInputError
+        If the kind needs labels that are missing or out of range.
+    """
+    n, k = logits.shape
+    if kind == "pseudo":
+        return logits.new_full((n, 1, k), 1 / math.sqrt(k))
+    if kind in ("trace", "full"):
+        eye = torch.eye(k, dtype=logits.dtype, device=logits.device)
+        return (eye / math.sqrt(k) if kind == "trace" else eye).expand(n, k, k)
+    if kind == "labelled" and signs is not None:
+        weights = torch.as_tensor(signs).to(logits)
+        if weights.shape != logits.shape:
+            got = f"shape {tuple(weights.shape)}"
+            raise checks.expected(f"signs of shape ({n}, {k})", got, "Pass one weight per sample and output.")
+        return weights[:, None] / math.sqrt(k)
+    one_hot = _one_hot(kind, labels, logits)
+    if kind == "labelled":
+        return (2 * one_hot - 1)[:, None] / math.sqrt(k)
+    return (logits.softmax(1) - one_hot)[:, None]
+
+
+def class_numbers(labels: Any, logits: Tensor) -> Tensor:
+    """Return labels as a vector of class numbers beside their logits (n, K), checked against these."""
+    plain = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else labels
+    classes = torch.from_numpy(checks.check_rows("labels", plain, None, length=len(logits))).to(logits.device)
+    k = logits.shape[1]
+    if len(classes) and int(classes.max()) >= k:
+        raise checks.expected(f"labels below {k}, the number of outputs", int(classes.max()), "Count from zero.")
+    return classes
+
+
+def _one_hot(kind: str, labels: Any, logits: Tensor) -> Tensor:
+    if labels is None:
+        raise checks.expected(f"labels for kind={kind!r}", None, "Pass labels=, the class number of each sample.")
+    return torch.nn.functional.one_hot(class_numbers(labels, logits), logits.shape[1]).to(logits)

@@ -1,0 +1,214 @@
+"""Per-sample gradients in the form they arise in, and the inner products between them.
+
+Rows are samples, or pairs of a sample and an output. The gradient of one parameter at a row is one of
+    Dense:   g (p,)                                        held as (n, p);
+    Outer:   sum over positions t of d_t h_t', by group    held as h (n, g, t, a) and d (n, g, t, b);
+    Lookup:  d_t added to row i_t of a table               held as i (n, t) and d (n, t, b).
+An Outer with one position never needs its (n, a * b) gradient: inner products of two are (h.h') (d.d').
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Gradients of one parameter, written out: (n, p)."""
+
+    gradient: Tensor
+
+    def __len__(self) -> int:
+        return len(self.gradient)
+
+    def rows(self, start: int, stop: int) -> Dense:
+        """Return some of the rows."""
+        return Dense(self.gradient[start:stop])
+
+    def dense(self) -> Tensor:
+        """Return the gradients (n, p)."""
+        return self.gradient
+
+    @property
+    def size(self) -> int:
+        """Number of entries of one gradient."""
+        return self.gradient.shape[1]
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Gradients that are sums of outer products: inputs (n, g, t, a), output gradients (n, g, t, b)."""
+
+    inputs: Tensor
+    outputs: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def rows(self, start: int, stop: int) -> Outer:
+        """Return some of the rows."""
+        return Outer(self.inputs[start:stop], self.outputs[start:stop])
+
+    def dense(self) -> Tensor:
+        """Return the gradients (n, g * b * a)."""
+        return (self.outputs.mT @ self.inputs).flatten(1)
+
+    @property
+    def size(self) -> int:
+        """Number of entries of one gradient."""
+        return self.inputs.shape[1] * self.inputs.shape[3] * self.outputs.shape[3]
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Gradients of a table of which each row reads some lines: indices (n, t), output gradients (n, t, b)."""
+
+    indices: Tensor
+    outputs: Tensor
+    n_lines: int
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def rows(self, start: int, stop: int) -> Lookup:
+        """Return some of the rows."""
+        return Lookup(self.indices[start:stop], self.outputs[start:stop], self.n_lines)
+
+    def dense(self) -> Tensor:
+        """Return the gradients (n, n_lines * b)."""
+        table = self.outputs.new_zeros(len(self), self.n_lines, self.outputs.shape[2])
+        where = self.indices[:, :, None].expand_as(self.outputs)
+        return table.scatter_add_(1, where, self.outputs).flatten(1)
+
+    @property
+    def size(self) -> int:
+        """Number of entries of one gradient."""
+        return self.n_lines * self.outputs.shape[2]
+
+
+Factor: TypeAlias = Dense | Outer | Lookup
+
+
+def n_bytes(factor: Factor) -> int:
+    """Return what a factor holds, with its gradients written out where `add_gram` may do so."""
+    if isinstance(factor, Outer):
+        held = factor.inputs.nbytes + factor.outputs.nbytes
+        several = factor.inputs.shape[2] > 1
+        return held + several * len(factor) * factor.size * factor.inputs.element_size()
+    return factor.gradient.nbytes if isinstance(factor, Dense) else factor.indices.nbytes + factor.outputs.nbytes
+
+
+def joined(factors: list[Factor]) -> Factor | None:
+    """Return the sum of gradients of one parameter that was used several times, or None if forms differ."""
+    first = factors[0]
+    if len(factors) == 1:
+        return first
+    if all(isinstance(f, Dense) for f in factors):
+        return Dense(torch.stack([f.dense() for f in factors]).sum(0))
+    if all(isinstance(f, Outer) for f in factors):
+        outer = [f for f in factors if isinstance(f, Outer)]
+        return Outer(torch.cat([f.inputs for f in outer], 2), torch.cat([f.outputs for f in outer], 2))
+    if all(isinstance(f, Lookup) for f in factors):
+        lookups = [f for f in factors if isinstance(f, Lookup)]
+        indices = torch.cat([f.indices for f in lookups], 1)
+        return Lookup(indices, torch.cat([f.outputs for f in lookups], 1), lookups[0].n_lines)
+    return None
+
+
+def squared_norms(factor: Factor) -> Tensor:
+    """Return the squared length of each gradient: (n,)."""
+    if isinstance(factor, Outer) and factor.inputs.shape[1] == factor.inputs.shape[2] == 1:
+        return factor.inputs.square().sum((1, 2, 3)) * factor.outputs.square().sum((1, 2, 3))
+    return factor.dense().square().sum(1)
+
+
+def products(factor: Factor, vector: Tensor) -> Tensor:
+    """Return the inner product of each gradient with one vector (p,), as long as a gradient: (n,)."""
+    if isinstance(factor, Outer):
+        groups, a, b = factor.inputs.shape[1], factor.inputs.shape[3], factor.outputs.shape[3]
+        return ((factor.outputs @ vector.view(groups, b, a)) * factor.inputs).sum((1, 2, 3))
+    if isinstance(factor, Lookup):
+        return (vector.view(factor.n_lines, -1)[factor.indices] * factor.outputs).sum((1, 2))
+    return factor.gradient @ vector
+
+
+def add_gram(out: Tensor, left: Factor, right: Factor, *, budget: int) -> None:
+    """Add the inner products of two sets of gradients of one parameter to a kernel, in place.
+
+    Parameters
+    ----------
+    out : Tensor (n, m)
+        Kernel to add to. If `left` is `right`, only entries on and above the diagonal are meaningful after.
+    left, right : Factor
+        Gradients of n and of m rows.
+    budget : int
+        Bytes that intermediate results may take.
+    """
+    pairwise = _pairwise_cost(left, right) < _dense_cost(left, right)
+    same = left is right
+    if not pairwise and not isinstance(left, Dense):
+        left = Dense(left.dense())
+        right = left if same else Dense(right.dense())
+    step = max(1, budget // max(1, _bytes_per_row(left, right)))
+    if same:
+        step = min(step, max(256, len(left) // 8))
+    for start in range(0, len(left), step):
+        stop = min(start + step, len(left))
+        # A kernel of a set with itself is symmetric: blocks below the diagonal are left out, hence the short steps.
+        first = start if same else 0
+        _add_block(out[start:stop, first:], left.rows(start, stop), right.rows(first, len(right)))
+
+
+def _pairwise_cost(left: Factor, right: Factor) -> float:
+    pairs = float(len(left) * len(right))
+    if isinstance(left, Outer) and isinstance(right, Outer):
+        positions = left.inputs.shape[2] * right.inputs.shape[2]
+        width = left.inputs.shape[3] + left.outputs.shape[3]
+        # Beyond one position, a pass over memory for the product costs about as much as ten more columns.
+        return pairs * left.inputs.shape[1] * positions * (width + (0 if positions == 1 else 10))
+    if isinstance(left, Lookup) and isinstance(right, Lookup):
+        return pairs * left.indices.shape[1] * right.indices.shape[1] * (left.outputs.shape[2] + 10)
+    return 0.0
+
+
+def _dense_cost(left: Factor, right: Factor) -> float:
+    forming = 0.0
+    for factor in (left, right):
+        positions = factor.inputs.shape[2] if isinstance(factor, Outer) else 1
+        forming += float(len(factor)) * positions * factor.size
+    return forming + float(len(left) * len(right)) * left.size
+
+
+def _bytes_per_row(left: Factor, right: Factor) -> int:
+    positions = 1
+    if isinstance(left, Outer) and isinstance(right, Outer):
+        positions = left.inputs.shape[1] * left.inputs.shape[2] * right.inputs.shape[2]
+    elif isinstance(left, Lookup) and isinstance(right, Lookup):
+        positions = left.indices.shape[1] * right.indices.shape[1]
+    return 2 * len(right) * positions * 8
+
+
+def _add_block(out: Tensor, left: Factor, right: Factor) -> None:
+    if isinstance(left, Dense) and isinstance(right, Dense):
+        out.addmm_(left.gradient, right.gradient.T)
+    elif isinstance(left, Outer) and isinstance(right, Outer):
+        if left.inputs.shape[1] == left.inputs.shape[2] == right.inputs.shape[2] == 1:
+            products = left.inputs[:, 0, 0] @ right.inputs[:, 0, 0].T
+            out.addcmul_(products, left.outputs[:, 0, 0] @ right.outputs[:, 0, 0].T)
+        else:
+            _add_positions(out, left, right)
+    elif isinstance(left, Lookup) and isinstance(right, Lookup):
+        met = left.indices[:, None, :, None] == right.indices[None, :, None, :]
+        products = torch.einsum("isb,jtb->ijst", left.outputs, right.outputs)
+        out.add_((products * met).sum((2, 3)))
+
+
+def _add_positions(out: Tensor, left: Outer, right: Outer) -> None:
+    for group in range(left.inputs.shape[1]):
+        inputs = torch.einsum("isa,jta->ijst", left.inputs[:, group], right.inputs[:, group])
+        outputs = torch.einsum("isb,jtb->ijst", left.outputs[:, group], right.outputs[:, group])
+        out.add_(inputs.mul_(outputs).sum((2, 3)))

@@ -1,0 +1,176 @@
+"""From a layer's input and the gradient at its output to the gradient of its parameters, sample by sample.
+
+Each function takes the arguments of one call of a layer function and the names of the parameters in it, and returns
+either None (not a case it knows) or a function of the gradient at the output, laid out (n, r, m, ...): n samples, r
+weighted outputs of each, and m consecutive rows of the layer's first axis that belong to one sample (1 as a rule);
+of whether the r gradients of a sample are to be joined in one row; and of the parameter asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from modal_ntk.features.factors import Dense, Factor, Lookup, Outer
+
+Arguments = dict[str, Any]
+Names = dict[str, str]
+Maker = Callable[[Tensor, bool, str], Factor]
+
+
+def _merged(gradient: Tensor, joint: bool) -> Tensor:
+    """Turn (n, r, ..., b) into (n, ..., r * b) for one row per sample, or (n * r, ..., b) for one per output."""
+    if not joint:
+        return gradient.flatten(0, 1)
+    return gradient.movedim(1, -2).flatten(-2)
+
+
+def _matched(data: Tensor, gradient: Tensor, joint: bool) -> Tensor:
+    return data if joint or gradient.shape[1] == 1 else data.repeat_interleave(gradient.shape[1], 0)
+
+
+def _linear(call: Arguments, names: Names) -> Maker | None:
+    data = call["input"].detach()
+    if data.ndim < 2:
+        return None
+
+    def factor(gradient: Tensor, joint: bool, name: str) -> Factor:
+        n, r = gradient.shape[:2]
+        merged = _merged(gradient.reshape(n, r, -1, gradient.shape[-1]), joint)
+        if names.get("weight") != name:
+            return Dense(merged.sum(1))
+        return Outer(_matched(data.reshape(n, 1, -1, data.shape[-1]), gradient, joint), merged[:, None])
+
+    return factor
+
+
+def _convolution(call: Arguments, names: Names) -> Maker | None:
+    data, weight = call["input"].detach(), call["weight"]
+    if data.ndim != weight.ndim:
+        return None
+    groups = call.get("groups", 1)
+
+    def factor(gradient: Tensor, joint: bool, name: str) -> Factor:
+        if names.get("weight") != name:
+            return Dense(_merged(gradient.flatten(4).sum((2, 4)), joint))
+        n, r, m = gradient.shape[:3]
+        by_group = gradient.reshape(n, r, m, groups, gradient.shape[3] // groups, -1)
+        merged = _merged(by_group.permute(0, 1, 3, 2, 5, 4).flatten(3, 4), joint)
+        patches = _patches(data, weight.shape[2:], call, groups)
+        inputs = patches.reshape(n, m, *patches.shape[1:]).transpose(1, 2).flatten(2, 3)
+        return Outer(_matched(inputs, gradient, joint), merged)
+
+    return factor
+
+
+def _patches(data: Tensor, kernel: torch.Size, call: Arguments, groups: int) -> Tensor:
+    """Cut the input into the patches that a convolution sees: (rows, groups, positions, patch)."""
+    d = len(kernel)
+    stride, dilation = (_per_axis(call.get(key, 1), d) for key in ("stride", "dilation"))
+    windows = F.pad(data, _padding(call.get("padding", 0), kernel, dilation))
+    for axis in range(d):
+        span = dilation[axis] * (kernel[axis] - 1) + 1
+        windows = windows.unfold(2 + axis, span, stride[axis])[..., :: dilation[axis]]
+    # Now (rows, channels, positions by axis, patch by axis).
+    positions = math.prod(windows.shape[2 : 2 + d])
+    last = windows.movedim(1, 1 + d)
+    return last.reshape(len(data), positions, groups, -1).transpose(1, 2)
+
+
+def _padding(padding: Any, kernel: torch.Size, dilation: list[int]) -> list[int]:
+    """Return padding in the order of `F.pad`: the last axis first, before and after."""
+    d = len(kernel)
+    if padding == "same":
+        totals = [dilation[axis] * (kernel[axis] - 1) for axis in range(d)]
+        pairs = [(total // 2, total - total // 2) for total in totals]
+    else:
+        pairs = [(p, p) for p in _per_axis(0 if padding == "valid" else padding, d)]
+    return [side for pair in reversed(pairs) for side in pair]
+
+
+def _per_axis(value: Any, d: int) -> list[int]:
+    values = [value] * d if isinstance(value, int) else list(value)
+    return values * d if len(values) == 1 else values
+
+
+def _scale_and_shift(normalised: Tensor, n_axes: int, names: Names) -> Maker:
+    def factor(gradient: Tensor, joint: bool, name: str) -> Factor:
+        n, _, m = gradient.shape[:3]
+        product = gradient
+        if names.get("weight") == name:
+            product = gradient * normalised.reshape(n, 1, m, *normalised.shape[1:])
+        return Dense(_merged(_summed(product, n_axes), joint))
+
+    return factor
+
+
+def _summed(product: Tensor, n_axes: int) -> Tensor:
+    """Sum (n, r, m, ...) over all but the channels (`n_axes` zero: the axis after m) or the last `n_axes` axes."""
+    n, r = product.shape[:2]
+    if n_axes == 0:
+        return product.reshape(*product.shape[:4], -1).sum((2, 4))
+    return product.flatten(-n_axes).reshape(n, r, -1, math.prod(product.shape[-n_axes:])).sum(2)
+
+
+def _batch_norm(call: Arguments, names: Names) -> Maker | None:
+    data = call["input"].detach()
+    if call.get("training") or call.get("running_mean") is None:
+        return None
+    shape = (1, -1, *[1] * (data.ndim - 2))
+    scale = (call["running_var"] + call.get("eps", 1e-5)).rsqrt()
+    return _scale_and_shift((data - call["running_mean"].view(shape)) * scale.view(shape), 0, names)
+
+
+def _layer_norm(call: Arguments, names: Names) -> Maker | None:
+    shape = tuple(call["normalized_shape"])
+    data = call["input"].detach()
+    if data.ndim <= len(shape):
+        return None
+    return _scale_and_shift(F.layer_norm(data, shape, eps=call.get("eps", 1e-5)), len(shape), names)
+
+
+def _group_norm(call: Arguments, names: Names) -> Maker | None:
+    data = call["input"].detach()
+    return _scale_and_shift(F.group_norm(data, call["num_groups"], eps=call.get("eps", 1e-5)), 0, names)
+
+
+def _embedding(call: Arguments, names: Names) -> Maker | None:
+    indices, n_lines = call["input"], len(call["weight"])
+    if call.get("max_norm") is not None or call.get("scale_grad_by_freq") or indices.ndim < 1:
+        return None
+    padding = call.get("padding_idx")
+
+    def factor(gradient: Tensor, joint: bool, name: str) -> Factor:
+        n, r = gradient.shape[:2]
+        flat, lines = gradient.reshape(n, r, -1, gradient.shape[-1]), indices.reshape(n, -1)
+        if padding is not None:
+            flat = flat * (lines != padding % n_lines)[:, None, :, None]
+        return Lookup(_matched(lines, gradient, joint), _merged(flat, joint), n_lines)
+
+    return factor
+
+
+_CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+
+LAYERS: dict[Any, tuple[tuple[str, ...], Callable[[Arguments, Names], Maker | None]]] = {
+    F.linear: (("input", "weight", "bias"), _linear),
+    F.conv1d: (_CONVOLUTION, _convolution),
+    F.conv2d: (_CONVOLUTION, _convolution),
+    F.conv3d: (_CONVOLUTION, _convolution),
+    F.batch_norm: (
+        ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
+        _batch_norm,
+    ),
+    F.layer_norm: (("input", "normalized_shape", "weight", "bias", "eps"), _layer_norm),
+    F.group_norm: (("input", "num_groups", "weight", "bias", "eps"), _group_norm),
+    F.embedding: (
+        ("input", "weight", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse"),
+        _embedding,
+    ),
+}
+"""The layer functions that are known: the names of their arguments in order, and how their gradients arise."""

@@ -1,0 +1,99 @@
+"""Per-sample gradients written out: by `torch.func` for a batch at once, or by autograd one sample at a time."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from modal_ntk import checks
+from modal_ntk.features.functional import FunctionalNet
+
+Gradients = dict[str, Tensor]
+
+
+def vectorised_gradients(net: FunctionalNet, batch: Tensor, cotangents: Tensor, names: list[str]) -> Gradients:
+    """Differentiate weighted outputs of all samples at once by some of the parameters.
+
+    Parameters
+    ----------
+    net : FunctionalNet
+        The module, in evaluation mode.
+    batch : Tensor (n, ...)
+        Samples.
+    cotangents : Tensor (n, r, K)
+        Weights of the outputs.
+    names : list of str
+        Parameters to differentiate by.
+
+    Returns
+    -------
+    dict of str to Tensor (n, r, p)
+        Flattened gradients by parameter.
+
+    Notes
+    -----
+    Raises what `torch.func.vmap` raises for modules that it cannot batch; `looped_gradients` can.
+    """
+    chosen = {name: net.parameters[name] for name in names}
+    rest = {name: p for name, p in net.parameters.items() if name not in chosen}
+
+    def of_sample(sample: Tensor, weights: Tensor) -> Gradients:
+        _, pull = torch.func.vjp(lambda p: net({**p, **rest}, sample[None])[0], chosen)  # type: ignore[misc]
+        return torch.func.vmap(lambda v: pull(v)[0])(weights)
+
+    with warnings.catch_warnings():
+        # Some operations are batched by a loop inside torch, which is slower and as right.
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        grads = torch.func.vmap(of_sample)(batch, cotangents)
+    return {name: g.detach().flatten(2) for name, g in grads.items()}
+
+
+def looped_gradients(net: FunctionalNet, batch: Tensor, cotangents: Tensor, names: list[str]) -> Gradients:
+    """Differentiate weighted outputs of one sample after another by some of the parameters.
+
+    Parameters
+    ----------
+    net : FunctionalNet
+        The module, in evaluation mode.
+    batch : Tensor (n, ...)
+        Samples.
+    cotangents : Tensor (n, r, K)
+        Weights of the outputs.
+    names : list of str
+        Parameters to differentiate by.
+
+    Returns
+    -------
+    dict of str to Tensor (n, r, p)
+        Flattened gradients by parameter; zero where the logits do not depend on it.
+
+    Raises
+    ------
+    InvalidInputError
+        If the module cannot be differentiated; the parameters are named.
+    """
+    n, r = cotangents.shape[:2]
+    out = {name: net.parameters[name].new_zeros(n, r, net.parameters[name].numel()) for name in names}
+    for i in range(n):
+        leaves = net.leaves()
+        with torch.enable_grad():
+            logits = net(leaves, batch[i : i + 1])
+        if not logits.requires_grad:
+            continue
+        for j in range(r):
+            for name, gradient in zip(names, _pulled(logits, leaves, names, cotangents[i : i + 1, j]), strict=True):
+                if gradient is not None:
+                    out[name][i, j] = gradient.detach().flatten()
+    return out
+
+
+def _pulled(logits: Tensor, leaves: Gradients, names: list[str], direction: Tensor) -> tuple[Tensor | None, ...]:
+    targets = [leaves[name] for name in names]
+    try:
+        return torch.autograd.grad(logits, targets, direction, retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        remedy = "Freeze them with requires_grad_(False), or replace the operation."
+        what = f"a module that can be differentiated by {', '.join(names)}"
+        raise checks.expected(what, f"the error {error}", remedy) from error

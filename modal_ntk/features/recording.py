@@ -1,0 +1,169 @@
+"""Watch a module's forward pass, and read off every layer's inputs and output gradients.
+
+Functions are watched, not modules, so a weight counts wherever it is used. Each call of a known layer function gets a
+stand-in for its parameter: whatever gradient still reaches the real parameter came by another way, which is how a use
+that `modal_ntk.features.layers` does not know is found out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.overrides import TorchFunctionMode
+
+from modal_ntk.features.factors import Factor, joined
+from modal_ntk.features.functional import FunctionalNet
+from modal_ntk.features.layers import LAYERS, Maker
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer function.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Parameters that it read.
+    edge : GradientEdge
+        Where the gradient at its output arrives; unlike the output, it outlives changes in place.
+    data : Tensor
+        The input, which must not have been changed when it is read again.
+    version : int
+        The version of `data` at the call.
+    make : callable
+        From the gradient at the output to the factor of a parameter.
+    """
+
+    names: tuple[str, ...]
+    edge: GradientEdge
+    data: Tensor
+    version: int
+    make: Maker
+
+
+class _Watch(TorchFunctionMode):
+    def __init__(self, leaves: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.names = {id(leaf): name for name, leaf in leaves.items()}
+        self.calls: list[Call] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in LAYERS:
+            return func(*args, **kwargs)
+        signature, maker = LAYERS[func]
+        call = {**dict(zip(signature, args, strict=False)), **kwargs}
+        names = {role: self.names[id(call[role])] for role in ("weight", "bias") if id(call.get(role)) in self.names}
+        make = maker(call, names) if names else None
+        if make is None:
+            return func(*args, **kwargs)
+        out = func(**{**call, **{role: call[role].detach().requires_grad_() for role in names}})
+        data = call["input"]
+        self.calls.append(Call(tuple(names.values()), get_gradient_edge(out), data, data._version, make))
+        return out
+
+
+class Recording:
+    """What one pass over a batch, forward and back, tells about the gradients of its samples.
+
+    Parameters
+    ----------
+    n : int
+        Number of samples.
+    calls : list of Call
+        The layers' calls in order.
+    gradients : list of Tensor or None
+        Gradient (rows, r, ...) at the output of each call; None where the logits do not depend on it.
+    attached : set of str
+        Parameters that the logits depend on other than through the calls.
+    """
+
+    def __init__(self, n: int, calls: list[Call], gradients: list[Tensor | None], attached: set[str]) -> None:
+        self.n = n
+        self.uncovered = set(attached)
+        self.layout: list[tuple[tuple[str, ...], int]] = []
+        self._uses: dict[str, list[tuple[Call, Tensor]]] = {}
+        for call, gradient in zip(calls, gradients, strict=True):
+            if gradient is None:
+                continue
+            rows = len(gradient)
+            self.layout.append((call.names, rows // n if rows % n == 0 else 0))
+            if rows % n or call.data._version != call.version:
+                self.uncovered.update(call.names)
+                continue
+            by_sample = gradient.reshape(n, rows // n, *gradient.shape[1:]).transpose(1, 2)
+            for name in call.names:
+                self._uses.setdefault(name, []).append((call, by_sample))
+
+    @property
+    def names(self) -> set[str]:
+        """Parameters that factors can be had of."""
+        return set(self._uses) - self.uncovered
+
+    @property
+    def n_bytes(self) -> int:
+        """What the recording holds: inputs and output gradients of all calls."""
+        return sum(g.nbytes + call.data.nbytes for uses in self._uses.values() for call, g in uses)
+
+    def factor(self, name: str, *, joint: bool) -> Factor | None:
+        """Return the gradients of one parameter; None if its uses are too unlike to be added up.
+
+        Parameters
+        ----------
+        name : str
+            One of `names`.
+        joint : bool
+            True lays the r gradients of a sample side by side in one row, False makes them r rows.
+
+        Returns
+        -------
+        Factor or None
+            Over n rows, or n * r.
+        """
+        return joined([call.make(gradient, joint, name) for call, gradient in self._uses[name]])
+
+
+def record(net: FunctionalNet, batch: Tensor, cotangents: Tensor) -> Recording:
+    """Run a batch through a module once, and back once for each weighted output.
+
+    Parameters
+    ----------
+    net : FunctionalNet
+        The module, in evaluation mode.
+    batch : Tensor (n, ...)
+        Samples.
+    cotangents : Tensor (n, r, K)
+        Weights of the outputs: the gradients are those of ``cotangents[i, j] @ logits[i]``.
+
+    Returns
+    -------
+    Recording
+        From which the factors of each parameter are made when asked for.
+    """
+    leaves = net.leaves()
+    with torch.enable_grad(), _Watch(leaves) as watch:
+        logits = net(leaves, batch)
+    if not logits.requires_grad:
+        return Recording(len(batch), [], [], set())
+    by_direction: list[tuple[Tensor | None, ...]] = []
+    attached: set[str] = set()
+    targets: list[Any] = [*(call.edge for call in watch.calls), *leaves.values()]
+    for direction in cotangents.unbind(1):
+        more = len(by_direction) + 1 < cotangents.shape[1]
+        grads = torch.autograd.grad(logits, targets, direction, retain_graph=more, allow_unused=True)
+        if not by_direction:
+            # Whether a gradient arrives does not depend on the direction, so one look is enough.
+            found = zip(leaves, grads[len(watch.calls) :], strict=True)
+            attached = {name for name, g in found if g is not None}
+            targets = targets[: len(watch.calls)]
+        by_direction.append(grads[: len(watch.calls)])
+        if not targets:
+            break
+    stacked = [None if g[0] is None else torch.stack(g, 1) for g in zip(*by_direction, strict=True)]  # type: ignore[arg-type]
+    return Recording(len(batch), watch.calls, stacked, attached)

@@ -1,0 +1,5 @@
+"""Empirical neural tangent kernels of any torch module, and what one computes with them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,16 @@
+from .estimators import NTKClassifier as NTKClassifier
+from .estimators import NTKRegressor as NTKRegressor
+from .heads import ntk_head as ntk_head
+from .ntk import empirical_ntk as empirical_ntk
+from .posterior import Posterior as Posterior
+from .posterior import condition as condition
+from .posterior import condition_block as condition_block
+from .posterior import jittered_cholesky as jittered_cholesky
+from .posterior import ntk_regression as ntk_regression
+from .posterior import posterior as posterior
+from .studies import MMD as MMD
+from .studies import alignment as alignment
+from .studies import generalization_bound as generalization_bound
+from .studies import mmd as mmd
+from .studies import training_dynamics as training_dynamics
+from .studies import training_error as training_error

@@ -1,0 +1,268 @@
+"""The empirical neural tangent kernel of a torch module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from modal_ntk import checks
+from modal_ntk.features.factors import add_gram
+from modal_ntk.features.functional import FunctionalNet
+from modal_ntk.features.routes import Routes, SampleGradients
+from modal_ntk.features.sketches import sketch
+from modal_ntk.features.cotangents import KINDS, cotangents
+
+Kind = Literal["pseudo", "trace", "full", "labelled", "loss"]
+Method = Literal["auto", "explicit", "factored", "sketch"]
+Info = dict[str, Any]
+
+
+@overload
+def empirical_ntk(
+    module: nn.Module,
+    x1: Tensor,
+    x2: Tensor | None = None,
+    *,
+    kind: Kind = "pseudo",
+    signs: Any = None,
+    labels: Any = None,
+    method: Method = "auto",
+    memory_budget: int = 2**30,
+    dtype: torch.dtype | None = None,
+    sketch_dim: int = 1024,
+    random_state: Any = None,
+    verbose: int = 0,
+    return_info: Literal[False] = False,
+) -> Tensor: ...
+
+
+@overload
+def empirical_ntk(
+    module: nn.Module,
+    x1: Tensor,
+    x2: Tensor | None = None,
+    *,
+    kind: Kind = "pseudo",
+    signs: Any = None,
+    labels: Any = None,
+    method: Method = "auto",
+    memory_budget: int = 2**30,
+    dtype: torch.dtype | None = None,
+    sketch_dim: int = 1024,
+    random_state: Any = None,
+    verbose: int = 0,
+    return_info: Literal[True],
+) -> tuple[Tensor, Info]: ...
+
+
+def empirical_ntk(
+    module: nn.Module,
+    x1: Tensor,
+    x2: Tensor | None = None,
+    *,
+    kind: Kind = "pseudo",
+    signs: Any = None,
+    labels: Any = None,
+    method: Method = "auto",
+    memory_budget: int = 2**30,
+    dtype: torch.dtype | None = None,
+    sketch_dim: int = 1024,
+    random_state: Any = None,
+    verbose: int = 0,
+    return_info: bool = False,
+) -> Tensor | tuple[Tensor, Info]:
+    """Compute inner products of a network's parameter gradients between samples.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Takes one tensor (n, ...) and returns logits (n, K). Read in evaluation mode, by those of its parameters that
+        require gradients; left as found.
+    x1 : Tensor (n1, ...)
+        Samples of the rows.
+    x2 : Tensor (n2, ...), optional
+        Samples of the columns; those of the rows by default.
+    kind : {"pseudo", "trace", "full", "labelled", "loss"}, default="pseudo"
+        What is differentiated: the sum of the outputs over root K; each output, kernels averaged; each output, kernels
+        of all pairs kept apart; the outputs signed by label over root K (lpNTK); the cross-entropy.
+    signs : Tensor (n1, K), or a tuple for rows and columns, optional
+        For "labelled", weights of the outputs in place of +1 at the label and -1 elsewhere.
+    labels : array-like (n1,), or a tuple for rows and columns, optional
+        Class numbers, for "labelled" and "loss".
+    method : {"auto", "explicit", "factored", "sketch"}, default="auto"
+        "explicit" writes per-sample gradients out; "factored" does so only where a layer's structure makes that the
+        cheaper way; "sketch" projects them at random. "auto" is "factored": exact, and never the dearer one.
+    memory_budget : int, default=2**30
+        Bytes for what is held beside module and result, as estimated from two samples; the samples are taken in
+        chunks to keep to it, one sample at least.
+    dtype : torch.dtype, optional
+        Type to compute in; the module's by default.
+    sketch_dim : int, default=1024
+        For "sketch", the dimension that each parameter's gradient is projected to.
+    random_state : int, generator or None, default=None
+        Seed of the sketch.
+    verbose : int, default=0
+        Whether to show progress.
+    return_info : bool, default=False
+        Whether to return also how it was done.
+
+    Returns
+    -------
+    kernel : Tensor (n1, n2), or (n1, n2, K, K) for "full"
+        On the module's device; symmetric to the last bit if `x2` is not given.
+    info : dict
+        Only if asked for: ``routes``, by parameter one of "factored", "backpack", "torch.func", "loop" (one sample
+        at a time) and "none" (the outputs do not depend on it); ``n_chunk``, the samples taken at once.
+
+    Raises
+    ------
+    InvalidInputError
+        If an argument is unusable, a needed label is missing, or outputs depend on which samples share a batch.
+
+    Warns
+    -----
+    ModalNTKWarning
+        If some parameters can only be served one sample at a time.
+
+    Notes
+    -----
+    For a linear layer with input h and output gradient d, the gradients' inner product is (h.h')(d.d'), so the
+    (n, p) matrix of gradients is never formed; sums over positions and over several uses of a weight keep that form.
+    Every route is compared with plain autograd on two samples before it is used. The pseudo-kernel is that of
+    Mohamadi and Sutherland, "labelled" is equation 3 of lpNTK. The factor 1/K is part of all but "full" and "loss".
+
+    Examples
+    --------
+    >>> net = nn.Linear(2, 3, bias=False)
+    >>> empirical_ntk(net, torch.tensor([[1.0, 2.0], [0.0, 1.0]])).round(decimals=3).tolist()
+    [[5.0, 2.0], [2.0, 1.0]]
+    """
+    checks.check_choice("kind", kind, KINDS)
+    checks.check_choice("method", method, ("auto", "explicit", "factored", "sketch"))
+    budget = checks.check_integer("memory_budget", memory_budget)
+    net = FunctionalNet(module, dtype)
+    left = _Side(net.batch(x1), _part(signs, 0), _part(labels, 0))
+    right = None if x2 is None else _Side(net.batch(x2), _part(signs, 1), _part(labels, 1))
+    with net.evaluating():
+        job = _Job(net, Routes(net, left.x, explicit=method == "explicit"), kind, budget, verbose)
+        if method == "sketch":
+            seed = int(checks.check_random_state(random_state).integers(2**31))
+            kernel = job.sketched(left, right, checks.check_integer("sketch_dim", sketch_dim), seed)
+        else:
+            kernel = job.exact(left, right)
+    return (kernel, {"routes": job.routes.by_name, "n_chunk": job.n_chunk}) if return_info else kernel
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The samples of rows or of columns, with what belongs to each."""
+
+    x: Tensor
+    signs: Any
+    labels: Any
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def rows(self, start: int, stop: int) -> _Side:
+        signs, labels = (None if v is None else v[start:stop] for v in (self.signs, self.labels))
+        return _Side(self.x[start:stop], signs, labels)
+
+
+def _part(values: Any, side: int) -> Any:
+    return values[side] if isinstance(values, tuple) else (values if side == 0 else None)
+
+
+class _Job:
+    """One kernel under way: chunks of rows against chunks of columns, parameter by parameter."""
+
+    def __init__(self, net: FunctionalNet, routes: Routes, kind: str, budget: int, verbose: int) -> None:
+        self.net, self.routes, self.kind, self.budget, self.verbose = net, routes, kind, budget, verbose
+        self.joint = kind != "full"
+        self.width = 1 if self.joint else routes.n_outputs
+        n_directions = routes.n_outputs if kind in ("trace", "full") else 1
+        self.n_chunk = max(1, budget // max(1, routes.bytes_per_direction * n_directions))
+
+    def exact(self, left: _Side, right: _Side | None) -> Tensor:
+        other = left if right is None else right
+        out = self._zeros(left, other)
+        whole = len(left) + (0 if right is None else len(right)) <= self.n_chunk
+        # Columns are recomputed for every chunk of rows, so rows get the larger share.
+        n_rows = self.n_chunk if whole else max(1, self.n_chunk * 3 // 4)
+        for start, stop in self._progress(len(left), n_rows):
+            rows = self._gradients(left.rows(start, stop))
+            if right is None:
+                self._add(out, start, start, rows, rows, stop - start, stop - start)
+            first = stop if right is None else 0
+            for begin, end in _chunks(first, len(other), len(other) if whole else max(1, self.n_chunk - n_rows)):
+                columns = self._gradients(other.rows(begin, end))
+                self._add(out, start, begin, rows, columns, stop - start, end - begin)
+        if right is None:
+            _mirror(out)
+        return self._shaped(out, left, other)
+
+    def sketched(self, left: _Side, right: _Side | None, dim: int, seed: int) -> Tensor:
+        rows = self._sketches(left, dim, seed)
+        columns = rows if right is None else self._sketches(right, dim, seed)
+        out = self._zeros(left, left if right is None else right)
+        torch.mm(rows, columns.T, out=out)
+        if right is None:
+            _mirror(out)
+        return self._shaped(out, left, left if right is None else right)
+
+    def _sketches(self, side: _Side, dim: int, seed: int) -> Tensor:
+        chunks = []
+        for start, stop in self._progress(len(side), self.n_chunk):
+            gradients = self._gradients(side.rows(start, stop))
+            parts = [
+                sketch(gradients.factor(name, joint=False), dim, seed + number)
+                for number, name in enumerate(self.routes.names())
+            ]
+            # Rows are samples and outputs by turns: the kinds that sum over outputs take a sample's rows as one.
+            chunks.append(torch.cat(parts, 1).reshape((stop - start) * self.width, -1))
+        return torch.cat(chunks)
+
+    def _gradients(self, side: _Side) -> SampleGradients:
+        blank = torch.zeros(len(side), self.routes.n_outputs, dtype=self.net.dtype, device=self.net.device)
+        logits = self.net.logits(side.x) if self.kind == "loss" else blank
+        return self.routes.gradients(side.x, cotangents(self.kind, logits, side.signs, side.labels))
+
+    def _add(self, out: Tensor, top: int, first: int, rows: Any, columns: Any, n_rows: int, n_columns: int) -> None:
+        w = self.width
+        block = out[top * w : (top + n_rows) * w, first * w : (first + n_columns) * w]
+        for name in self.routes.names():
+            factor = rows.factor(name, joint=self.joint)
+            other = factor if columns is rows else columns.factor(name, joint=self.joint)
+            add_gram(block, factor, other, budget=self.budget // 4)
+
+    def _zeros(self, left: _Side, right: _Side) -> Tensor:
+        shape = (len(left) * self.width, len(right) * self.width)
+        return torch.zeros(shape, dtype=self.net.dtype, device=self.net.device)
+
+    def _shaped(self, out: Tensor, left: _Side, right: _Side) -> Tensor:
+        if self.joint:
+            return out
+        return out.view(len(left), self.width, len(right), self.width).transpose(1, 2).contiguous()
+
+    def _progress(self, n: int, step: int) -> Iterator[tuple[int, int]]:
+        pairs = list(_chunks(0, n, step))
+        yield from tqdm(pairs, desc="kernel", unit="chunk", disable=not self.verbose)
+
+
+def _chunks(start: int, n: int, step: int) -> Iterator[tuple[int, int]]:
+    for begin in range(start, n, step):
+        yield begin, min(begin + step, n)
+
+
+def _mirror(out: Tensor, step: int = 1024) -> None:
+    # By blocks, so that no second matrix of the kernel's size is made.
+    for start in range(0, len(out), step):
+        stop = min(start + step, len(out))
+        corner = out[start:stop, start:stop].triu()
+        out[start:stop, start:stop] = corner + corner.triu(1).T
+        out[stop:, start:stop] = out[start:stop, stop:].T

@@ -1,0 +1,319 @@
+"""Kernel regression as a Gaussian posterior: solve once, then add labelled rows one by one or by blocks.
+
+Layout: a kernel over n rows is (n, n), outputs are (n, K), one kernel serving all K outputs. Everything is solved in
+float64 on the kernel's device, whatever comes in; where a shape is written (..., n, n), leading batch axes may stand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modal_ntk import checks
+
+_LARGEST_JITTER = 1.0
+
+
+@dataclass
+class Posterior:
+    """Prediction and remaining covariance at all rows, given the labelled ones; updated in place by `condition`.
+
+    Parameters
+    ----------
+    covariance : Tensor (n, n)
+        The kernel less what the labelled rows explain.
+    mean : Tensor (n, K)
+        Prediction of the regression.
+    jitter : float
+        What was added to the diagonal of the labelled block; a row whose variance is no larger is known already.
+    """
+
+    covariance: Tensor
+    mean: Tensor
+    jitter: float
+
+
+def jittered_cholesky(kernel: Tensor, *, rel: float = 1e-6) -> tuple[Tensor, float]:
+    """Factor a kernel after adding as little to its diagonal as it takes.
+
+    Parameters
+    ----------
+    kernel : Tensor (..., n, n)
+        Symmetric positive semi-definite up to rounding; never changed.
+    rel : float, default=1e-6
+        First jitter tried, relative to the mean of the diagonal; zero tries the bare kernel first.
+
+    Returns
+    -------
+    factor : Tensor (..., n, n)
+        Lower triangular, in float64.
+    jitter : float
+        The absolute jitter that it took; the largest, if there are batch axes.
+
+    Raises
+    ------
+    InvalidInputError
+        If the kernel is not square or not finite, or is indefinite beyond a jitter as large as its mean diagonal.
+
+    Notes
+    -----
+    Each failed attempt raises the jitter tenfold.
+
+    Examples
+    --------
+    >>> factor, jitter = jittered_cholesky(torch.ones(2, 2))
+    >>> jitter, bool(factor.isfinite().all())
+    (1e-06, True)
+    """
+    matrix = _square("kernel", kernel)
+    if matrix.shape[-1] == 0:
+        return matrix.clone(), 0.0
+    mean = matrix.diagonal(dim1=-2, dim2=-1).mean(-1)
+    # A kernel of zeros has no scale of its own; its jitter is then absolute.
+    scale = torch.where(mean > 0, mean, torch.ones_like(mean))
+    while rel <= _LARGEST_JITTER:
+        shifted = matrix.clone()
+        shifted.diagonal(dim1=-2, dim2=-1).add_((rel * scale)[..., None])
+        factor, failed = torch.linalg.cholesky_ex(shifted)
+        if not bool(failed.any()):
+            return factor, float((rel * scale).max())
+        rel = max(10 * rel, 1e-14)
+    remedy = "Check that it is symmetric and that all of it comes from one network."
+    got = f"one of mean diagonal {float(mean.min()):.3g} that is not"
+    raise checks.expected("a positive semi-definite kernel", got, remedy)
+
+
+def ntk_regression(
+    kernel_train: Tensor,
+    kernel_test: Tensor,
+    targets: Tensor,
+    *,
+    f0_train: Tensor | None = None,
+    f0_test: Tensor | None = None,
+    time: float | None = None,
+    rel_jitter: float = 1e-6,
+) -> Tensor:
+    """Predict with the linearised network trained by gradient flow on the squared error.
+
+    Parameters
+    ----------
+    kernel_train : Tensor (..., l, l)
+        Kernel among the training rows.
+    kernel_test : Tensor (..., e, l)
+        Kernel of the rows to predict against the training rows.
+    targets : Tensor (..., l, K)
+        Training targets.
+    f0_train, f0_test : Tensor (..., l, K), (..., e, K), optional
+        Outputs before training; zero by default.
+    time : float or None, default=None
+        Training time at unit rate, for ``0.5 * ||targets - f||^2`` summed over samples; None is the limit.
+    rel_jitter : float, default=1e-6
+        Jitter of the solve in the limit, see `jittered_cholesky`; a finite time needs none.
+
+    Returns
+    -------
+    Tensor (..., e, K)
+        Predictions, in float64.
+
+    Raises
+    ------
+    InvalidInputError
+        If shapes disagree or `time` is not positive.
+
+    Notes
+    -----
+    NTKCPL, equation 3; NTK look-ahead, equation 5. Both papers go on with the limit.
+
+    Examples
+    --------
+    >>> one = torch.ones(1, 1)
+    >>> [round(ntk_regression(2 * one, one, one, time=t).item(), 4) for t in (None, 0.5)]
+    [0.5, 0.3161]
+    """
+    train = _square("kernel_train", kernel_train)
+    test = torch.as_tensor(kernel_test).detach().to(train)
+    if test.shape[-1] != train.shape[-1]:
+        got = f"shape {tuple(test.shape)}"
+        raise checks.expected(f"kernel_test with {train.shape[-1]} columns", got, "One column per training row.")
+    residual = _outputs("targets", targets, train)
+    if f0_train is not None:
+        residual = residual - _outputs("f0_train", f0_train, train)
+    if time is None:
+        factor, _ = jittered_cholesky(train, rel=rel_jitter)
+        weights = torch.cholesky_solve(residual, factor)
+    else:
+        weights = _finite_time_weights(train, residual, checks.check_positive("time", time))
+    change = test @ weights
+    return change if f0_test is None else change + torch.as_tensor(f0_test).detach().to(change)
+
+
+def posterior(
+    kernel: Tensor, labeled: Any, targets: Tensor, *, f0: Tensor | None = None, rel_jitter: float = 1e-6
+) -> Posterior:
+    """Train the regression on some rows and return mean and covariance over all.
+
+    Parameters
+    ----------
+    kernel : Tensor (n, n)
+        Kernel over all rows; never changed.
+    labeled : array-like (l,)
+        Numbers of the rows to train on; may be empty.
+    targets : Tensor (n, K)
+        Targets of all rows; only those of `labeled` are read.
+    f0 : Tensor (n, K), optional
+        Outputs before training; zero by default.
+    rel_jitter : float, default=1e-6
+        Jitter on the labelled block, relative to its mean diagonal.
+
+    Returns
+    -------
+    Posterior
+        With covariance K - K_:L (K_LL + jitter)^-1 K_L: and the mean of equation 3 in the limit; with no labels, the
+        kernel itself and `f0`.
+
+    Raises
+    ------
+    InvalidInputError
+        If shapes disagree, or a row is out of range or repeated.
+
+    Examples
+    --------
+    >>> state = posterior(torch.tensor([[2.0, 1.0], [1.0, 2.0]]), [0], torch.eye(2), rel_jitter=0.0)
+    >>> state.covariance[1, 1].item(), round(state.mean[1, 0].item(), 6)
+    (1.5, 0.5)
+    """
+    covariance = _square("kernel", kernel).clone()
+    rows = _row_numbers("labeled", labeled, covariance)
+    goal = _outputs("targets", targets, covariance)
+    mean = torch.zeros_like(goal) if f0 is None else _outputs("f0", f0, covariance).clone()
+    if mean.shape != goal.shape:
+        raise checks.expected(f"f0 of shape {tuple(goal.shape)}", f"{tuple(mean.shape)}", "Match the targets.")
+    if len(rows) == 0:
+        return Posterior(covariance, mean, rel_jitter * float(covariance.diagonal().mean()))
+    cross = covariance[rows]
+    factor, jitter = jittered_cholesky(cross[:, rows], rel=rel_jitter)
+    state = Posterior(covariance, mean, jitter)
+    _absorb(state, factor, cross, goal[rows] - mean[rows])
+    return state
+
+
+def condition(state: Posterior, index: int, target_row: Tensor) -> None:
+    """Train on one more row, in place, by a rank-one update.
+
+    Parameters
+    ----------
+    state : Posterior
+        Changed in place.
+    index : int
+        The row.
+    target_row : Tensor (K,)
+        Its target.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such row.
+
+    Notes
+    -----
+    Equal to solving the regression anew: f(x) + G_xi / G_ii (y - f(i)) and G - G_:i G_i: / G_ii (NTK look-ahead,
+    equation 12, with the inverse that is missing from its text). A row whose variance is within the jitter is a copy
+    of what is known, and changes nothing.
+
+    Examples
+    --------
+    >>> state = posterior(torch.tensor([[2.0, 1.0], [1.0, 2.0]]), [], torch.zeros(2, 1))
+    >>> condition(state, 0, torch.ones(1))
+    >>> state.mean.squeeze(1).tolist(), state.covariance[1, 1].item()
+    ([1.0, 0.5], 1.5)
+    """
+    if not 0 <= index < len(state.mean):
+        raise checks.expected(f"a row from 0 to {len(state.mean) - 1}", index, "Count rows of the kernel.")
+    variance = float(state.covariance[index, index])
+    if variance <= state.jitter:
+        return
+    column = state.covariance[:, index].clone()
+    residual = torch.as_tensor(target_row).to(state.mean) - state.mean[index]
+    state.mean.addr_(column, residual / variance)
+    state.covariance.addr_(column, column, alpha=-1 / variance)
+
+
+def condition_block(state: Posterior, indices: Any, target_rows: Tensor) -> float:
+    """Train on several more rows at once, in place.
+
+    Parameters
+    ----------
+    state : Posterior
+        Changed in place.
+    indices : array-like (b,)
+        The rows.
+    target_rows : Tensor (b, K)
+        Their targets.
+
+    Returns
+    -------
+    float
+        The jitter that the block's covariance was solved with.
+
+    Notes
+    -----
+    Equal to `condition` row by row, up to the jitter, at the cost of one product instead of b passes. Rows that
+    the others determine (duplicates) are held by the jitter rather than left out.
+
+    Examples
+    --------
+    >>> state = posterior(torch.eye(3), [], torch.zeros(3, 1))
+    >>> jitter = condition_block(state, [0, 2], torch.ones(2, 1))
+    >>> state.mean.flatten().round(decimals=3).tolist()
+    [1.0, 0.0, 1.0]
+    """
+    rows = _row_numbers("indices", indices, state.covariance)
+    if len(rows) == 0:
+        return 0.0
+    cross = state.covariance[rows]
+    block = cross[:, rows]
+    block.diagonal().add_(state.jitter)
+    factor, extra = jittered_cholesky(block, rel=0.0)
+    _absorb(state, factor, cross, torch.as_tensor(target_rows).to(state.mean) - state.mean[rows])
+    return state.jitter + extra
+
+
+def _absorb(state: Posterior, factor: Tensor, cross: Tensor, residual: Tensor) -> None:
+    half = torch.linalg.solve_triangular(factor, cross, upper=False)
+    state.mean.addmm_(half.T, torch.linalg.solve_triangular(factor, residual, upper=False))
+    state.covariance.addmm_(half.T, half, alpha=-1)
+
+
+def _finite_time_weights(train: Tensor, residual: Tensor, time: float) -> Tensor:
+    # (1 - exp(-t v)) / v tends to t as the eigenvalue v vanishes, so a singular kernel is no special case.
+    values, vectors = torch.linalg.eigh(train)
+    safe = torch.where(values > 0, values, torch.ones_like(values))
+    gain = torch.where(values > 0, -torch.expm1(-time * safe) / safe, torch.full_like(values, time))
+    return vectors @ (gain[..., None] * (vectors.mT @ residual))
+
+
+def _row_numbers(name: str, rows: Any, matrix: Tensor) -> Tensor:
+    plain = rows.detach().cpu().numpy() if isinstance(rows, Tensor) else rows
+    return torch.from_numpy(checks.check_rows(name, plain, len(matrix))).to(matrix.device)
+
+
+def _square(name: str, kernel: Any) -> Tensor:
+    matrix = torch.as_tensor(kernel).detach()
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
+        raise checks.expected(f"a square {name}", f"shape {tuple(matrix.shape)}", "Use one row and column per sample.")
+    matrix = matrix.to(torch.float64)
+    # A sum is finite unless an entry is not (or it overflows, which is as bad), and needs no second matrix.
+    if not bool(matrix.sum().isfinite()):
+        raise checks.expected(f"a finite {name}", "NaN or infinity", "Look for overflow in the network's outputs.")
+    return matrix
+
+
+def _outputs(name: str, values: Any, kernel: Tensor) -> Tensor:
+    out = torch.as_tensor(values).detach().to(kernel)
+    if out.ndim < 2 or out.shape[-2] != kernel.shape[-1]:
+        got = f"shape {tuple(out.shape)}"
+        raise checks.expected(f"{name} of shape ({kernel.shape[-1]}, K)", got, "Pass one row per row of the kernel.")
+    return out

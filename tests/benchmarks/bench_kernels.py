@@ -1,0 +1,228 @@
+"""Speed, memory and error of the kernel routes on this machine, as ratios within one run.
+
+Run as ``OMP_NUM_THREADS=2 python tests/benchmarks/bench_kernels.py``; ``--only NAME`` runs one table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import threading
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from modal_ntk.kernels import empirical_ntk
+
+
+class Peak:
+    """Peak growth of resident memory inside a with-block, sampled every millisecond."""
+
+    def __enter__(self):
+        gc.collect()
+        self.start = self.peak = _resident()
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+        self.began = time.perf_counter()
+        return self
+
+    def _watch(self):
+        while not self.stop.wait(0.001):
+            self.peak = max(self.peak, _resident())
+
+    def __exit__(self, *_):
+        self.seconds = time.perf_counter() - self.began
+        self.peak = max(self.peak, _resident())
+        self.stop.set()
+        self.thread.join()
+        self.mib = (self.peak - self.start) / 2**20
+
+
+def _resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def by_vmap(module, x):
+    """The pseudo-kernel as one writes it down: per-sample gradients by vmap(grad), then one product."""
+    parameters = {name: p.detach() for name, p in module.named_parameters()}
+
+    def summed(p, sample):
+        out = torch.func.functional_call(module, p, (sample[None],))
+        return out.sum() / out.shape[1] ** 0.5
+
+    grads = torch.func.vmap(torch.func.grad(summed), (None, 0))(parameters, x)
+    flat = torch.cat([g.flatten(1) for g in grads.values()], 1)
+    return flat @ flat.T
+
+
+def measured(function, warm_up, repeats=3):
+    """Best time and largest peak of some runs, after a tiny one that only loads what is loaded once."""
+    warm_up()
+    runs = []
+    for _ in range(repeats):
+        with Peak() as peak:
+            result = function()
+        runs.append(peak)
+    return min(run.seconds for run in runs), max(run.mib for run in runs), result
+
+
+def mlp(n_in=512):
+    return nn.Sequential(nn.Linear(n_in, 512), nn.ReLU(), nn.Linear(512, 10))
+
+
+def table_mlp(sizes=(500, 1000, 2000)):
+    """MLP 512-512-10, pseudo-kernel, float32."""
+    print(table_mlp.__doc__)
+    module = mlp()
+    for n in sizes:
+        x = torch.randn(n, 512)
+        few = x[:4]
+        fast, fast_mib, got = measured(
+            lambda x=x: empirical_ntk(module, x), lambda few=few: empirical_ntk(module, few), 7
+        )
+        slow, slow_mib, want = measured(lambda x=x: by_vmap(module, x), lambda few=few: by_vmap(module, few), 2)
+        error = float((got - want).norm() / want.norm())
+        print(
+            f"  N={n}: factored {fast * 1e3:.1f} ms, {fast_mib:.1f} MiB; vmap(grad) and product {slow * 1e3:.0f} ms, "
+            f"{slow_mib:.0f} MiB; {slow / fast:.1f} times faster, {slow_mib / max(fast_mib, 0.1):.1f} times less memory, "
+            f"relative difference {error:.1e}"
+        )
+
+
+class LeNet5(nn.Module):
+    """LeNet-5 for 28x28 images."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)
+        )
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)
+        )
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+def table_lenet(n=2000):
+    """LeNet-5, Fashion-MNIST images (random pixels if MODAL_NTK_DATA has none), pseudo-kernel, float32."""
+    print(table_lenet.__doc__)
+    x, source = images(n)
+    module = LeNet5()
+    few = x[:4]
+    fast, fast_mib, got = measured(lambda: empirical_ntk(module, x), lambda: empirical_ntk(module, few), 3)
+    slow, slow_mib, _ = measured(
+        lambda: empirical_ntk(module, x, method="explicit"), lambda: empirical_ntk(module, few, method="explicit"), 1
+    )
+    plain, plain_mib, want = measured(lambda: by_vmap(module, x), lambda: by_vmap(module, few), 1)
+    error = float((got - want).norm() / want.norm())
+    print(
+        f"  N={n} ({source}): factored {fast:.2f} s, {fast_mib:.0f} MiB; explicit {slow:.2f} s, {slow_mib:.0f} MiB; "
+        f"vmap(grad) and product {plain:.2f} s, {plain_mib:.0f} MiB; {slow / fast:.1f} and {plain / fast:.1f} times "
+        f"faster, relative difference {error:.1e}"
+    )
+
+
+def images(n):
+    """Fashion-MNIST images in [0, 1], or noise of that shape."""
+    import os
+
+    import numpy as np
+
+    path = Path(os.environ.get("MODAL_NTK_DATA", "")) / "fashion_mnist.npz"
+    if not path.is_file():
+        return torch.rand(n, 1, 28, 28), "random pixels"
+    with np.load(path, allow_pickle=False) as data:
+        pixels = torch.from_numpy(data["x_train"][:n]).float().reshape(n, 1, 28, 28)
+    return pixels / pixels.max(), "Fashion-MNIST"
+
+
+class Block(nn.Module):
+    """Two convolutions and a shortcut."""
+
+    def __init__(self, n_in, n_out, stride):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(inplace=True),
+            nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False), nn.BatchNorm2d(n_out),
+        )  # fmt: skip
+        same = stride == 1 and n_in == n_out
+        short = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
+        self.short = nn.Identity() if same else short
+
+    def forward(self, x):
+        return torch.relu(self.body(x) + self.short(x))
+
+
+def resnet18():
+    """ResNet-18 for 32x32 images."""
+    layers = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
+    width = 64
+    for n_out, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+        layers += [Block(width, n_out, stride), Block(n_out, n_out, 1)]
+        width = n_out
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
+
+
+def table_resnet(n=200, dims=(64, 256, 1024), budget=2**31):
+    """ResNet-18, 32x32 inputs of noise, pseudo-kernel by sketch, float32."""
+    module, x = resnet18(), torch.randn(n, 3, 32, 32)
+    millions = sum(p.numel() for p in module.parameters()) / 1e6
+    print(f"{table_resnet.__doc__} {millions:.1f} M parameters, N={n}, memory_budget {budget / 2**30:.1f} GiB")
+    with Peak() as exact_run:
+        exact = empirical_ntk(module, x, memory_budget=budget)
+    print(f"  exact (factored): {exact_run.seconds:.1f} s, {exact_run.mib:.0f} MiB")
+    for dim in dims:
+        with Peak() as run:
+            got = empirical_ntk(module, x, method="sketch", sketch_dim=dim, random_state=0, memory_budget=budget)
+        error = float((got - exact).norm() / exact.norm())
+        print(f"  sketch_dim={dim}: {run.seconds:.1f} s, {run.mib:.0f} MiB, relative error {error:.2e}")
+
+
+def table_neural_tangents(n=1000):
+    """MLP 512-512-10 against neural-tangents (jax on the CPU), trace kernel, float32."""
+    print(table_neural_tangents.__doc__)
+    try:
+        import jax
+        import neural_tangents as nt
+    except ImportError as error:
+        print(f"  not measured: {error}")
+        return
+    module, x = mlp(), torch.randn(n, 512)
+    w1, b1, w2, b2 = (jax.numpy.asarray(p.detach().numpy()) for p in module.parameters())
+
+    def logits(p, x):
+        return jax.numpy.maximum(x @ p[0].T + p[1], 0) @ p[2].T + p[3]
+
+    kernel = jax.jit(nt.empirical_ntk_fn(logits, trace_axes=(-1,), vmap_axes=0, implementation=2))
+    data = jax.numpy.asarray(x.numpy())
+    theirs, _, want = measured(*[lambda: kernel(data, None, (w1, b1, w2, b2)).block_until_ready()] * 2)
+    ours, _, got = measured(*[lambda: empirical_ntk(module, x, kind="trace")] * 2)
+    error = float((got - torch.tensor(want.tolist())).norm() / got.norm())
+    print(
+        f"  N={n}: ours {ours:.3f} s, theirs {theirs:.3f} s, ratio theirs to ours {theirs / ours:.2f}, "
+        f"relative difference {error:.1e}"
+    )
+
+
+TABLES = {"mlp": table_mlp, "lenet": table_lenet, "resnet": table_resnet, "neural-tangents": table_neural_tangents}
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=TABLES)
+    only = parser.parse_args().only
+    torch.manual_seed(0)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    for name, table in TABLES.items():
+        if only in (None, name):
+            table()
+
+
+if __name__ == "__main__":
+    main()
