@@ -8,6 +8,7 @@ from typing import Any
 import modAL.models
 import numpy as np
 from modAL.utils.data import data_vstack
+from sklearn.base import clone
 from sklearn.utils import check_X_y
 
 from modal_ntk import checks
@@ -88,8 +89,6 @@ class ActiveLearner(modAL.models.ActiveLearner):
 
     def __sklearn_clone__(self) -> ActiveLearner:
         """Return an untaught learner with the same parameters: cloning never fits and never copies labels."""
-        from sklearn.base import clone
-
         parameters = self.get_params(deep=False)
         parameters.update(X_training=None, y_training=None)
         parameters.update({name: clone(parameters[name], safe=False) for name in ("estimator", "query_strategy")})

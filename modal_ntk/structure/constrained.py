@@ -9,15 +9,15 @@ from typing import Any, Literal
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.cluster import KMeans, kmeans_plusplus
-from sklearn.metrics import pairwise_distances, pairwise_distances_argmin_min
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import pairwise_distances_argmin_min
+from sklearn.metrics.pairwise import euclidean_distances
 
 from modal_ntk import checks
 from modal_ntk.errors import ModalNTKWarning
+from modal_ntk.structure.assignment import LabeledRows, assign_labeled, n_violations
 
 Constraint = Literal["cannot_link", "must_link", "none"]
-
-_N_ORDERS = 10
-"""Orders in which the labelled rows are tried before a constraint is given up."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,10 @@ def constrained_kmeans(
     Parameters
     ----------
     X : numpy.ndarray (n, d)
-        Rows; not changed.
+        Rows; not changed. float32 stays float32.
     n_clusters : int
-        Number of clusters; lowered to the number of distinct rows if there are fewer.
+        Number of clusters; lowered to the number of distinct rows if there are fewer. Under must-link it
+        is lowered, too, where linked classes leave too few other rows.
     labeled : array-like (l,), optional
         Numbers of the labelled rows.
     labels : array-like (l,), optional
@@ -73,7 +74,8 @@ def constrained_kmeans(
     max_iter : int, default=300
         Largest number of iterations of a start.
     tol : float, default=1e-4
-        A start ends when no centre moves more than this, relative to the mean variance of the columns.
+        A start ends when the squared shift of all centres is at most this times the mean variance of the
+        columns, as in scikit-learn.
     random_state : int, numpy generator or None, default=None
         Seed.
 
@@ -90,15 +92,18 @@ def constrained_kmeans(
     Warns
     -----
     ModalNTKWarning
-        If the best start still breaks constraints.
+        If there are more classes than clusters, the only case in which constraints are broken.
 
     Notes
     -----
     Wagstaff et al. (2001), cited by NTKCPL, section 3.4, which does not say which kind of constraint; must-link
     would force all labels of a class into one cluster, against two labels per cluster on average. Their
     greedy assignment takes rows in order of the data and often finds no assignment where there is one; here
-    labelled rows go first, in up to ten orders, and only what then remains impossible goes to the nearest
-    centre, is counted and warned about.
+    labelled rows go first, in up to ten orders, and if none of these works every class first gets a cluster of
+    its own. So constraints always hold with as many clusters as classes; with fewer, as few labelled rows as
+    possible break them, and these go to the nearest centre. A cluster that loses all rows starts again at the
+    row farthest from its centre. No distance matrix of all rows is kept: memory is that of a few copies of `X`
+    at most.
 
     Examples
     --------
@@ -108,121 +113,190 @@ def constrained_kmeans(
     True
     """
     checks.check_choice("constraint", constraint, ("cannot_link", "must_link", "none"))
+    X = as_matrix(X)
     rows = checks.check_rows("labeled", () if labeled is None else labeled, len(X))
     classes = np.unique(checks.check_labels(() if labels is None else labels, len(rows)), return_inverse=True)[1]
-    n_clusters = min(checks.check_integer("n_clusters", n_clusters), len(np.unique(X, axis=0)))
+    n_init, max_iter = checks.check_integer("n_init", n_init), checks.check_integer("max_iter", max_iter)
+    n_clusters = _n_distinct(X, checks.check_integer("n_clusters", n_clusters))
     rng = checks.check_random_state(random_state)
     if constraint == "none" or len(np.unique(classes)) < (1 if constraint == "must_link" else 2):
         return _plain(X, n_clusters, n_init, max_iter, tol, rng)
+    known = LabeledRows(rows, classes, constraint == "must_link")
     tol = tol * float(X.var(axis=0).mean())
-    linked = constraint == "must_link"
-    runs = [_run(X, n_clusters, rows, classes, linked, max_iter, tol, rng) for _ in range(n_init)]
+    runs = (_run(X, n_clusters, known, max_iter, tol, rng) for _ in range(n_init))
     found = min(runs, key=lambda run: (run.n_violations, run.inertia))
     if found.n_violations:
         warnings.warn(
-            f"{found.n_violations} of {len(rows)} labelled rows break the {constraint} constraint in every one of "
-            f"{n_init} starts with {n_clusters} clusters; they went to the nearest centre.",
+            f"{found.n_violations} of {len(rows)} labelled rows break the {constraint} constraint: {known.n_classes} "
+            f"classes do not fit into {n_clusters} clusters. Ask for at least {known.n_classes} clusters.",
             ModalNTKWarning,
             stacklevel=2,
         )
     return found
 
 
+def as_matrix(X: Any) -> np.ndarray:
+    """Return rows as a float matrix.
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+        Rows.
+
+    Returns
+    -------
+    numpy.ndarray (n, d)
+        `X` itself if it is a float32 or float64 array, else a float64 copy.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not a matrix of finite numbers with at least one row and one column.
+
+    Examples
+    --------
+    >>> as_matrix([[1, 2]])
+    array([[1., 2.]])
+    """
+    values = np.asarray(checks.check_samples("X", X))
+    if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "fiub":
+        got = f"{values.dtype} of shape {values.shape}"
+        raise checks.expected("X to be a matrix of numbers, one row per sample", got, "Pass X of shape (n, d).")
+    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
+
+
+def _n_distinct(X: np.ndarray, limit: int) -> int:
+    # Number of distinct rows, counted no further than `limit`.
+    seen: set[bytes] = set()
+    for row in X:
+        seen.add((row + 0.0).tobytes())  # adding zero makes -0.0 the same as 0.0
+        if len(seen) == limit:
+            break
+    return len(seen)
+
+
 def _plain(
     X: np.ndarray, n_clusters: int, n_init: int, max_iter: int, tol: float, rng: np.random.Generator
 ) -> Clustering:
-    seed = int(rng.integers(2**31))
-    model = KMeans(n_clusters, n_init=n_init, max_iter=max_iter, tol=tol, random_state=seed).fit(X)
-    return Clustering(model.labels_.astype(np.int64), model.cluster_centers_, float(model.inertia_), 0)
+    model = KMeans(n_clusters, n_init=n_init, max_iter=max_iter, tol=tol, random_state=int(rng.integers(2**31)))
+    with warnings.catch_warnings():
+        # Rows that differ only by rounding give fewer clusters; the result shows it.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X)
+    return _compact(model.labels_, model.cluster_centers_, float(model.inertia_), 0)
+
+
+def _compact(assigned: np.ndarray, centers: np.ndarray, inertia: float, violations: int) -> Clustering:
+    used, labels = np.unique(assigned, return_inverse=True)
+    return Clustering(labels.astype(np.int64), centers[used], inertia, violations)
 
 
 def _run(
-    X: np.ndarray,
-    n_clusters: int,
-    rows: np.ndarray,
-    classes: np.ndarray,
-    linked: bool,
-    max_iter: int,
-    tol: float,
-    rng: np.random.Generator,
+    X: np.ndarray, n_clusters: int, known: LabeledRows, max_iter: int, tol: float, rng: np.random.Generator
 ) -> Clustering:
     centers = kmeans_plusplus(X, n_clusters, random_state=int(rng.integers(2**31)))[0]
+    # Drawn once, so that an iteration depends on the centres alone and can come to rest.
+    orders = known.orders(rng)
+    assigned = None
     for _ in range(max_iter):
-        assigned, distances = pairwise_distances_argmin_min(X, centers)
-        to_centers = pairwise_distances(X[rows], centers)
-        assigned = assigned.astype(np.int64)
-        assigned[rows], n_violations = _assign_labeled(to_centers, classes, linked, rng)
-        distances[rows] = to_centers[np.arange(len(rows)), assigned[rows]]
-        _fill_empty(X, assigned, distances, n_clusters, rows)
-        moved = _means(X, assigned, n_clusters)
-        shift = float(((moved - centers) ** 2).sum(axis=1).max())
+        assigned = _assign(X, centers, known, orders, assigned)
+        moved = means(X, assigned, centers)
+        shift = float(((moved - centers) ** 2).sum())
         centers = moved
         if shift <= tol:
             break
-    n_violations = _violations(assigned[rows], classes, linked)
-    inertia = float(((X - centers[assigned]) ** 2).sum())
-    return Clustering(assigned, centers, inertia, n_violations)
+    assert assigned is not None
+    return _compact(assigned, centers, inertia(X, assigned, centers), n_violations(assigned[known.rows], known))
 
 
-def _assign_labeled(
-    distances: np.ndarray, classes: np.ndarray, linked: bool, rng: np.random.Generator
-) -> tuple[np.ndarray, int]:
-    # Rows that must stay together move as one block, by their summed distance to each centre.
-    groups = classes if linked else np.arange(len(classes))
-    blocks = [np.flatnonzero(groups == g) for g in np.unique(groups)]
-    best: tuple[np.ndarray, int] | None = None
-    for attempt in range(_N_ORDERS):
-        cost = np.array([distances[block].sum(axis=0) for block in blocks])
-        # Those nearest to a centre first, then random orders.
-        order = np.argsort(cost.min(axis=1)) if attempt == 0 else rng.permutation(len(blocks))
-        owner = np.full(distances.shape[1], -1)
-        assigned = np.empty(len(classes), np.int64)
-        n_violations = 0
-        for b in order:
-            own = int(classes[blocks[b][0]])
-            allowed = (owner == -1) | (owner == own)
-            if not allowed.any():
-                n_violations += len(blocks[b])
-            center = int(np.argmin(np.where(allowed | (not allowed.any()), cost[b], np.inf)))
-            owner[center] = own if owner[center] == -1 else owner[center]
-            assigned[blocks[b]] = center
-        if best is None or n_violations < best[1]:
-            best = assigned, n_violations
-        if n_violations == 0:
-            break
-    assert best is not None
-    return best
+def _assign(
+    X: np.ndarray, centers: np.ndarray, known: LabeledRows, orders: list[np.ndarray], previous: np.ndarray | None
+) -> np.ndarray:
+    nearest, distances = pairwise_distances_argmin_min(X, centers)
+    assigned: np.ndarray = nearest.astype(np.int64)
+    each = np.arange(len(known.rows))
+    costs = euclidean_distances(X[known.rows], centers, squared=True)
+    chosen = assign_labeled(known, costs, orders)
+    # A greedy choice can be worse than the last one, and iterations would then wander without end.
+    if previous is not None and costs[each, previous[known.rows]].sum() <= costs[each, chosen].sum():
+        chosen = previous[known.rows]
+    assigned[known.rows] = chosen
+    distances[known.rows] = np.sqrt(costs[each, chosen])
+    if known.linked:
+        distances[known.rows] = -1  # may not leave their class
+    _fill_empty(assigned, distances, len(centers))
+    return assigned
 
 
-def _fill_empty(X: np.ndarray, assigned: np.ndarray, distances: np.ndarray, n_clusters: int, rows: np.ndarray) -> None:
-    # An empty cluster takes the unlabelled row farthest from its centre, never the last one of a cluster.
+def _fill_empty(assigned: np.ndarray, distances: np.ndarray, n_clusters: int) -> None:
+    # An empty cluster takes the row farthest from its centre, never the last one of a cluster; in place.
     sizes = np.bincount(assigned, minlength=n_clusters)
-    if (sizes > 0).all():
-        return
-    movable = np.ones(len(X), dtype=bool)
-    movable[rows] = False
     for cluster in np.flatnonzero(sizes == 0):
-        order = np.argsort(np.where(movable & (sizes[assigned] > 1), -distances, np.inf))
-        farthest = order[0]
-        if not (movable[farthest] and sizes[assigned[farthest]] > 1):
+        movable = np.where(sizes[assigned] > 1, distances, -1)
+        farthest = movable.argmax()
+        if movable[farthest] < 0:
             return
         sizes[assigned[farthest]] -= 1
         sizes[cluster] = 1
         assigned[farthest] = cluster
-        distances[farthest] = 0
-        movable[farthest] = False
+        distances[farthest] = -1
 
 
-def _means(X: np.ndarray, assigned: np.ndarray, n_clusters: int) -> np.ndarray:
-    n = len(X)
+def means(X: np.ndarray, assigned: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """Average the rows of every cluster.
+
+    Parameters
+    ----------
+    X : numpy.ndarray (n, d)
+        Rows.
+    assigned : numpy.ndarray (n,), int64
+        Cluster of every row.
+    centers : numpy.ndarray (k, d)
+        What an empty cluster keeps.
+
+    Returns
+    -------
+    numpy.ndarray (k, d)
+        The means.
+
+    Examples
+    --------
+    >>> means(np.array([[1.0], [3.0]]), np.array([0, 0]), np.array([[0.0], [7.0]])).tolist()
+    [[2.0], [7.0]]
+    """
+    n, n_clusters = len(X), len(centers)
     members = csr_array((np.ones(n, X.dtype), assigned, np.arange(n + 1)), shape=(n, n_clusters))
-    sizes = np.bincount(assigned, minlength=n_clusters)
-    return np.asarray(members.T @ X) / np.maximum(sizes, 1)[:, None].astype(X.dtype)
+    sizes = np.bincount(assigned, minlength=n_clusters)[:, None]
+    averaged: np.ndarray = np.divide(members.T @ X, np.maximum(sizes, 1), dtype=X.dtype)
+    averaged[sizes[:, 0] == 0] = centers[sizes[:, 0] == 0]
+    return averaged
 
 
-def _violations(assigned: np.ndarray, classes: np.ndarray, linked: bool) -> int:
-    # Rows of a cluster's minority labels; for must-link also rows outside their class's main cluster.
-    table = np.zeros((int(assigned.max()) + 1, int(classes.max()) + 1), np.int64)
-    np.add.at(table, (assigned, classes), 1)
-    apart = int((table.sum(axis=1) - table.max(axis=1)).sum())
-    return apart + (int((table.sum(axis=0) - table.max(axis=0)).sum()) if linked else 0)
+def inertia(X: np.ndarray, assigned: np.ndarray, centers: np.ndarray) -> float:
+    """Sum the squared distances of rows to their centre.
+
+    Parameters
+    ----------
+    X : numpy.ndarray (n, d)
+        Rows.
+    assigned : numpy.ndarray (n,), int64
+        Cluster of every row.
+    centers : numpy.ndarray (k, d)
+        The centres.
+
+    Returns
+    -------
+    float
+        The sum, over blocks of rows, so that no second matrix of the size of `X` is made.
+
+    Examples
+    --------
+    >>> inertia(np.array([[1.0], [3.0]]), np.array([0, 0]), np.array([[2.0]]))
+    2.0
+    """
+    step = max(1, 2**22 // X.shape[1])
+    total = 0.0
+    for start in range(0, len(X), step):
+        difference = X[start : start + step] - centers[assigned[start : start + step]]
+        total += float(np.einsum("nd,nd->", difference, difference, dtype=np.float64))
+    return total

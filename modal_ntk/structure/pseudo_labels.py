@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import normalize
 
 from modal_ntk import checks
-from modal_ntk.structure.constrained import Clustering, Constraint, constrained_kmeans
+from modal_ntk.structure.constrained import Clustering, Constraint, as_matrix, constrained_kmeans, inertia, means
 
 
 def n_pseudo_clusters(n_labeled: int, n_instances: int, max_clusters: int) -> int:
@@ -28,7 +30,12 @@ def n_pseudo_clusters(n_labeled: int, n_instances: int, max_clusters: int) -> in
     -------
     int
         Half of the labels there will be, at most `max_clusters`, at least one; in the first round the batch
-        size.
+        size, even above `max_clusters`.
+
+    Raises
+    ------
+    InvalidInputError
+        If a number is negative, or the last two are zero.
 
     Notes
     -----
@@ -39,35 +46,54 @@ def n_pseudo_clusters(n_labeled: int, n_instances: int, max_clusters: int) -> in
     >>> [n_pseudo_clusters(total - b, b, 100) for total, b in [(20, 20), (40, 20), (60, 20), (200, 100), (300, 100)]]
     [20, 20, 30, 100, 100]
     """
+    n_labeled = checks.check_integer("n_labeled", n_labeled, minimum=0)
+    n_instances = checks.check_integer("n_instances", n_instances)
+    max_clusters = checks.check_integer("max_clusters", max_clusters)
     if n_labeled == 0:
         return n_instances
     return max(1, min((n_labeled + n_instances) // 2, max_clusters))
 
 
-def confusing_counts(clusters: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def confusing_counts(clusters: np.ndarray, predicted: Any) -> np.ndarray:
     """Count, in every cluster, the rows whose predicted class is not the cluster's most frequent one.
 
     Parameters
     ----------
-    clusters : numpy.ndarray (n,)
+    clusters : numpy.ndarray (n,), int
         Cluster of every row, 0 to k-1.
-    predicted : numpy.ndarray (n,)
-        Predicted class of every row.
+    predicted : array-like (n,)
+        Predicted class of every row, of any label kind.
 
     Returns
     -------
     numpy.ndarray (k,), int64
         Size of the cluster minus its largest count.
 
+    Raises
+    ------
+    InvalidInputError
+        If the two differ in length, or are empty.
+
     Examples
     --------
     >>> confusing_counts(np.repeat([0, 1, 2], 4), np.array([0, 0, 0, 1, 2, 2, 1, 0, 3, 3, 3, 3])).tolist()
     [1, 2, 0]
     """
-    classes = np.unique(predicted, return_inverse=True)[1]
-    table = np.zeros((int(clusters.max()) + 1, int(classes.max()) + 1), np.int64)
-    np.add.at(table, (clusters, classes), 1)
-    return table.sum(axis=1) - table.max(axis=1)
+    clusters = checks.check_rows("clusters", clusters, None)
+    table = _table(clusters, _class_numbers(predicted, len(clusters)))
+    return np.asarray(table.sum(axis=1) - table.max(axis=1))
+
+
+def _class_numbers(predicted: Any, n: int) -> np.ndarray:
+    return np.asarray(np.unique(checks.check_labels(predicted, n), return_inverse=True)[1])
+
+
+def _table(clusters: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    # Rows of each class in each cluster.
+    if len(clusters) == 0:
+        raise checks.expected("clusters of at least one row", "none", "Pass the cluster of every row.")
+    k, n_classes = int(clusters.max()) + 1, int(classes.max()) + 1
+    return np.bincount(clusters * n_classes + classes, minlength=k * n_classes).reshape(k, n_classes)
 
 
 def split_clusters(
@@ -77,6 +103,7 @@ def split_clusters(
     n_clusters: int,
     *,
     min_cluster_size: int = 1,
+    n_init: int = 10,
     random_state: Any = None,
 ) -> np.ndarray:
     """Split the most confusing cluster in two until there are enough.
@@ -92,7 +119,9 @@ def split_clusters(
     n_clusters : int
         Number wanted.
     min_cluster_size : int, default=1
-        A split that would leave fewer rows on one side is not made.
+        A split that would leave fewer rows on one side is not made; the next cluster is tried.
+    n_init : int, default=10
+        Number of starts of the two-means.
     random_state : int, numpy generator or None, default=None
         Seed of the two-means.
 
@@ -101,10 +130,16 @@ def split_clusters(
     numpy.ndarray (n,), int64
         A refinement of `clusters`; fewer than `n_clusters` where nothing more can be split.
 
+    Raises
+    ------
+    InvalidInputError
+        If an argument cannot be used.
+
     Notes
     -----
     NTKCPL, algorithm 2. Ties go to the lowest number; where no cluster is confusing, the largest is split;
-    the new cluster takes the next number. Constraints are not imposed again, as in the paper.
+    the new cluster takes the next number. A cluster of rows that differ by rounding alone is never split.
+    Constraints are not imposed again, as in the paper.
 
     Examples
     --------
@@ -112,34 +147,44 @@ def split_clusters(
     >>> split_clusters(X, np.array([0, 0, 0, 1, 1]), [0, 0, 1, 2, 2], 3, random_state=0).tolist()
     [0, 0, 2, 1, 1]
     """
+    X = as_matrix(X)
+    result = checks.check_rows("clusters", clusters, None, length=len(X))
+    n_clusters = checks.check_integer("n_clusters", n_clusters)
+    min_cluster_size = checks.check_integer("min_cluster_size", min_cluster_size)
+    n_init = checks.check_integer("n_init", n_init)
     rng = checks.check_random_state(random_state)
-    result = clusters.astype(np.int64, copy=True)
-    classes = np.zeros(len(X), np.int64) if predicted is None else np.asarray(predicted)
-    closed: set[int] = set()
-    while (n_found := int(result.max()) + 1) < n_clusters and len(closed) < n_found:
-        chosen = _most_confusing(result, classes, closed)
+    classes = np.zeros(len(X), np.int64) if predicted is None else _class_numbers(predicted, len(X))
+    table = _table(result, classes)
+    closed = np.zeros(len(table), dtype=bool)
+    while len(table) < n_clusters and not closed.all():
+        chosen = _most_confusing(table, closed)
         members = np.flatnonzero(result == chosen)
-        halves = _two_means(X[members], min_cluster_size, rng)
+        halves = _two_means(X[members], min_cluster_size, n_init, rng)
         if halves is None:
-            closed.add(chosen)
-        else:
-            result[members[halves]] = n_found
+            closed[chosen] = True
+            continue
+        result[members[halves]] = len(table)
+        moved = np.bincount(classes[members[halves]], minlength=table.shape[1])
+        table[chosen] -= moved
+        table, closed = np.vstack([table, moved]), np.append(closed, False)
     return result
 
 
-def _most_confusing(clusters: np.ndarray, classes: np.ndarray, closed: set[int]) -> int:
-    counts = confusing_counts(clusters, classes)
-    sizes = np.bincount(clusters)
-    open_ones = np.array([c not in closed for c in range(len(counts))])
-    key = counts if (counts[open_ones] > 0).any() else sizes
-    return int(np.argmax(np.where(open_ones, key, -1)))
+def _most_confusing(table: np.ndarray, closed: np.ndarray) -> int:
+    sizes = table.sum(axis=1)
+    counts = sizes - table.max(axis=1)
+    key = counts if (counts[~closed] > 0).any() else sizes
+    return int(np.argmax(np.where(closed, -1, key)))
 
 
-def _two_means(X: np.ndarray, min_cluster_size: int, rng: np.random.Generator) -> np.ndarray | None:
-    # True on the side that becomes the new cluster; the first row stays where it was.
-    if len(X) < 2 * min_cluster_size or (X[0] == X).all():
+def _two_means(X: np.ndarray, min_cluster_size: int, n_init: int, rng: np.random.Generator) -> np.ndarray | None:
+    # True on the side that becomes the new cluster; the first row stays where it was. None for no split.
+    if len(X) < 2 * min_cluster_size or np.abs(X - X[0]).max() <= 4 * np.finfo(X.dtype).eps * np.abs(X[0]).max():
         return None
-    halves = KMeans(2, n_init=10, random_state=int(rng.integers(2**31))).fit_predict(X)
+    with warnings.catch_warnings():
+        # Two centres in one place are no split, which is what is answered then.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        halves = KMeans(2, n_init=n_init, random_state=int(rng.integers(2**31))).fit_predict(X)
     moves: np.ndarray = halves != halves[0]
     return moves if min(moves.sum(), (~moves).sum()) >= min_cluster_size else None
 
@@ -155,6 +200,7 @@ def cluster_pseudo_labels(
     constraint: Constraint = "cannot_link",
     min_cluster_size: int = 1,
     normalise: bool = True,
+    n_init: int = 10,
     random_state: Any = None,
 ) -> Clustering:
     """Cluster a pool into pseudo-labels.
@@ -162,11 +208,11 @@ def cluster_pseudo_labels(
     Parameters
     ----------
     X : numpy.ndarray (n, d)
-        Features of all rows; not changed.
+        Features of all rows; not changed. float32 stays float32.
     n_clusters : int
         Number of pseudo-labels wanted.
     n_start : int, optional
-        Number of clusters before splitting; all of them by default.
+        Number of clusters before splitting; all of them by default, and where there are no labels.
     labeled, labels : array-like (l,), optional
         Labelled rows and their labels.
     predicted : array-like (n,), optional
@@ -176,18 +222,31 @@ def cluster_pseudo_labels(
     min_cluster_size : int, default=1
         Smallest cluster a split may leave.
     normalise : bool, default=True
-        Whether rows are scaled to length one first.
+        Whether rows are scaled to length one first; a row of zeros stays.
+    n_init : int, default=10
+        Number of starts of every k-means; fewer save time on large pools.
     random_state : int, numpy generator or None, default=None
         Seed.
 
     Returns
     -------
     Clustering
-        Pseudo-label of every row, with the centres and inertia after splitting.
+        Pseudo-label of every row, with the centres and inertia after splitting, and the violations before it;
+        fewer than `n_clusters` where rows are too alike to be told apart.
+
+    Raises
+    ------
+    InvalidInputError
+        If an argument cannot be used.
+
+    Warns
+    -----
+    ModalNTKWarning
+        If there are more classes than first clusters.
 
     Notes
     -----
-    NTKCPL, algorithm 2; without labels plain k-means, algorithm 1 line 4.
+    NTKCPL, algorithm 2; without labels plain k-means to `n_clusters` at once, algorithm 1 line 4.
 
     Examples
     --------
@@ -197,15 +256,31 @@ def cluster_pseudo_labels(
     (True, False)
     """
     rng = checks.check_random_state(random_state)
+    X = as_matrix(X)
     rows = normalize(X) if normalise else X
-    first = n_clusters if n_start is None else min(n_start, n_clusters)
+    n_clusters = checks.check_integer("n_clusters", n_clusters)
+    unlabelled = labeled is None or len(labeled) == 0
+    if n_start is None or unlabelled:
+        n_start = n_clusters
     start = constrained_kmeans(
-        rows, first, labeled=labeled, labels=labels, constraint=constraint, random_state=rng.integers(2**31)
+        rows,
+        min(checks.check_integer("n_start", n_start, optional=True), n_clusters),
+        labeled=labeled,
+        labels=labels,
+        constraint=constraint,
+        n_init=n_init,
+        random_state=rng.integers(2**31),
     )
     if len(start.centers) >= n_clusters:
         return start
     clusters = split_clusters(
-        rows, start.labels, predicted, n_clusters, min_cluster_size=min_cluster_size, random_state=rng.integers(2**31)
+        rows,
+        start.labels,
+        predicted,
+        n_clusters,
+        min_cluster_size=min_cluster_size,
+        n_init=n_init,
+        random_state=rng.integers(2**31),
     )
-    centers = np.stack([rows[clusters == c].mean(axis=0) for c in range(int(clusters.max()) + 1)])
-    return Clustering(clusters, centers, float(((rows - centers[clusters]) ** 2).sum()), start.n_violations)
+    centers = means(rows, clusters, np.zeros((int(clusters.max()) + 1, rows.shape[1]), rows.dtype))
+    return Clustering(clusters, centers, inertia(rows, clusters, centers), start.n_violations)

@@ -7,6 +7,7 @@ import pytest
 import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles_clustering import broken_pairs, fewest_violations, greedy_cost
 from sklearn.cluster import KMeans
 
 from modal_ntk.errors import InvalidInputError, ModalNTKWarning
@@ -17,6 +18,7 @@ from modal_ntk.structure import (
     n_pseudo_clusters,
     split_clusters,
 )
+from modal_ntk.structure.constrained import _fill_empty
 
 seeds = st.integers(0, 10**6)
 
@@ -24,12 +26,6 @@ seeds = st.integers(0, 10**6)
 def blobs(seed, n=40, d=3):
     rng = np.random.default_rng(seed)
     return rng.normal(size=(n, d)) + 4 * rng.integers(3, size=(n, 1))
-
-
-def shared(clusters, labels):
-    """Pairs of differently labelled rows in one cluster, counted pair by pair."""
-    pairs = [(i, j) for i in range(len(labels)) for j in range(i)]
-    return sum(labels[i] != labels[j] and clusters[i] == clusters[j] for i, j in pairs)
 
 
 def partition(clusters):
@@ -45,7 +41,7 @@ def test_cannot_link_holds_wherever_there_is_room(seed, n_clusters, n_labeled):
     rows, labels = rng.permutation(40)[:n_labeled], rng.choice(["x", "y", "z"], n_labeled)
     found = constrained_kmeans(X, n_clusters, labeled=rows, labels=labels, n_init=2, random_state=seed)
     assert found.n_violations == 0
-    assert shared(found.labels[rows], labels) == 0
+    assert broken_pairs(found.labels[rows], labels) == 0
     assert sorted(set(found.labels.tolist())) == list(range(n_clusters))
     np.testing.assert_allclose(found.inertia, ((X - found.centers[found.labels]) ** 2).sum(), rtol=1e-6)
 
@@ -71,7 +67,7 @@ def test_what_greedy_assignment_in_data_order_never_solves():
     for seed in range(50):
         found = constrained_kmeans(X, 2, labeled=[0, 10, 15], labels=["a", "a", "b"], n_init=1, random_state=seed)
         assert found.n_violations == 0
-        assert shared(found.labels[[0, 10, 15]], ["a", "a", "b"]) == 0
+        assert broken_pairs(found.labels[[0, 10, 15]], ["a", "a", "b"]) == 0
 
 
 def test_more_classes_than_clusters_are_counted_and_warned_about():
@@ -79,6 +75,135 @@ def test_more_classes_than_clusters_are_counted_and_warned_about():
     with pytest.warns(ModalNTKWarning, match="1 of 3 labelled rows break the cannot_link constraint"):
         found = constrained_kmeans(blobs(0), 2, labeled=[0, 1, 2], labels=[0, 1, 2], random_state=0)
     assert found.n_violations == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, n_clusters=st.integers(1, 3), n_classes=st.integers(2, 4), n_labeled=st.integers(2, 6))
+@pytest.mark.filterwarnings("ignore::modal_ntk.errors.ModalNTKWarning")
+def test_no_assignment_at_all_breaks_fewer_constraints(seed, n_clusters, n_classes, n_labeled):
+    """As few rows break constraints as in the best of all ways to put the labelled rows into clusters."""
+    rng = np.random.default_rng(seed)
+    rows, labels = rng.permutation(40)[:n_labeled], rng.integers(n_classes, size=n_labeled)
+    options = {"labeled": rows, "labels": labels, "n_init": 1, "random_state": seed}
+    found = constrained_kmeans(blobs(seed), n_clusters, **options)
+    assert found.n_violations == fewest_violations(labels, n_clusters)
+    assert (found.n_violations == 0) == (broken_pairs(found.labels[rows], labels) == 0)
+
+
+@pytest.mark.parametrize(("n_classes", "n_clusters", "n_labeled"), [(10, 10, 40), (20, 24, 80)])
+def test_crowded_classes_always_find_room(n_classes, n_clusters, n_labeled):
+    """Labels without any structure, hardly more clusters than classes: no order is feasible, and still none break."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 5))
+    labels = rng.permutation(np.arange(n_labeled) % n_classes)
+    options = {"labeled": np.arange(n_labeled), "labels": labels, "n_init": 1, "random_state": 0}
+    found = constrained_kmeans(X, n_clusters, **options)
+    assert found.n_violations == 0
+    assert broken_pairs(found.labels[:n_labeled], labels) == 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_at_rest_every_row_is_where_the_definition_puts_it(seed):
+    """Centres are means; unlabelled rows are at their nearest; labelled ones cost no more than naive COP-KMeans."""
+    X = blobs(seed, n=60)
+    rng = np.random.default_rng(seed)
+    rows, labels = rng.permutation(60)[:10], rng.integers(3, size=10)
+    options = {"labeled": rows, "labels": labels, "tol": 0.0, "n_init": 1, "random_state": seed}
+    found = constrained_kmeans(X, 6, **options)
+    squared = ((X[:, None] - found.centers) ** 2).sum(-1)
+    own = squared[np.arange(60), found.labels]
+    for c in range(6):
+        np.testing.assert_allclose(found.centers[c], X[found.labels == c].mean(0))
+    free = np.setdiff1d(np.arange(60), rows)
+    np.testing.assert_allclose(own[free], squared[free].min(1))
+    assert own[rows].sum() <= greedy_cost(squared[rows].tolist(), labels.tolist()) * (1 + 1e-12)
+    assert (own[rows] > squared[rows].min(1) + 1e-9).any() == (broken_pairs(squared[rows].argmin(1), labels) > 0)
+
+
+def test_iterations_come_to_rest():
+    """Labels without structure do not keep the centres moving: a hundred iterations more change nothing."""
+    rng = np.random.default_rng(1)
+    X, rows, labels = rng.normal(size=(300, 4)), np.arange(100), rng.integers(8, size=100)
+    options = {"labeled": rows, "labels": labels, "tol": 0.0, "n_init": 1, "random_state": 0}
+    first, more = (constrained_kmeans(X, 12, max_iter=n, **options) for n in (200, 300))
+    np.testing.assert_array_equal(first.labels, more.labels)
+
+
+def test_the_start_of_least_inertia_is_kept():
+    """More starts, all feasible, never end with a larger inertia, and sometimes with a smaller one."""
+    X = blobs(2)
+    options = {"labeled": [0, 1, 2], "labels": [0, 1, 2], "random_state": 0}
+    several = [constrained_kmeans(X, 7, n_init=n, **options).inertia for n in (1, 3, 10)]
+    assert several[0] >= several[1] >= several[2]
+    assert several[0] > several[2]
+
+
+def test_order_of_unlabelled_rows_does_not_matter():
+    """Rows far enough apart are clustered alike in whatever order they come."""
+    rng = np.random.default_rng(0)
+    X = np.repeat(np.eye(4) * 50, 10, axis=0) + rng.normal(size=(40, 4))
+    order = np.concatenate([[0, 15], rng.permutation(np.setdiff1d(np.arange(40), [0, 15]))])
+    options = {"labels": ["a", "b"], "n_init": 5, "random_state": 0}
+    plain = constrained_kmeans(X, 4, labeled=[0, 15], **options)
+    moved = constrained_kmeans(X[order], 4, labeled=[0, 1], **options)
+    assert partition(moved.labels) == {
+        frozenset(np.flatnonzero(np.isin(order, list(m)))) for m in partition(plain.labels)
+    }
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_precision_is_kept(dtype):
+    """Centres have the precision of the rows, with and without labels, and integers become float64."""
+    X = blobs(0).astype(dtype)
+    known = {"labeled": [0, 1], "labels": [0, 1]}
+    for options in ({}, known):
+        assert constrained_kmeans(X, 3, random_state=0, **options).centers.dtype == dtype
+    assert cluster_pseudo_labels(X, 6, n_start=3, random_state=0, **known).centers.dtype == dtype
+    assert constrained_kmeans(X.astype(int), 3, random_state=0, **known).centers.dtype == np.float64
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_linked_classes_leave_the_other_clusters_to_other_rows(seed):
+    """Two linked classes hold two clusters; three more are filled by the rows without label, none stays empty."""
+    X = blobs(seed)
+    options = {"labels": np.arange(36) % 2, "constraint": "must_link", "n_init": 1, "random_state": seed}
+    found = constrained_kmeans(X, 5, labeled=np.arange(36), **options)
+    assert sorted(set(found.labels.tolist())) == [0, 1, 2, 3, 4]
+    assert found.n_violations == 0
+
+
+def test_linked_classes_alone_are_the_clusters():
+    """All rows labelled and linked: the classes, whatever number was asked for, with their means as centres."""
+    X, labels = blobs(0), np.arange(40) % 3
+    options = {"labels": labels, "constraint": "must_link", "random_state": 0}
+    found = constrained_kmeans(X, 6, labeled=np.arange(40), **options)
+    assert partition(found.labels) == partition(labels)
+    for c in range(3):
+        np.testing.assert_allclose(found.centers[c], X[found.labels == c].mean(0))
+    assert found.n_violations == 0
+
+
+def test_signed_zeros_are_one_row():
+    """Zero and minus zero are not distinct rows."""
+    X = np.array([[0.0], [-0.0], [1.0]])
+    found = constrained_kmeans(X, 3, labeled=[2], labels=["a"], constraint="must_link", random_state=0)
+    assert len(found.centers) == 2
+
+
+def test_an_empty_cluster_takes_no_clusters_last_row():
+    """The farthest row that is not alone fills the empty cluster, even if a lonely one is farther from its centre."""
+    assigned, distances = np.array([0, 1, 1]), np.array([5.0, 1.0, 0.0])
+    _fill_empty(assigned, distances, 3)
+    assert assigned.tolist() == [0, 2, 1]
+
+
+def test_all_rows_labelled_still_fills_every_cluster():
+    """Where every row has a label, labelled rows fill the clusters nobody is nearest to."""
+    X = np.concatenate([np.zeros((19, 2)), np.ones((19, 2)), [[90.0, 0.0], [0.0, 90.0]]])
+    labels = np.repeat([0, 1], 20)
+    found = constrained_kmeans(X, 4, labeled=np.arange(40), labels=labels, random_state=0)
+    assert sorted(set(found.labels.tolist())) == [0, 1, 2, 3]
+    assert found.n_violations == 0
 
 
 @pytest.mark.parametrize("options", [{}, {"constraint": "none", "labeled": [0, 1], "labels": [0, 1]}])
@@ -159,6 +284,50 @@ def test_splits_stop_where_nothing_can_be_split():
     assert len(set(split_clusters(X, clusters, None, 10, min_cluster_size=5, random_state=0).tolist())) == 2
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_every_step_splits_the_most_confusing(seed):
+    """At each step of the way the cluster with most confusing rows is split, the largest once none has any."""
+    X, predicted = blobs(seed), np.arange(40) // 14
+    before = np.arange(40) % 2
+    for n in range(2, 25):
+        after = split_clusters(X, np.arange(40) % 2, predicted, n + 1, random_state=seed)
+        counts, sizes = confusing_counts(before, predicted), np.bincount(before)
+        chosen = int(np.argmax(counts if counts.max() else sizes))
+        assert set(before[after == n].tolist()) == {chosen}
+        assert (after[after != n] == before[after != n]).all()
+        before = after
+
+
+def test_a_split_too_uneven_is_passed_over():
+    """The most confusing cluster stays whole if one side would be too small, and the next one is split."""
+    X = np.array([[0.0], [0.1], [0.2], [99.0], [200.0], [200.1], [300.0], [300.1]])
+    clusters, predicted = np.repeat([0, 1], 4), ["a", "b", "c", "c", "a", "a", "a", "b"]
+    assert confusing_counts(clusters, predicted).tolist() == [2, 1]
+    for size, expected in ((1, [0, 0, 0, 2, 1, 1, 1, 1]), (2, [0, 0, 0, 0, 1, 1, 2, 2])):
+        found = split_clusters(X, clusters, predicted, 3, min_cluster_size=size, random_state=0)
+        assert found.tolist() == expected
+
+
+def test_rows_equal_up_to_rounding_are_not_split():
+    """Multiples of one row, normalised, are one point: no warning of scikit-learn's, and no cluster of rounding."""
+    X = np.outer(np.linspace(0.1, 9, 30), [1.0, 3.0, 7.0])
+    both = np.concatenate([X, X[:, ::-1]])
+    known = {"labeled": [0, 30], "labels": ["a", "b"]}
+    assert len(cluster_pseudo_labels(both, 10, n_start=2, random_state=0, **known).centers) == 2
+
+
+def test_without_labels_the_number_is_reached_by_k_means_alone():
+    """No labels: n_start and predictions do not count, as in the paper's first round."""
+    X = blobs(5)
+    plain = constrained_kmeans(X, 6, random_state=0)
+    found = [
+        cluster_pseudo_labels(X, 6, n_start=n, predicted=np.arange(40) % 3, normalise=False, random_state=0)
+        for n in (None, 2)
+    ]
+    assert partition(found[0].labels) == partition(found[1].labels)
+    assert len(found[0].centers) == len(plain.centers)
+
+
 def test_number_of_pseudo_labels():
     """b0=20 and C_max=100: totals 20, 40, 60, 100, 200, 300 use 20, 20, 30, 50, 100, 100."""
     rounds = [(0, 20), (20, 20), (40, 20), (80, 20), (100, 100), (200, 100)]
@@ -172,7 +341,7 @@ def test_pseudo_labels_start_constrained_and_end_split():
     start = cluster_pseudo_labels(X, 4, **options)
     final = cluster_pseudo_labels(X, 9, n_start=4, predicted=np.zeros(40, int), **options)
     assert len(set(final.labels.tolist())) == 9
-    assert shared(final.labels[:4], [0, 1, 0, 1]) == 0
+    assert broken_pairs(final.labels[:4], [0, 1, 0, 1]) == 0
     for members in partition(final.labels):
         assert len(set(start.labels[list(members)].tolist())) == 1
     for c in range(9):
@@ -189,6 +358,26 @@ def test_normalising_makes_length_irrelevant():
     assert other[0] != other[1]
 
 
+def test_splitting_and_pseudo_labels_touch_nothing():
+    """Inputs and global generators stay as they are, and a seed decides."""
+    X = blobs(0)
+    clusters = KMeans(3, n_init=1, random_state=0).fit_predict(X).astype(np.int64)
+    predicted = np.arange(40) % 3
+    copies = [array.copy() for array in (X, clusters, predicted)]
+    with zoo.generators_untouched():
+        split = [split_clusters(X, clusters, predicted, 7, random_state=3).tolist() for _ in range(2)]
+        whole = [
+            cluster_pseudo_labels(
+                X, 7, n_start=3, labeled=[0, 1], labels=[0, 1], predicted=predicted, random_state=3
+            ).labels.tolist()
+            for _ in range(2)
+        ]
+    assert split[0] == split[1]
+    assert whole[0] == whole[1]
+    for array, copy in zip((X, clusters, predicted), copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -202,3 +391,22 @@ def test_bad_arguments_are_named(options, message):
     """Each wrong argument is an error with what was expected and got."""
     with pytest.raises(InvalidInputError, match=message):
         constrained_kmeans(blobs(0), **{"n_clusters": 3, **options})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: constrained_kmeans(np.zeros(4), 2), "X to be a matrix of numbers, .* got float64 of shape"),
+        (lambda: constrained_kmeans(np.full((3, 1), np.nan), 2), "finite values in X, got NaN"),
+        (lambda: confusing_counts(np.zeros(3, int), [1, 2]), "3 labels, .* got 2 labels"),
+        (lambda: confusing_counts([], []), "clusters of at least one row"),
+        (lambda: split_clusters(np.ones((3, 1)), [0, 0], None, 2), "3 values in clusters"),
+        (lambda: n_pseudo_clusters(-1, 20, 100), "n_labeled to be an integer of at least 0, got -1"),
+        (lambda: n_pseudo_clusters(0, 0, 100), "n_instances to be an integer of at least 1, got 0"),
+        (lambda: cluster_pseudo_labels(np.ones((3, 1)), 2, n_init=0), "n_init to be an integer of at least 1"),
+    ],
+)
+def test_shapes_and_numbers_are_checked(call, message):
+    """Wrong shapes and numbers are errors of ours, not of NumPy's or scikit-learn's."""
+    with pytest.raises(InvalidInputError, match=message):
+        call()
