@@ -201,8 +201,15 @@ def nets():
         "conv_bn": (
             _with_statistics(
                 nn.Sequential(
-                    nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout(), nn.Flatten(),
-                    nn.Linear(4 * 16, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 3),
+                    nn.Conv2d(2, 4, 3),
+                    nn.BatchNorm2d(4),
+                    nn.ReLU(inplace=True),
+                    nn.Dropout(),
+                    nn.Flatten(),
+                    nn.Linear(4 * 16, 6),
+                    nn.BatchNorm1d(6),
+                    nn.Tanh(),
+                    nn.Linear(6, 3),
                 )
             ),
             torch.randn(5, 2, 6, 6),
@@ -227,7 +234,19 @@ def nets():
     }
 
 
-NETS = (
-    "mlp lenet conv_bn resnet layer_norm shared embedding tied transformer transformer_sequence_first conv1d "
-    "flattened sequence_first weight_norm"
-).split()
+NETS = [
+    "mlp",
+    "lenet",
+    "conv_bn",
+    "resnet",
+    "layer_norm",
+    "shared",
+    "embedding",
+    "tied",
+    "transformer",
+    "transformer_sequence_first",
+    "conv1d",
+    "flattened",
+    "sequence_first",
+    "weight_norm",
+]

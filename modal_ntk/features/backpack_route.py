@@ -40,7 +40,7 @@ class BackpackCopy:
         self.module = copy.deepcopy(net.module).to(net.dtype)
         calls: Counter[str] = Counter()
         handles = [
-            part.register_forward_hook(lambda *_, name=name: calls.update([name]))  # type: ignore[misc]
+            part.register_forward_hook(lambda *_, name=name: calls.update([name]))
             for name, part in self.module.named_modules()
         ]
         with torch.no_grad():
@@ -51,7 +51,7 @@ class BackpackCopy:
         self.names: list[str] = []
         for name, part in self.module.named_modules():
             mine = list(part.named_parameters(name, recurse=False))
-            if type(part) not in PROVED or getattr(part, "padding", 0) == "same" or calls[name] != 1:
+            if type(part) not in PROVED or calls[name] != 1 or _has_odd_options(part):
                 continue
             if all(uses[id(p)] == 1 for _, p in mine):
                 extend(part)
@@ -87,3 +87,10 @@ class BackpackCopy:
                     found.setdefault(name, []).append(gradient.detach().flatten(1))
             self.module.zero_grad(set_to_none=True)
         return {name: torch.stack(g, 1) for name, g in found.items() if len(g) == cotangents.shape[1]}
+
+
+def _has_odd_options(part: nn.Module) -> bool:
+    # Wrong gradients on same padding, and at the padding line of a table; the other options of a table are untested.
+    if isinstance(part, nn.Embedding):
+        return part.padding_idx is not None or part.max_norm is not None or part.scale_grad_by_freq or part.sparse
+    return getattr(part, "padding", 0) == "same"

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-
 from torch import Tensor, nn
 
 from modal_ntk import checks

@@ -16,6 +16,7 @@ from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.features.cotangents import class_numbers, cotangents
 from modal_ntk.features.factors import products, squared_norms
 from modal_ntk.features.functional import FunctionalNet
+from modal_ntk.features.per_sample import looped_gradients
 from modal_ntk.features.routes import Routes, SampleGradients
 from modal_ntk.features.sketches import sketch
 
@@ -159,8 +160,10 @@ def loss_gradient_products(
         remedy = "Take one from loss_gradient_sum."
         raise checks.expected("a direction for every trainable parameter", f"{sorted(direction)}", remedy)
     tangent = {name: direction[name].to(p).reshape(p.shape) for name, p in net.parameters.items()}
+    tangent = _without_padding(module, tangent)
     with net.evaluating():
         try:
+            _prove_forward(net, samples, labels, tangent)
             return _forward_products(net, samples, labels, tangent, batch_size)
         except (NotImplementedError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
@@ -244,6 +247,34 @@ def gradient_sketch(
     return torch.cat(out)
 
 
+def _without_padding(module: nn.Module, tangent: dict[str, Tensor]) -> dict[str, Tensor]:
+    # The padding line of a table has no gradient backward, but torch's forward mode knows nothing of that.
+    tables = {id(part.weight): part.padding_idx for part in module.modules() if _is_padded(part)}
+    out = dict(tangent)
+    for name, parameter in module.named_parameters():
+        if name in out and id(parameter) in tables:
+            out[name] = out[name].clone()
+            out[name][tables[id(parameter)]] = 0
+    return out
+
+
+def _is_padded(part: nn.Module) -> bool:
+    return isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.padding_idx is not None
+
+
+def _prove_forward(net: FunctionalNet, samples: Tensor, labels: Any, tangent: dict[str, Tensor]) -> None:
+    # Two samples by plain autograd, as for every route.
+    if len(samples) == 0:
+        return
+    pair, classes = samples[[0, -1]], [int(labels[0]), int(labels[-1])]
+    got = _forward_products(net, pair, classes, tangent, 2)
+    truth = looped_gradients(net, pair, cotangents("loss", net.logits(pair), None, classes), list(tangent))
+    want = torch.stack([g[:, 0] @ tangent[name].flatten() for name, g in truth.items()]).sum(0)
+    size = torch.stack([g.norm() * tangent[name].norm() for name, g in truth.items()]).sum()
+    if not bool(((got - want).abs() <= 1e-3 * size).all()):
+        raise RuntimeError("it differs from autograd")
+
+
 def _forward_products(
     net: FunctionalNet, samples: Tensor, labels: Any, tangent: dict[str, Tensor], batch_size: int
 ) -> Tensor:
@@ -251,7 +282,9 @@ def _forward_products(
     for start in range(0, len(samples), batch_size):
         batch = samples[start : start + batch_size]
         # With gradients enabled, for fused inference functions have no derivative of any mode.
-        with torch.enable_grad(), forward_ad.dual_level():
+        with torch.enable_grad(), forward_ad.dual_level(), warnings.catch_warnings():
+            # Loading its forward-mode rules, torch warns of a function of its own.
+            warnings.filterwarnings("ignore", message="`torch.jit", category=DeprecationWarning)
             parameters = {name: forward_ad.make_dual(p, tangent[name]) for name, p in net.leaves().items()}
             logits = net(parameters, batch)
             classes = class_numbers(labels[start : start + batch_size], logits)

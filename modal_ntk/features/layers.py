@@ -139,13 +139,13 @@ def _group_norm(call: Arguments, names: Names) -> Maker | None:
     return _scale_and_shift(F.group_norm(data, call["num_groups"], eps=call.get("eps", 1e-5)), 0, names)
 
 
-def _embedding(call: Arguments, names: Names) -> Maker | None:
+def _embedding(call: Arguments, _names: Names) -> Maker | None:
     indices, n_lines = call["input"], len(call["weight"])
     if call.get("max_norm") is not None or call.get("scale_grad_by_freq") or indices.ndim < 1:
         return None
     padding = call.get("padding_idx")
 
-    def factor(gradient: Tensor, joint: bool, name: str) -> Factor:
+    def factor(gradient: Tensor, joint: bool, _name: str) -> Factor:
         n, r = gradient.shape[:2]
         flat, lines = gradient.reshape(n, r, -1, gradient.shape[-1]), indices.reshape(n, -1)
         if padding is not None:

@@ -109,7 +109,8 @@ class Recording:
     @property
     def n_bytes(self) -> int:
         """What the recording holds: inputs and output gradients of all calls."""
-        return sum(g.nbytes + call.data.nbytes for uses in self._uses.values() for call, g in uses)
+        by_call = {id(call): g.nbytes + call.data.nbytes for uses in self._uses.values() for call, g in uses}
+        return sum(by_call.values())
 
     def factor(self, name: str, *, joint: bool) -> Factor | None:
         """Return the gradients of one parameter; None if its uses are too unlike to be added up.
@@ -165,5 +166,5 @@ def record(net: FunctionalNet, batch: Tensor, cotangents: Tensor) -> Recording:
         by_direction.append(grads[: len(watch.calls)])
         if not targets:
             break
-    stacked = [None if g[0] is None else torch.stack(g, 1) for g in zip(*by_direction, strict=True)]  # type: ignore[arg-type]
+    stacked = [None if g[0] is None else torch.stack(g, 1) for g in zip(*by_direction, strict=True)]
     return Recording(len(batch), watch.calls, stacked, attached)

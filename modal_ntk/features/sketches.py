@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from modal_ntk.features.factors import Dense, Factor, Lookup, Outer
+from modal_ntk.features.factors import Factor, Lookup, Outer
 
 # Hashing moves single numbers through memory, about thirty times slower than a product adds them.
 _HASH_COST = 30
@@ -39,8 +39,9 @@ def sketch(factor: Factor, dim: int, seed: int, *, keep_small: bool = True) -> T
 
     Examples
     --------
-    >>> sketch(Dense(torch.eye(3)), 8, 0).shape
-    torch.Size([3, 3])
+    >>> from modal_ntk.features.factors import Dense
+    >>> sketch(Dense(torch.eye(30)), 8, 0).shape
+    torch.Size([30, 8])
     """
     if keep_small and factor.size <= dim:
         return factor.dense()

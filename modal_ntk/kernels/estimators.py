@@ -281,12 +281,13 @@ class _Machine:
         rng = checks.check_random_state(options.random_state)
         self.options = options
         self.seed = int(rng.integers(2**31))
-        self.module = options.module
-        if self.module is None:
+        module = options.module
+        if module is None:
             generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
             flat, n_outputs = int(np.prod(samples.shape[1:])), targets.shape[1]
             head = ntk_head(flat, options.n_hidden, n_outputs, generator=generator, dtype=options.dtype)
-            self.module = nn.Sequential(nn.Flatten(), head)
+            module = nn.Sequential(nn.Flatten(), head)
+        self.module = module
         self.x = self._tensor(samples)
         self.targets = targets.to(torch.float64)
         self.train = self._kernel(self.x, None)

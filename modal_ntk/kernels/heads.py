@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -29,10 +30,13 @@ class NTKLinear(nn.Module):
         self, n_in: int, n_out: int, *, generator: torch.Generator, dtype: torch.dtype, bias: bool = False
     ) -> None:
         super().__init__()
-        options = {"generator": generator, "dtype": dtype, "device": generator.device}
         self.scale = 1.0 / math.sqrt(n_in)
-        self.weight = nn.Parameter(torch.randn(n_out, n_in, **options))
-        self.bias = nn.Parameter(torch.randn(n_out, **options)) if bias else None
+
+        def drawn(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.randn(shape, generator=generator, dtype=dtype, device=generator.device))
+
+        self.weight = drawn(n_out, n_in)
+        self.bias = drawn(n_out) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs (..., n_in) to outputs (..., n_out)."""
@@ -85,6 +89,6 @@ def ntk_head(
     ]
     first, second = (
         NTKLinear(n_in, n_out, generator=generator, dtype=dtype, bias=bias)
-        for n_in, n_out in zip(widths, widths[1:], strict=False)
+        for n_in, n_out in itertools.pairwise(widths)
     )
     return nn.Sequential(first, nn.ReLU(), second)

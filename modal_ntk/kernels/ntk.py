@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from modal_ntk import checks
+from modal_ntk.features.cotangents import KINDS, cotangents
 from modal_ntk.features.factors import add_gram
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.routes import Routes, SampleGradients
 from modal_ntk.features.sketches import sketch
-from modal_ntk.features.cotangents import KINDS, cotangents
 
 Kind = Literal["pseudo", "trace", "full", "labelled", "loss"]
 Method = Literal["auto", "explicit", "factored", "sketch"]
@@ -96,7 +96,7 @@ def empirical_ntk(
         Class numbers, for "labelled" and "loss".
     method : {"auto", "explicit", "factored", "sketch"}, default="auto"
         "explicit" writes per-sample gradients out; "factored" does so only where a layer's structure makes that the
-        cheaper way; "sketch" projects them at random. "auto" is "factored": exact, and never the dearer one.
+        cheaper way; "sketch" projects them at random. "auto" is "factored", which is exact and weighs costs by layer.
     memory_budget : int, default=2**30
         Bytes for what is held beside module and result, as estimated from two samples; the samples are taken in
         chunks to keep to it, one sample at least.

@@ -102,8 +102,8 @@ def constrained_kmeans(
     labelled rows go first, in up to ten orders, and if none of these works every class first gets a cluster of
     its own. So constraints always hold with as many clusters as classes; with fewer, as few labelled rows as
     possible break them, and these go to the nearest centre. A cluster that loses all rows starts again at the
-    row farthest from its centre. No distance matrix of all rows is kept: memory is that of a few copies of `X`
-    at most.
+    row farthest from its centre. No (n, k)
+    matrix of distances is kept.
 
     Examples
     --------

@@ -87,8 +87,8 @@ def table_mlp(sizes=(500, 1000, 2000)):
         error = float((got - want).norm() / want.norm())
         print(
             f"  N={n}: factored {fast * 1e3:.1f} ms, {fast_mib:.1f} MiB; vmap(grad) and product {slow * 1e3:.0f} ms, "
-            f"{slow_mib:.0f} MiB; {slow / fast:.1f} times faster, {slow_mib / max(fast_mib, 0.1):.1f} times less memory, "
-            f"relative difference {error:.1e}"
+            f"{slow_mib:.0f} MiB; {slow / fast:.1f} times faster, {slow_mib / max(fast_mib, 0.1):.1f} times less "
+            f"memory, relative difference {error:.1e}"
         )
 
 

@@ -290,7 +290,7 @@ def test_every_step_splits_the_most_confusing(seed):
     X, predicted = blobs(seed), np.arange(40) // 14
     before = np.arange(40) % 2
     for n in range(2, 25):
-        after = split_clusters(X, np.arange(40) % 2, predicted, n + 1, random_state=seed)
+        after = split_clusters(X, np.arange(40) % 2, predicted, n + 1, n_init=1, random_state=seed)
         counts, sizes = confusing_counts(before, predicted), np.bincount(before)
         chosen = int(np.argmax(counts if counts.max() else sizes))
         assert set(before[after == n].tolist()) == {chosen}
