@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from modal_ntk.features.functional import FunctionalNet
 
-PROVED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.Embedding)
+# Not Embedding, which fails in float64 and is wrong at the padding line, nor any convolution with same padding.
+PROVED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 class BackpackCopy:
@@ -51,7 +52,7 @@ class BackpackCopy:
         self.names: list[str] = []
         for name, part in self.module.named_modules():
             mine = list(part.named_parameters(name, recurse=False))
-            if type(part) not in PROVED or calls[name] != 1 or _has_odd_options(part):
+            if type(part) not in PROVED or calls[name] != 1 or getattr(part, "padding", 0) == "same":
                 continue
             if all(uses[id(p)] == 1 for _, p in mine):
                 extend(part)
@@ -87,10 +88,3 @@ class BackpackCopy:
                     found.setdefault(name, []).append(gradient.detach().flatten(1))
             self.module.zero_grad(set_to_none=True)
         return {name: torch.stack(g, 1) for name, g in found.items() if len(g) == cotangents.shape[1]}
-
-
-def _has_odd_options(part: nn.Module) -> bool:
-    # Wrong gradients on same padding, and at the padding line of a table; the other options of a table are untested.
-    if isinstance(part, nn.Embedding):
-        return part.padding_idx is not None or part.max_norm is not None or part.scale_grad_by_freq or part.sparse
-    return getattr(part, "padding", 0) == "same"

@@ -249,7 +249,7 @@ def gradient_sketch(
 
 def _without_padding(module: nn.Module, tangent: dict[str, Tensor]) -> dict[str, Tensor]:
     # The padding line of a table has no gradient backward, but torch's forward mode knows nothing of that.
-    tables = {id(part.weight): part.padding_idx for part in module.modules() if _is_padded(part)}
+    tables: dict[int, Any] = {id(p.weight): p.padding_idx for p in module.modules() if _is_padded(p)}
     out = dict(tangent)
     for name, parameter in module.named_parameters():
         if name in out and id(parameter) in tables:

@@ -47,7 +47,7 @@ def test_right_on_the_layers_listed(name):
 
 @pytest.mark.parametrize("padding", [None, 0])
 def test_embedding(padding):
-    """A table of words, repeats included; one with padding, on whose line BackPACK is wrong, takes torch.func.
+    """A table of words takes torch.func: on the line of padding BackPACK is wrong, and it fails in float64.
 
     The two samples on which routes are compared have no padding here: that comparison alone would not tell.
     """
@@ -56,7 +56,8 @@ def test_embedding(padding):
     x = x.clamp_min(1)
     x[2:4, 1:3] = 0
     kernel, info = explicit(module, x)
-    assert info["routes"]["table.weight"] == ("backpack" if padding is None else "torch.func")
+    assert info["routes"]["table.weight"] == "torch.func"
+    assert info["routes"]["head.weight"] == "backpack"
     assert close_to_oracle(module, x, kernel)
 
 
@@ -93,21 +94,18 @@ def test_layers_used_twice_and_attention(name):
 
 
 def test_same_padding_is_wrong_in_backpack_itself():
-    """The reason for the exclusion: extended by hand, BackPACK gives other gradients than autograd (or none)."""
+    """The reason for the exclusion: extended by hand, BackPACK gives other gradients than autograd."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from backpack import backpack, extend
         from backpack.extensions import BatchGrad
-    module = extend(nn.Conv2d(1, 2, 3, padding="same"))
-    x = torch.randn(2, 1, 4, 4, requires_grad=True)
-    try:
-        with backpack(BatchGrad()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            module(x).square().sum().backward()
-        found = module.weight.grad_batch.sum(0)
-    except (RuntimeError, AttributeError, TypeError, NotImplementedError):
-        return
-    assert not torch.allclose(found, module.weight.grad, rtol=1e-3)
+    module = extend(nn.Conv2d(1, 2, 4, padding="same"))
+    x = torch.randn(2, 1, 6, 6, requires_grad=True)
+    with backpack(BatchGrad()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module(x).square().sum().backward()
+    found = module.weight.grad_batch.sum(0)
+    assert float((found - module.weight.grad).norm() / module.weight.grad.norm()) > 0.1
 
 
 def test_a_route_that_lies_is_found_out(monkeypatch):
