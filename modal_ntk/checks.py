@@ -380,7 +380,7 @@ def check_labels(y: Any, n_samples: int) -> np.ndarray:
     InvalidInputError
         If the number differs, there is more than one column, or a label is NaN.
     """
-    labels = np.asarray(y.detach().cpu() if hasattr(y, "detach") else y)
+    labels = np.asarray(y.detach().cpu().numpy() if hasattr(y, "detach") else y)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
@@ -417,7 +417,7 @@ def check_rows(name: str, rows: Any, n: int | None, *, length: int | None = None
     InvalidInputError
         If they are no integers, out of range, repeated, or of another number.
     """
-    values = np.array(rows.detach().cpu() if hasattr(rows, "detach") else rows)
+    values = np.array(rows.detach().cpu().numpy() if hasattr(rows, "detach") else rows)
     if values.size == 0:
         values = values.astype(np.int64)
     if values.ndim != 1 or values.dtype.kind not in "iu":

@@ -5,8 +5,8 @@
 
 The protocol is the paper's first five rounds: 20 labels a query, the first query without labels, the classifier
 anew each round, learning rate 0.3. `table` has the whole pool and 10,000 candidates; `decisions` the first 10,000
-rows of the pool and 2,500 candidates, for time. Both go on where they were interrupted. Without the data set, or
-with MODAL_NTK_SMALL=1, digits stand in, with fewer seeds.
+rows of the pool and 2,500 candidates, for time. Both go on where they were interrupted; MODAL_NTK_JOBS runs several
+cells at once. Without the data set, or with MODAL_NTK_SMALL=1, digits stand in, with fewer seeds.
 """
 
 import dataclasses
@@ -52,7 +52,8 @@ def main(which, out):
     estimator = default_estimator(data).set_params(lr=0.3)
     strategies = TABLE if which == "table" else DECISIONS
     settings = {"n_initial": 20, "batch_size": 20, "n_rounds": 1 if small else 4, "initial": "query"}
-    run(data, strategies, out=out, seeds=1 if small else 5, estimator=estimator, progress=True, **settings)
+    jobs = int(os.environ.get("MODAL_NTK_JOBS", 1))
+    run(data, strategies, out=out, seeds=1 if small else 5, estimator=estimator, jobs=jobs, progress=True, **settings)
     print(report(out).table)
 
 

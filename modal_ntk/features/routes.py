@@ -70,6 +70,8 @@ class Routes:
         "factored", "backpack", "torch.func", "loop", or "none" where the outputs do not depend on the parameter.
     n_outputs : int
         Number of logits.
+    backpack_error : str or None
+        What BackPACK raised, if it was tried and could not follow the module.
     bytes_per_direction : int
         About what one weighted output of one sample takes.
     """
@@ -79,6 +81,7 @@ class Routes:
             raise checks.expected("at least one sample", "none", "Pass a batch.")
         self.net = net
         self.by_name: dict[str, str] = {}
+        self.backpack_error: str | None = None
         self._copy: BackpackCopy | None = None
         pair = x[[0, -1]]
         alone = torch.cat([net.logits(pair[:1]), net.logits(pair[1:])])
@@ -151,7 +154,7 @@ class Routes:
         if looped:
             self.by_name.update(dict.fromkeys(looped, LOOP))
             message = f"torch.func cannot batch {', '.join(looped)} ({reason}): one sample at a time, which is slow."
-            warnings.warn(message, ModalNTKWarning, stacklevel=6)
+            warnings.warn(message, ModalNTKWarning, stacklevel=5)
 
     def names(self) -> list[str]:
         """Return the parameters with gradients, in the module's order."""

@@ -40,8 +40,7 @@ class NTKLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs (..., n_in) to outputs (..., n_out)."""
-        out = nn.functional.linear(x, self.weight) * self.scale
-        return out if self.bias is None else out + self.bias
+        return nn.functional.linear(x * self.scale, self.weight, self.bias)
 
 
 def ntk_head(

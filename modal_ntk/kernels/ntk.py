@@ -117,7 +117,8 @@ def empirical_ntk(
         On the module's device; symmetric to the last bit if `x2` is not given.
     info : dict
         Only if asked for: ``routes``, by parameter one of "factored", "backpack", "torch.func", "loop" (one sample
-        at a time) and "none" (the outputs do not depend on it); ``n_chunk``, the samples taken at once.
+        at a time) and "none" (the outputs do not depend on it); ``n_chunk``, the samples taken at once;
+        ``backpack_error``, what kept BackPACK from following the module, or None.
 
     Raises
     ------
@@ -155,7 +156,9 @@ def empirical_ntk(
             kernel = job.sketched(left, right, checks.check_integer("sketch_dim", sketch_dim), seed)
         else:
             kernel = job.exact(left, right)
-    return (kernel, {"routes": job.routes.by_name, "n_chunk": job.n_chunk}) if return_info else kernel
+    routes = job.routes
+    info = {"routes": routes.by_name, "n_chunk": job.n_chunk, "backpack_error": routes.backpack_error}
+    return (kernel, info) if return_info else kernel
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,10 +13,14 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.metrics.pairwise import euclidean_distances
+from threadpoolctl import threadpool_limits
 
 from modal_ntk import checks
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.structure.assignment import LabeledRows, assign_labeled, n_violations
+
+_THREADS_PAY = 2**26
+"""Multiplications in one pass of k-means from which more than one thread is used."""
 
 Constraint = Literal["cannot_link", "must_link", "none"]
 
@@ -123,8 +128,9 @@ def constrained_kmeans(
         return _plain(X, n_clusters, n_init, max_iter, tol, rng)
     known = LabeledRows(rows, classes, constraint == "must_link")
     tol = tol * float(X.var(axis=0).mean())
-    runs = (_run(X, n_clusters, known, max_iter, tol, rng) for _ in range(n_init))
-    found = min(runs, key=lambda run: (run.n_violations, run.inertia))
+    with few_threads(X, n_clusters):
+        runs = (_run(X, n_clusters, known, max_iter, tol, rng) for _ in range(n_init))
+        found = min(runs, key=lambda run: (run.n_violations, run.inertia))
     if found.n_violations:
         warnings.warn(
             f"{found.n_violations} of {len(rows)} labelled rows break the {constraint} constraint: {known.n_classes} "
@@ -133,6 +139,27 @@ def constrained_kmeans(
             stacklevel=2,
         )
     return found
+
+
+def few_threads(X: np.ndarray, n_clusters: int) -> AbstractContextManager[object]:
+    """Return the context in which a clustering of this size runs.
+
+    K-means on a few thousand rows is thousands of tiny parallel regions; where another process holds a core,
+    their barriers cost a hundred times the work. Below the size where threads pay, one is used.
+
+    Parameters
+    ----------
+    X : numpy.ndarray (n, d)
+        Rows.
+    n_clusters : int
+        Number of clusters.
+
+    Returns
+    -------
+    context manager
+        Limits the thread pools, or does nothing.
+    """
+    return threadpool_limits(1) if X.size * n_clusters < _THREADS_PAY else nullcontext()
 
 
 def as_matrix(X: Any) -> np.ndarray:
@@ -179,7 +206,7 @@ def _plain(
     X: np.ndarray, n_clusters: int, n_init: int, max_iter: int, tol: float, rng: np.random.Generator
 ) -> Clustering:
     model = KMeans(n_clusters, n_init=n_init, max_iter=max_iter, tol=tol, random_state=int(rng.integers(2**31)))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), few_threads(X, n_clusters):
         # Rows that differ only by rounding give fewer clusters; the result shows it.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(X)

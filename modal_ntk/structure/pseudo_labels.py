@@ -11,7 +11,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import normalize
 
 from modal_ntk import checks
-from modal_ntk.structure.constrained import Clustering, Constraint, as_matrix, constrained_kmeans, inertia, means
+from modal_ntk.structure.constrained import (
+    Clustering,
+    Constraint,
+    as_matrix,
+    constrained_kmeans,
+    few_threads,
+    inertia,
+    means,
+)
 
 
 def n_pseudo_clusters(n_labeled: int, n_instances: int, max_clusters: int) -> int:
@@ -181,7 +189,7 @@ def _two_means(X: np.ndarray, min_cluster_size: int, n_init: int, rng: np.random
     # True on the side that becomes the new cluster; the first row stays where it was. None for no split.
     if len(X) < 2 * min_cluster_size or np.abs(X - X[0]).max() <= 4 * np.finfo(X.dtype).eps * np.abs(X[0]).max():
         return None
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), few_threads(X, 2):
         # Two centres in one place are no split, which is what is answered then.
         warnings.simplefilter("ignore", ConvergenceWarning)
         halves = KMeans(2, n_init=n_init, random_state=int(rng.integers(2**31))).fit_predict(X)

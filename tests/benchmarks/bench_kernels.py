@@ -81,7 +81,7 @@ def table_mlp(sizes=(500, 1000, 2000)):
         x = torch.randn(n, 512)
         few = x[:4]
         fast, fast_mib, got = measured(
-            lambda x=x: empirical_ntk(module, x), lambda few=few: empirical_ntk(module, few), 7
+            lambda x=x: empirical_ntk(module, x), lambda few=few: empirical_ntk(module, few), 25
         )
         slow, slow_mib, want = measured(lambda x=x: by_vmap(module, x), lambda few=few: by_vmap(module, few), 2)
         error = float((got - want).norm() / want.norm())

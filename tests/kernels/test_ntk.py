@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from oracles_kernels import NETS, Recurrent, jacobian, kernel_oracle, nets
 from torch import nn
 from zoo import assert_same_state, state_of
@@ -363,6 +367,42 @@ def test_large_sketch_is_exact():
     module, x = nets()["mlp"]
     got = empirical_ntk(module, x, method="sketch", sketch_dim=10_000)
     torch.testing.assert_close(got, empirical_ntk(module, x))
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    widths=st.lists(st.integers(1, 6), min_size=2, max_size=4),
+    n=st.integers(1, 5),
+    m=st.integers(1, 5),
+    kind=st.sampled_from(["pseudo", "trace", "full"]),
+    budget=st.sampled_from([1, 3000, 2**30]),
+    seed=st.integers(0, 1000),
+)
+def test_any_mlp_any_block(widths, n, m, kind, budget, seed):
+    """Whatever the widths, the block and the budget, the kernel is the oracle's."""
+    torch.manual_seed(seed)
+    layers = [part for a, b in itertools.pairwise(widths) for part in (nn.Linear(a, b), nn.Tanh())]
+    module, x = nn.Sequential(*layers[:-1]), torch.randn(n + m, widths[0])
+    got = empirical_ntk(module, x[:n], x[n:], kind=kind, dtype=torch.float64, memory_budget=budget)
+    torch.testing.assert_close(got, kernel_oracle(module, x[:n], x[n:], kind), rtol=1e-10, atol=1e-10)
+
+
+def test_progress_is_shown_only_when_asked_for(capsys):
+    """Silent by default; a bar on the error stream with verbose."""
+    module, x = nets()["mlp"]
+    empirical_ntk(module, x)
+    assert capsys.readouterr() == ("", "")
+    empirical_ntk(module, x, verbose=1)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "kernel" in shown.err
+
+
+def test_warning_points_at_the_caller():
+    """The fall-back's warning is shown for the line that asked for the kernel."""
+    with pytest.warns(ModalNTKWarning) as told:
+        empirical_ntk(Recurrent(), torch.randn(2, 3, 5), dtype=torch.float64)
+    assert told[0].filename == __file__
 
 
 def test_threads_do_not_matter():

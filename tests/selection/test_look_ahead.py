@@ -161,6 +161,15 @@ def test_scaling_the_kernel_changes_nothing():
     assert picks[0] == picks[1]
 
 
+def test_row_numbers_may_be_tensors():
+    """Targets and rows as torch tensors are the same numbers as arrays."""
+    as_arrays = look_ahead(RBF, CPL, [0], 2, tie_break="first").indices
+    as_tensors = look_ahead(
+        torch.from_numpy(RBF), torch.from_numpy(CPL), torch.tensor([0]), 2, tie_break="first"
+    ).indices
+    np.testing.assert_array_equal(as_arrays, as_tensors)
+
+
 def test_nothing_of_the_callers_is_changed():
     """Kernel and f0 are the same bits afterwards, as arrays and as tensors."""
     kernel, targets, f0, _ = problem(7)
