@@ -199,6 +199,7 @@ class NTKCPL(QueryStrategy):
         return Selection(rows[picks.indices] - query.n_labeled, picks.scores, info)
 
     def _stacked(self, query: Query, read: Any) -> Tensor:
+        # Torch is imported where it is used: listing the strategies must not wait for it.
         import torch
 
         parts = [read(X) for X in (query.X_labeled, query.X_pool) if X is not None]
