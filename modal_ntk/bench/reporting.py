@@ -11,7 +11,6 @@ import numpy as np
 
 from modal_ntk import checks
 from modal_ntk.bench.store import Row, Store
-from modal_ntk.errors import MissingExtraError
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,10 @@ def _span(counts: list[int]) -> str:
 
 
 def _draw(scores: dict[str, dict[int, list[float]]], dataset: str, path: Path) -> None:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError('Curves need matplotlib. Run: pip install "modal-ntk[bench]"') from error
+    checks.check_installed("The picture of the curves", ["matplotlib"], extra="bench")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)  # draws without a display and without touching a user's pyplot
     axes = figure.subplots()
