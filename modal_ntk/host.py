@@ -117,7 +117,7 @@ class Host:
             self.strategies[name].check_installed()
             return self.strategies[name].spec.factory(**params)
         for failure in self.failures:
-            if failure.name == name:
+            if failure.name == name and failure.kind == "failed":
                 outcome = f"Plugin {name!r} of {failure.distribution} could not be loaded"
                 raise PluginError(f"{outcome}: {failure.reason}\n{failure.traceback}")
         for origin in self.disabled:
