@@ -72,6 +72,27 @@ def unknown_name(kind: str, name: object, known: Collection[str], remedy: str = 
     return UnknownNameError(f"Unknown {kind} {name!r}.{hint} Known: {listing}.{' ' + remedy if remedy else ''}")
 
 
+def one_line(text: str) -> str:
+    r"""Make text from elsewhere fit to be printed: one line, without control characters, which a terminal obeys.
+
+    Parameters
+    ----------
+    text : str
+        What a plugin raised, a file holds, or a user called something.
+
+    Returns
+    -------
+    str
+        The same, with runs of white space and unprintable characters made one space.
+
+    Examples
+    --------
+    >>> one_line("red \x1b[31m\n alert")
+    'red [31m alert'
+    """
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def check_installed(what: str, modules: Iterable[str], *, extra: str = "", distribution: str = "modal-ntk") -> None:
     """Check that optional modules are there, without importing them.
 

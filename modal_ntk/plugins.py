@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pluggy
 
-from modal_ntk import hooks
+from modal_ntk import checks, hooks
 from modal_ntk.errors import PluginError
 from modal_ntk.hooks import API_VERSION, NAMESPACE, NEEDS, StrategySpec
 
@@ -178,8 +178,7 @@ def failure(origin: Origin, error: BaseException) -> PluginFailure:
         text = str(error)
     except Exception:  # noqa: BLE001 - an error that cannot be printed is still an error of that plugin
         text = "its message cannot be printed"
-    # One line without control characters, which a terminal would obey.
-    reason = " ".join("".join(c if c.isprintable() else " " for c in f"{type(error).__name__}: {text}").split())
+    reason = checks.one_line(f"{type(error).__name__}: {text}")
     whole = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return PluginFailure(origin.name, origin.distribution, reason, whole, origin.version)
 
@@ -258,7 +257,7 @@ def _checked(spec: Any) -> StrategySpec:
         raise PluginError(f"Expected an identifier as name and a callable factory, got {spec!r}.")
     for field in ("summary", "paper", "extra"):
         value = getattr(spec, field)
-        if not isinstance(value, str) or not (value.isprintable()):
+        if not isinstance(value, str) or not value.isprintable():
             raise PluginError(f"Expected {field} of {spec.name} to be one printable line, got {value!r}.")
     for field in ("needs", "requires"):
         value = getattr(spec, field)
