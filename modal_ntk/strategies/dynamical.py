@@ -220,8 +220,8 @@ class _Reader:
         import torch
 
         n = self.query.n_pool
-        # A kernel costs about as much as n / 100 passes over the pool.
-        if 100 * n_steps < n or n * n * self.gradients.net.dtype.itemsize > self.budget:
+        # For LeNet-5 a kernel of 8,000 samples cost seven passes over them; nets with more parameters pay more.
+        if 200 * n_steps < n or n * n * self.gradients.net.dtype.itemsize > self.budget:
             return self._products_by_pass, "passes"
         x = torch.cat(list(self._pool()))
         kind: Any = "loss" if self.loss == "cross_entropy" else "mse"
