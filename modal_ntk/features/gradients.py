@@ -17,12 +17,13 @@ from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.loss_gradients import Direction, Loss, LossGradients
 from modal_ntk.features.per_sample import looped_gradients
 from modal_ntk.features.routes import Routes
+from modal_ntk.features.samples import Samples
 from modal_ntk.features.sketches import sketch
 
 
 def loss_gradient_norms(
     module: nn.Module,
-    x: Tensor,
+    x: Any,
     labels: Any,
     *,
     loss: Loss = "cross_entropy",
@@ -34,8 +35,8 @@ def loss_gradient_norms(
     Parameters
     ----------
     module : torch.nn.Module
-        Takes one tensor (n, ...) and returns logits (n, K). Read in evaluation mode; left as found.
-    x : Tensor (n, ...)
+        Takes one tensor (n, ...), or several by name, and returns logits (n, K). Read in evaluation mode; untouched.
+    x : Tensor (n, ...), or dict of them by argument
         Samples.
     labels : array-like (n,)
         Class numbers, true or pseudo.
@@ -64,7 +65,7 @@ def loss_gradient_norms(
 
 def loss_gradient_sum(
     module: nn.Module,
-    x: Tensor,
+    x: Any,
     labels: Any,
     *,
     loss: Loss = "cross_entropy",
@@ -76,8 +77,8 @@ def loss_gradient_sum(
     Parameters
     ----------
     module : torch.nn.Module
-        Takes one tensor (n, ...) and returns logits (n, K). Read in evaluation mode; left as found.
-    x : Tensor (n, ...)
+        Takes one tensor (n, ...), or several by name, and returns logits (n, K). Read in evaluation mode; untouched.
+    x : Tensor (n, ...), or dict of them by argument
         Samples; none of them give zero.
     labels : array-like (n,)
         Class numbers.
@@ -101,9 +102,10 @@ def loss_gradient_sum(
     """
     gradients = LossGradients(module, loss=loss, dtype=dtype)
     total = {name: torch.zeros_like(p) for name, p in gradients.net.parameters.items()}
+    samples = gradients.net.batch(x)
     with gradients.evaluating():
-        for start in range(0, len(x), batch_size):
-            part = gradients.sum(x[start : start + batch_size], labels[start : start + batch_size])
+        for start in range(0, len(samples), batch_size):
+            part = gradients.sum(samples[start : start + batch_size], labels[start : start + batch_size])
             for name, gradient in part.items():
                 total[name] += gradient
     return total
@@ -111,7 +113,7 @@ def loss_gradient_sum(
 
 def loss_gradient_products(
     module: nn.Module,
-    x: Tensor,
+    x: Any,
     labels: Any,
     direction: Direction,
     *,
@@ -124,8 +126,8 @@ def loss_gradient_products(
     Parameters
     ----------
     module : torch.nn.Module
-        Takes one tensor (n, ...) and returns logits (n, K). Read in evaluation mode; left as found.
-    x : Tensor (n, ...)
+        Takes one tensor (n, ...), or several by name, and returns logits (n, K). Read in evaluation mode; untouched.
+    x : Tensor (n, ...), or dict of them by argument
         Samples.
     labels : array-like (n,)
         Class numbers, true or pseudo.
@@ -174,7 +176,7 @@ def loss_gradient_products(
             forward.prove(samples, labels)
             parts = range(0, len(samples), batch_size)
             out = [forward.products(samples[i : i + batch_size], labels[i : i + batch_size]) for i in parts]
-            return torch.cat(out) if out else samples.new_zeros(0, dtype=net.dtype)
+            return torch.cat(out) if out else torch.zeros(0, dtype=net.dtype, device=net.device)
         except (NotImplementedError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
         message = f"No forward-mode derivative of this module ({reason}): per-sample gradients are taken instead."
@@ -184,7 +186,7 @@ def loss_gradient_products(
 
 def gradient_sketch(
     module: nn.Module,
-    x: Tensor,
+    x: Any,
     dim: int,
     *,
     kind: str = "pseudo",
@@ -199,8 +201,8 @@ def gradient_sketch(
     Parameters
     ----------
     module : torch.nn.Module
-        Takes one tensor (n, ...) and returns logits (n, K). Read in evaluation mode; left as found.
-    x : Tensor (n, ...)
+        Takes one tensor (n, ...), or several by name, and returns logits (n, K). Read in evaluation mode; untouched.
+    x : Tensor (n, ...), or dict of them by argument
         Samples.
     dim : int
         Number of features.
@@ -245,7 +247,7 @@ def gradient_sketch(
             logits = net.logits(part)
             chosen = [None if v is None else v[start:stop] for v in (signs, labels)]
             gradients = routes.gradients(part, cotangents(kind, logits, chosen[0], chosen[1]))
-            features = part.new_zeros(len(part), size, dtype=net.dtype)
+            features = logits.new_zeros(len(part), size)
             for number, name in enumerate(routes.names()):
                 features += sketch(gradients.factor(name, joint=True), size, seed + number, keep_small=False)
             out.append(features)
@@ -272,7 +274,7 @@ class _Forward:
     def __init__(self, net: FunctionalNet, kind: str, tangent: Direction) -> None:
         self.net, self.kind, self.tangent = net, kind, tangent
 
-    def products(self, batch: Tensor, labels: Any) -> Tensor:
+    def products(self, batch: Samples, labels: Any) -> Tensor:
         # With gradients enabled, for fused inference functions have no derivative of any mode.
         with torch.enable_grad(), forward_ad.dual_level(), warnings.catch_warnings():
             # Loading its forward-mode rules, torch warns of a function of its own.
@@ -282,7 +284,7 @@ class _Forward:
         residuals = cotangents(self.kind, logits.detach(), None, labels)[:, 0]
         return residuals.sum(1) * 0 if change is None else (residuals * change.detach()).sum(1)
 
-    def prove(self, samples: Tensor, labels: Any) -> None:
+    def prove(self, samples: Samples, labels: Any) -> None:
         # Two samples by plain autograd, as for every route.
         if len(samples) == 0:
             return

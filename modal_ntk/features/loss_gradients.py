@@ -13,6 +13,7 @@ from modal_ntk.features.cotangents import LOSSES, class_numbers, cotangents
 from modal_ntk.features.factors import norms_and_products, products, squared_norms
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.routes import Routes, SampleGradients
+from modal_ntk.features.samples import Samples
 
 Loss = Literal["cross_entropy", "mse"]
 Direction = dict[str, Tensor]
@@ -45,8 +46,8 @@ class LossGradients:
     Parameters
     ----------
     module : torch.nn.Module
-        Takes one tensor (n, ...) and returns logits (n, K); read in evaluation mode, by those of its parameters that
-        require gradients.
+        Takes one tensor (n, ...), or several by name, and returns logits (n, K); read in evaluation mode, by those of
+        its parameters that require gradients.
     loss : {"cross_entropy", "mse"}, default="cross_entropy"
         What is differentiated: the cross-entropy, or half the squared error of the logits to the one-hot label.
     explicit : bool, default=False
@@ -94,7 +95,7 @@ class LossGradients:
 
         Parameters
         ----------
-        batch : Tensor (n, ...)
+        batch : Tensor (n, ...), or dict of them by argument
             Samples, on any device.
         direction : dict of str to Tensor, optional
             By trainable parameter, in its shape.
@@ -131,23 +132,23 @@ class LossGradients:
         pairs = zip(leaves.items(), found, strict=True)
         return {name: torch.zeros_like(leaf).detach() if g is None else g.detach() for (name, leaf), g in pairs}
 
-    def _parts(self, samples: Tensor) -> list[tuple[int, int]]:
+    def _parts(self, samples: Samples) -> list[tuple[int, int]]:
         if self.routes is None:
             self.routes = Routes(self.net, samples, explicit=self._explicit)
         step = max(1, self._budget // max(1, self.routes.bytes_per_direction))
         return [(start, min(start + step, len(samples))) for start in range(0, len(samples), step)]
 
-    def _measured(self, samples: Tensor, direction: Direction | None, labels: Any, start: int) -> Measured:
+    def _measured(self, samples: Samples, direction: Direction | None, labels: Any, start: int) -> Measured:
         given = None if labels is None else labels[start : start + len(samples)]
         gradients, classes = self._gradients(samples, given)
-        total = samples.new_zeros(2, len(samples), dtype=self.net.dtype)
+        total = torch.zeros(2, len(samples), dtype=self.net.dtype, device=self.net.device)
         if direction is None:
             total[:1] += self._summed(gradients, lambda f, _: (squared_norms(f),), self.net.parameters, len(samples))
         else:
             total += self._summed(gradients, norms_and_products, direction, len(samples))
         return Measured(classes, total[0], total[1])
 
-    def _gradients(self, samples: Tensor, labels: Any) -> tuple[SampleGradients, Tensor]:
+    def _gradients(self, samples: Samples, labels: Any) -> tuple[SampleGradients, Tensor]:
         assert self.routes is not None  # settled by _parts
         seen: list[Tensor] = []
 

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from modal_ntk.features.factors import Factor, joined
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.layers import LAYERS, Maker
+from modal_ntk.features.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Recording:
 
 def record(
     net: FunctionalNet,
-    batch: Tensor,
+    batch: Samples,
     cotangents: Tensor | Callable[[Tensor], Tensor],
     *,
     find_attached: bool = True,
@@ -144,7 +145,7 @@ def record(
     ----------
     net : FunctionalNet
         The module, in evaluation mode.
-    batch : Tensor (n, ...)
+    batch : Tensor (n, ...) or NamedTensors
         Samples.
     cotangents : Tensor (n, r, K), or callable
         Weights of the outputs: the gradients are those of ``cotangents[i, j] @ logits[i]``. A callable makes them of
