@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from modal_ntk.features.samples import Samples
+
 
 class DynamicAL(QueryStrategy):
     """Query the samples whose loss gradients would speed training up most, pseudo-labelled by the net itself.
@@ -187,9 +189,9 @@ class _Reader:
     def labelled_sum(self) -> dict[str, Tensor]:
         total: dict[str, Tensor] = {}
         columns, start = np.zeros(0, np.int64), 0
-        for batch in nets.input_batches(self.query.view, self.query.X_labeled):
+        for batch in self._batches(self.query.X_labeled):
             if start == 0:
-                n_outputs = self.gradients.net.logits(self.gradients.net.batch(batch[:1])).shape[1]
+                n_outputs = self.gradients.net.logits(batch[:1]).shape[1]
                 columns = nets.class_columns(self.query.view, self.query.y_labeled, n_outputs)
             _add(total, self.gradients.sum(batch, columns[start : start + len(batch)]))
             start += len(batch)
@@ -217,13 +219,12 @@ class _Reader:
 
     def pool_products(self, n_steps: float) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
         # From picks to the product of every pool sample's gradient with the sum of theirs.
-        import torch
 
         n = self.query.n_pool
         # For LeNet-5 a kernel of 8,000 samples cost seven passes over them; nets with more parameters pay more.
         if 200 * n_steps < n or n * n * self.gradients.net.dtype.itemsize > self.budget:
             return self._products_by_pass, "passes"
-        x = torch.cat(list(self._pool()))
+        x = features.concatenated(list(self._pool()))
         kind: Any = "loss" if self.loss == "cross_entropy" else "mse"
         kernel = kernels.empirical_ntk(self.module, x, kind=kind, labels=self.labels, memory_budget=self.budget)
         return lambda rows: kernel[:, rows].double().sum(1).cpu().numpy(), "kernel"
@@ -237,8 +238,11 @@ class _Reader:
             start += len(batch)
         return torch.cat(out).double().cpu().numpy()
 
-    def _pool(self) -> Iterable[Tensor]:
-        return nets.input_batches(self.query.view, self.query.X_pool)
+    def _pool(self) -> Iterable[Samples]:
+        return self._batches(self.query.X_pool)
+
+    def _batches(self, X: Any) -> Iterable[Samples]:
+        return (self.gradients.net.batch(batch) for batch in nets.input_batches(self.query.view, X))
 
 
 def _restrict(module: nn.Module, names: str | Sequence[str] | None) -> None:

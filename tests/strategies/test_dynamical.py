@@ -349,9 +349,36 @@ def test_needs_labels_and_a_fitted_net(net):
         DynamicAL().select(zoo.net(), X[8:], 3, **LABELED)
 
 
-def test_samples_of_several_inputs_are_refused():
-    """A dict of inputs has no single tensor to differentiate at; the message says what to do."""
-    pool = {"a": np.ones((6, 3), np.float32), "b": np.ones((6, 3), np.float32)}
-    net = zoo.net(zoo.DictNet).fit(pool, y[:6])
-    with pytest.raises(InvalidInputError, match="one tensor"):
-        DynamicAL().select(net, pool, 2, X_labeled=pool, y_labeled=y[:6])
+class Split(nn.Module):
+    # A net with inputs a and b, given as one tensor.
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(a=x[:, :3], b=x[:, 3:])
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_samples_of_several_named_inputs(batch):
+    """Pools that are dicts of arguments score as the same net given one tensor."""
+    named = {"a": X[:, :3], "b": X[:, 3:]}
+    net = zoo.net(zoo.DictNet).fit({k: v[:8] for k, v in named.items()}, y[:8])
+    pool, labeled = ({k: v[rows] for k, v in named.items()} for rows in (slice(8, None), slice(8)))
+    strategy = DynamicAL(batch=batch, sub_batch=2)
+    selected = strategy.select(net, pool, 6, X_labeled=labeled, y_labeled=y[:8])
+    joined = strategy.select(learner_of(Split(net.module_)), X[8:], 6, **LABELED)
+    np.testing.assert_array_equal(selected.indices, joined.indices)
+    np.testing.assert_allclose(selected.scores, joined.scores, rtol=1e-4)
+
+
+def test_samples_of_several_nameless_inputs_are_refused(net):
+    """A tuple of inputs cannot be passed on; the message says what to do."""
+
+    class Tuples(NeuralNetClassifier):
+        def get_iterator(self, dataset, training=False):
+            return [([torch.zeros(2, 6), torch.zeros(2, 6)], None)]
+
+    other = Tuples(zoo.MLP, criterion=nn.CrossEntropyLoss, classes=[0, 1, 2], verbose=0).initialize()
+    with pytest.raises(InvalidInputError, match="several by name"):
+        DynamicAL().select(other, X[8:], 2, **LABELED)
