@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import time
 import warnings
+from functools import partial
 
 import numpy as np
 import torch
@@ -65,14 +67,18 @@ def by_batch_grad(module, x, direction, batch_size):
     return torch.cat(out)
 
 
-def best(function, repeats):
-    """The run with the least time, its largest peak, and the last result."""
-    runs = []
-    for _ in range(repeats):
-        with Peak() as peak:
-            result = function()
-        runs.append(peak)
-    return min(r.seconds for r in runs), max(r.mib for r in runs), result
+def timed(function):
+    """Seconds of one run, and what it returns."""
+    started = time.perf_counter()
+    result = function()
+    return time.perf_counter() - started, result
+
+
+def peak_of(function):
+    """Peak growth of memory, in MiB, of a run that is not timed, for on two cores watching takes its share."""
+    with Peak() as peak:
+        function()
+    return peak.mib
 
 
 def sequential_lenet():
@@ -95,16 +101,22 @@ def table_lenet(n=10_000, batch_size=256, repeats=4):
     few = {k: v[:20] for k, v in known.items()}
     DynamicAL().select(net, pool[:512], 5, **few)
     by_batch_grad(module, x[:512], direction, batch_size)
-    strategy, runs = DynamicAL(random_state=0), {"plain": [], "whole": [], "scoring": [], "explicit": []}
+    strategy, seconds, queries = DynamicAL(random_state=0), {"plain": [], "whole": [], "explicit": []}, []
+    tasks = {
+        "plain": lambda: plain_pass(module, x[:n], labels[:n], batch_size),
+        "whole": lambda: strategy.select(net, pool, 500, **known),
+        "explicit": lambda: by_batch_grad(module, x[:n], direction, batch_size),
+    }
     # In turn, so that a busy machine is busy for all three.
     for _ in range(repeats):
-        runs["plain"].append(best(lambda: plain_pass(module, x[:n], labels[:n], batch_size), 1))
-        runs["whole"].append(best(lambda: strategy.select(net, pool, 500, **known), 1))
-        runs["scoring"].append((runs["whole"][-1][2].info["seconds"]["scores"],))
-        runs["explicit"].append(best(lambda: by_batch_grad(module, x[:n], direction, batch_size), 1))
-    plain, whole, scoring, explicit = (min(run[0] for run in column) for column in runs.values())
-    whole_mib, explicit_mib = (max(run[1] for run in runs[key]) for key in ("whole", "explicit"))
-    selected, want = runs["whole"][0][2], runs["explicit"][0][2]
+        found = {name: timed(task) for name, task in tasks.items()}
+        for name, (passed, _) in found.items():
+            seconds[name].append(passed)
+        queries.append(found["whole"][1])
+    plain, whole, explicit = (min(column) for column in seconds.values())
+    scoring = min(query.info["seconds"]["scores"] for query in queries)
+    whole_mib, explicit_mib = peak_of(tasks["whole"]), peak_of(tasks["explicit"])
+    selected, want = queries[-1], found["explicit"][1]
     got, chosen = selected.scores, selected.indices
     difference = np.abs(got - want[chosen].numpy()).max() / np.abs(got).max()
     print(
@@ -124,7 +136,7 @@ def table_memory(sizes=(2_500, 10_000, 40_000), batch_size=256):
     known = {"X_labeled": x[:100], "y_labeled": np.arange(100) % 10}
     DynamicAL().select(net, x[: min(sizes)], 5, **known)
     for n in sizes:
-        _, mib, _ = best(lambda n=n: DynamicAL().select(net, x[:n], 100, **known), 2)
+        mib = max(peak_of(lambda n=n: DynamicAL().select(net, x[:n], 100, **known)) for _ in range(2))
         print(f"  N={n} ({source}): {mib:.0f} MiB above the pool itself")
 
 
@@ -136,7 +148,8 @@ def table_batches(n=2_000, n_instances=100, batch_size=256):
     known = {"X_labeled": x[:100], "y_labeled": np.arange(100) % 10}
     for batch, budget in (("top", 2**30), ("de_influence", 2**30), ("greedy", 2**30), ("greedy", 2 * n * n)):
         strategy = DynamicAL(batch=batch, memory_budget=budget, sub_batch=20)
-        seconds, mib, selected = best(lambda s=strategy: s.select(net, x, n_instances, **known), 1)
+        task = partial(strategy.select, net, x, n_instances, **known)
+        (seconds, selected), mib = timed(task), peak_of(task)
         how = selected.info.get("products", "one step")
         print(f"  {batch} ({how}), {n_instances} of {n}: {seconds:.2f} s, {mib:.0f} MiB")
 
@@ -149,9 +162,14 @@ def table_resnet(n=500, batch_size=50):
     known = {"X_labeled": x[n:].numpy(), "y_labeled": labels[n:].numpy()}
     DynamicAL().select(net, x[:4].numpy(), 2, **known)
     plain_pass(module, x[:4], labels[:4], batch_size)
-    plain, plain_mib, _ = best(lambda: plain_pass(module, x[:n], labels[:n], batch_size), 2)
-    whole, mib, selected = best(lambda: DynamicAL().select(net, x[:n].numpy(), 50, **known), 2)
-    scoring = selected.info["seconds"]["scores"]
+    tasks = [
+        lambda: plain_pass(module, x[:n], labels[:n], batch_size),
+        lambda: DynamicAL().select(net, x[:n].numpy(), 50, **known),
+    ]
+    runs = [[timed(task) for task in tasks] for _ in range(2)]
+    plain, whole = (min(run[i][0] for run in runs) for i in range(2))
+    scoring = min(run[1][1].info["seconds"]["scores"] for run in runs)
+    plain_mib, mib = (peak_of(task) for task in tasks)
     millions = sum(p.numel() for p in module.parameters()) / 1e6
     print(
         f"  {millions:.1f} M parameters, N={n}, batch {batch_size}: plain pass {plain:.1f} s, {plain_mib:.0f} MiB; "
