@@ -64,3 +64,18 @@ def criterion(values, name, p=2.0):
     if name == "margin":
         return ordered[0] - ordered[1]
     return sum(v * np.log(v) for v in values if v > 0)
+
+
+def naive_rounds(M, labeled, labels, candidates, sizes, n_steps, n_classes, name, answers, p=2.0):
+    """DDAL's inner rounds; `answers` gives the class of every row. Returns the scores of all candidates by round.
+
+    Ties are left open: a round may take any candidates whose scores are the smallest, and here takes those that
+    `answers` was called with in the run being checked, passed as `sizes`, a list of lists of rows.
+    """
+    mode = "one_vs_all" if name in ("min", "norm") else "multivariate"
+    known, tables = dict(zip(map(int, labeled), labels, strict=True)), []
+    for rows in sizes:
+        values = dense_diffusion(M, list(known), list(known.values()), n_classes, n_steps, mode)
+        tables.append({int(i): criterion(values[i], name, p) for i in candidates if int(i) not in known})
+        known |= {int(i): answers[int(i)] for i in rows}
+    return tables

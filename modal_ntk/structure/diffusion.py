@@ -113,6 +113,7 @@ def diffuse(
     if tol is not None:
         checks.check_positive("tol", tol)
     rows, start = _clamped(transition, labeled, labels, n_classes, mode)
+    values: Any
     if hasattr(transition, "detach"):
         values = _on_torch(transition, rows, start, n_steps, tol)
     else:

@@ -111,9 +111,7 @@ def _search(method: str, n: int) -> str:
     if method != "auto":
         return method
     if n > APPROXIMATE_ABOVE and not installed:
-        message = (
-            f"Searching the neighbours of {n} rows exactly, which grows with their square: install modal-ntk[ann]."
-        )
+        message = f"Neighbours of {n} rows are searched exactly, at quadratic cost: install modal-ntk[ann]."
         warnings.warn(message, ModalNTKWarning, stacklevel=3)
     return "approximate" if n > APPROXIMATE_ABOVE and installed else "exact"
 

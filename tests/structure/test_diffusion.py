@@ -144,7 +144,7 @@ def test_hops_are_the_shortest_walks(seed, n_labeled, limit, density):
     labeled = rng.choice(30, n_labeled, replace=False)
     expected = oracle.dense_hops(M.toarray(), labeled)
     for max_hops in (None, limit):
-        wanted = np.where(expected <= (limit if max_hops is not None else np.inf), expected, np.inf)
+        wanted = expected if max_hops is None else np.where(expected <= max_hops, expected, np.inf)
         got = HopDistances(M, labeled, max_hops=max_hops).hops
         np.testing.assert_array_equal(
             np.where(got == UNREACHED, np.inf, got), np.where(np.isinf(wanted), np.inf, wanted)

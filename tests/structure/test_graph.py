@@ -106,7 +106,7 @@ def test_auto_is_exact_up_to_the_threshold(monkeypatch):
     monkeypatch.setattr(graph, "find_spec", lambda _: object())
     assert graph._search("auto", 11) == "approximate"
     monkeypatch.setattr(graph, "find_spec", lambda _: None)
-    with pytest.warns(ModalNTKWarning, match=r"11 rows exactly.*install modal-ntk\[ann\]"):
+    with pytest.warns(ModalNTKWarning, match=r"Neighbours of 11 rows are searched exactly.*install modal-ntk\[ann\]"):
         assert graph._search("auto", 11) == "exact"
     with pytest.raises(MissingExtraError, match=r"Install modal-ntk\[ann\]"):
         graph._search("approximate", 5)
