@@ -330,9 +330,9 @@ def _first_non_finite_row(X: Any) -> int | None:
     step = max(1, 2**24 // max(1, X[:1].size))
     for start in range(0, len(X), step):
         block = X[start : start + step]
-        rows = ~np.isfinite(block).reshape(len(block), -1).all(axis=1)
-        if rows.any():
-            return start + int(rows.argmax())
+        finite = np.isfinite(block)
+        if not finite.all():
+            return start + int((~finite.reshape(len(block), -1).all(axis=1)).argmax())
     return None
 
 

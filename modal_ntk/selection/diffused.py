@@ -48,7 +48,11 @@ def certainty(values: np.ndarray, criterion: Criterion, norm_order: float = 2.0)
     [[0.5, 1.0], [0.25, 1.0], [-1.04, 0.0]]
     """
     if criterion == "min":
-        return np.asarray(np.abs(values).min(axis=1))
+        # Column by column: reducing rows of a few numbers is several times slower.
+        least = np.abs(values[:, 0])
+        for column in values.T[1:]:
+            np.minimum(least, np.abs(column), out=least)
+        return least
     if criterion == "norm":
         return np.asarray(np.linalg.norm(values, ord=norm_order, axis=1))
     if criterion == "max_probability":

@@ -222,7 +222,7 @@ class DDAL(QueryStrategy):
         if self.affinity is not None:
             transition = self._from_affinity(query, n)
             return PlacedGraph(transition, np.arange(n), False), {"features": "affinity", "graph_reused": False}
-        rows, source = self._rows(query)
+        parts, source = self._rows(query)
         n_neighbors = min(self.n_neighbors, n - 1)
         if n_neighbors < self.n_neighbors:
             message = f"DDAL: n_neighbors lowered from {self.n_neighbors} to {n_neighbors}, for {n} rows."
@@ -230,9 +230,9 @@ class DDAL(QueryStrategy):
 
         def build() -> sp.csr_matrix:
             if n == 1:
-                return sp.identity(1, dtype=rows.dtype, format="csr")
+                return sp.identity(1, dtype=parts[0].dtype, format="csr")
             return structure.knn_transition(
-                rows,
+                np.concatenate(parts),
                 n_neighbors,
                 similarity=self.similarity,
                 symmetrise=self.symmetrise,
@@ -242,7 +242,7 @@ class DDAL(QueryStrategy):
             )
 
         settings = (n_neighbors, self.similarity, self.symmetrise, self.self_loops, self.search)
-        graph = self._remembered().get(rows, settings, build)
+        graph = self._remembered().get(parts, settings, build)
         info = {"features": source, "n_neighbors": n_neighbors, "graph_reused": graph.reused}
         return graph, info
 
@@ -253,7 +253,7 @@ class DDAL(QueryStrategy):
             self._memory = GraphMemory()
         return self._memory
 
-    def _rows(self, query: Query) -> tuple[np.ndarray, str]:
+    def _rows(self, query: Query) -> tuple[list[np.ndarray], str]:
         # The labelled rows come first, then the whole pool: one numbering for graph and labels.
         source = self.features
         if source == "auto":
@@ -261,7 +261,7 @@ class DDAL(QueryStrategy):
         layer = None if source == "embedding" else source
         read = query.view.embeddings if layer is None else query.view.features
         parts = [read(X, layer).numpy() for X in (query.X_labeled, query.X_pool) if X is not None]
-        return np.concatenate(parts), source if isinstance(source, str) else "callable"
+        return parts, source if isinstance(source, str) else "callable"
 
     def _from_affinity(self, query: Query, n: int) -> sp.csr_matrix:
         affinity = self.affinity

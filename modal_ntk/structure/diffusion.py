@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
+import numba
 import numpy as np
 import scipy.sparse as sp
 
@@ -117,10 +118,12 @@ def diffuse(
     if hasattr(transition, "detach"):
         values = _on_torch(transition, rows, start, n_steps, tol)
     else:
-        values = _on_scipy(sp.csr_matrix(transition), rows, start, n_steps, tol)
-    if mode == "one_vs_all":
-        return values.clip(-1, 1)
-    return (values + 1 / n_classes).clip(0, 1)
+        values = _on_cpu(sp.csr_matrix(transition), rows, start, n_steps, tol)
+    if mode == "multivariate":
+        values += 1 / n_classes
+    # Rounding may step over the ends by a little.
+    low, high = (-1, 1) if mode == "one_vs_all" else (0, 1)
+    return values.clip(low, high, out=values) if isinstance(values, np.ndarray) else values.clamp_(low, high)
 
 
 def _clamped(transition: Any, labeled: Any, labels: Any, n_classes: int, mode: Mode) -> tuple[np.ndarray, np.ndarray]:
@@ -138,19 +141,36 @@ def _clamped(transition: Any, labeled: Any, labels: Any, n_classes: int, mode: M
     return rows, 2 * one_hot - 1 if mode == "one_vs_all" else one_hot - 1 / n_classes
 
 
-def _on_scipy(
+def _on_cpu(
     transition: sp.csr_matrix, rows: np.ndarray, start: np.ndarray, n_steps: int, tol: float | None
 ) -> np.ndarray:
-    dtype = transition.dtype if transition.dtype.kind == "f" else np.float64
+    dtype = transition.dtype if transition.dtype.kind == "f" else np.dtype(np.float64)
+    held = np.zeros(transition.shape[0], dtype=bool)
+    held[rows] = True
     values = np.zeros((transition.shape[0], start.shape[1]), dtype)
     values[rows] = start
+    # Two buffers take turns: fresh memory for every product costs as much as the product.
+    after = values.copy()
     for _ in range(n_steps):
-        before, values = values, transition @ values
-        values[rows] = start
-        if tol is not None and np.abs(values - before).max() <= tol:
+        _step(transition.indptr, transition.indices, transition.data, held, values, after)
+        values, after = after, values
+        if tol is not None and np.abs(values - after).max() <= tol:
             return values
     _warn_unless_met(tol, n_steps)
     return values
+
+
+@numba.njit(parallel=True, cache=True)
+def _step(indptr, indices, weights, held, before, after):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    # One product of the matrix (by rows) with `before`; rows that are held keep what they have.
+    n, n_classes = before.shape
+    for i in numba.prange(n):
+        if not held[i]:
+            after[i, :] = 0
+            for k in range(indptr[i], indptr[i + 1]):
+                neighbor, weight = indices[k], weights[k]
+                for c in range(n_classes):
+                    after[i, c] += weight * before[neighbor, c]
 
 
 def _on_torch(transition: Tensor, rows: np.ndarray, start: np.ndarray, n_steps: int, tol: float | None) -> Tensor:

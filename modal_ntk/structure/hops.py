@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 import scipy.sparse as sp
 
@@ -41,9 +42,10 @@ class HopDistances:
     """
 
     def __init__(self, transition: Any, labeled: Any = (), *, max_hops: int | None = None) -> None:
-        # Its columns list who steps into a row: distances spread against the direction of walks.
-        self._into = sp.csc_matrix(transition)
-        n = self._into.shape[0]
+        # Distances spread against the direction of walks.
+        matrix = sp.csr_matrix(transition)
+        n = matrix.shape[0]
+        self._into = _reversed(matrix.indptr, matrix.indices)
         self.max_hops = n if max_hops is None else checks.check_integer("max_hops", max_hops, minimum=0)
         self.hops = np.full(n, UNREACHED, np.int32)
         self.add(labeled)
@@ -61,19 +63,44 @@ class HopDistances:
         HopDistances
             Itself, with shorter distances.
         """
-        front = checks.check_rows("labeled", labeled, len(self.hops))
-        self.hops[front] = 0
-        for hop in range(1, self.max_hops + 1):
-            into = self._stepping_into(front)
-            # Only what comes nearer spreads on, so that adding a row costs its neighbourhood, not the graph.
-            front = np.unique(into[self.hops[into] > hop])
-            if not len(front):
-                break
-            self.hops[front] = hop
+        rows = checks.check_rows("labeled", labeled, len(self.hops))
+        self.hops[rows] = 0
+        # Only what comes nearer spreads on, so that adding a row costs its neighbourhood, not the graph.
+        _spread(*self._into, self.hops, rows, self.max_hops)
         return self
 
-    def _stepping_into(self, rows: np.ndarray) -> np.ndarray:
-        starts, ends = self._into.indptr[rows], self._into.indptr[rows + 1]
-        counts = ends - starts
-        offsets = np.repeat(starts - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
-        return np.asarray(self._into.indices[offsets + np.arange(counts.sum())])
+
+@numba.njit(cache=True)
+def _reversed(indptr, indices):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    # For every row, the rows that lead to it.
+    n = len(indptr) - 1
+    starts = np.zeros(n + 1, np.int64)
+    for target in indices:
+        starts[target + 1] += 1
+    starts = np.cumsum(starts)
+    place = starts[:-1].copy()
+    sources = np.empty(len(indices), np.int32)
+    for source in range(n):
+        for k in range(indptr[source], indptr[source + 1]):
+            sources[place[indices[k]]] = source
+            place[indices[k]] += 1
+    return starts, sources
+
+
+@numba.njit(cache=True)
+def _spread(starts, sources, hops, rows, max_hops):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    # Breadth first, so that the first distance a row gets is its shortest.
+    queue = np.empty(len(hops), np.int32)
+    queue[: len(rows)] = rows
+    head, tail = 0, len(rows)
+    while head < tail:
+        row = queue[head]
+        head += 1
+        hop = hops[row] + 1
+        if hop > max_hops:
+            continue
+        for k in range(starts[row], starts[row + 1]):
+            if hops[sources[k]] > hop:
+                hops[sources[k]] = hop
+                queue[tail] = sources[k]
+                tail += 1
