@@ -200,9 +200,11 @@ class _Rounds:
         rng: np.random.Generator,
     ) -> None:
         n = transition.shape[0]
-        rest = np.setdiff1d(np.arange(n), labels.rows)
+        known = np.zeros(n, dtype=bool)
+        known[labels.rows] = True
+        rest = np.flatnonzero(~known)
         self.candidates = rest if candidates is None else checks.check_rows("candidates", candidates, n)
-        if np.isin(self.candidates, labels.rows).any():
+        if known[self.candidates].any():
             raise checks.expected("candidates without a label", "labelled ones", "Pass unlabelled rows only.")
         self.labels, self.rng = labels, rng
         self.n_steps, self.tol = n_steps, tol

@@ -66,7 +66,8 @@ class HopDistances:
         rows = checks.check_rows("labeled", labeled, len(self.hops))
         self.hops[rows] = 0
         # Only what comes nearer spreads on, so that adding a row costs its neighbourhood, not the graph.
-        _spread(*self._into, self.hops, rows, self.max_hops)
+        starts, sources = self._into
+        _spread(starts, sources, self.hops, rows, self.max_hops)
         return self
 
 

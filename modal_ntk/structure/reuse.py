@@ -86,19 +86,20 @@ def _row_keys(X: np.ndarray) -> np.ndarray:
     rows = np.ascontiguousarray(X)
     if rows.shape[1] == 0:
         return np.zeros(len(rows), np.uint64)
+    # Words of 32 bits, so that the product spreads their upper ends, the signs of float32 numbers, too.
     keys: np.ndarray = _hashed(rows.view(np.uint32), np.uint64(rows.dtype.itemsize))
     return keys
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(cache=True)
 def _hashed(words, seed):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     # Each word is multiplied into the key, whose upper half is then folded onto the lower.
     factor, half = np.uint64(0x9E3779B97F4A7C15), np.uint64(32)
-    keys = np.empty(len(words), np.uint64)
-    for i in numba.prange(len(words)):
-        key = seed
-        for word in words[i]:
-            key = (key ^ np.uint64(word)) * factor
+    keys = np.full(len(words), seed)
+    for i in range(len(words)):
+        key = keys[i]
+        for j in range(words.shape[1]):
+            key = (key ^ np.uint64(words[i, j])) * factor
             key ^= key >> half
         keys[i] = key
     return keys

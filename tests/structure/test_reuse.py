@@ -40,6 +40,6 @@ def test_other_rows_or_settings_build_anew():
     changed = X.copy()
     changed[3, 1] += 1e-12
     memory, builds = GraphMemory(), []
-    for rows, settings in [(X, 1), (X, 1), (changed, 1), (X[:9], 1), (X, 1), (X, 2), (X.astype(np.float32), 2)]:
-        memory.get([rows], settings, lambda: builds.append(1))
+    for rows, options in [(X, 1), (X, 1), (changed, 1), (X[:9], 1), (X, 1), (X, 2), (X.astype(np.float32), 2)]:
+        memory.get([rows], options, lambda: builds.append(1))
     assert len(builds) == 6
