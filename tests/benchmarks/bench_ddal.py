@@ -1,7 +1,7 @@
 """Speed and memory of DDAL on this machine: its parts as multiples of the sparse products it cannot do without.
 
 Run as ``OMP_NUM_THREADS=2 python tests/benchmarks/bench_ddal.py``; ``--only parts``, ``growth`` or ``accuracy`` runs
-one table, ``--sizes 10000 100000`` shortens the second. Every size runs in a process of its own, so that peaks are its own.
+one table, ``--sizes 10000 100000`` shortens the second. Every size runs in a process of its own, for peaks of its own.
 """
 
 from __future__ import annotations
