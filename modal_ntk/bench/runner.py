@@ -134,7 +134,11 @@ def run(
     )
     sizes = simulation.schedule(len(data.x_train))
     store = Store(out)
-    protocol: dict[str, Any] = {"dataset": data.name, "fingerprint": data.fingerprint, "estimator": " ".join(repr(model).split())}
+    protocol: dict[str, Any] = {
+        "dataset": data.name,
+        "fingerprint": data.fingerprint,
+        "estimator": " ".join(repr(model).split()),
+    }
     if not reinitialise:  # said only then, so that older stores still agree
         protocol["reinitialise"] = False
     store.agree({**protocol, "n_initial": n_initial, "batch_sizes": sizes, "initial": initial})
