@@ -143,13 +143,40 @@ def ntk_regression(
     residual = _outputs("targets", targets, train)
     if f0_train is not None:
         residual = residual - _outputs("f0_train", f0_train, train)
-    if time is None:
-        factor, _ = jittered_cholesky(train, rel=rel_jitter)
-        weights = torch.cholesky_solve(residual, factor)
-    else:
-        weights = _finite_time_weights(train, residual, checks.check_positive("time", time))
-    change = test @ weights
+    change = test @ training_weights(train, residual, time=time, rel_jitter=rel_jitter)
     return change if f0_test is None else change + torch.as_tensor(f0_test).detach().to(change)
+
+
+def training_weights(
+    kernel: Tensor, residual: Tensor, *, time: float | None = None, rel_jitter: float = 1e-6
+) -> Tensor:
+    """Solve the regression for the weights with which a row's kernel to the training rows makes its change.
+
+    Parameters
+    ----------
+    kernel : Tensor (..., l, l)
+        Kernel among the training rows.
+    residual : Tensor (..., l, K)
+        Targets less the outputs before training.
+    time, rel_jitter
+        As for `ntk_regression`.
+
+    Returns
+    -------
+    Tensor (..., l, K)
+        K^-1 (1 - exp(-t K)) residual, in float64.
+
+    Examples
+    --------
+    >>> round(training_weights(2 * torch.ones(1, 1), torch.ones(1, 1), rel_jitter=0.0).item(), 6)
+    0.5
+    """
+    train = _square("kernel", kernel)
+    residual = residual.to(train)
+    if time is not None:
+        return _finite_time_weights(train, residual, checks.check_positive("time", time))
+    factor, _ = jittered_cholesky(train, rel=rel_jitter)
+    return torch.cholesky_solve(residual, factor)
 
 
 def posterior(

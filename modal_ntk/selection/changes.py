@@ -126,8 +126,8 @@ def output_change(
         sums = sum_changes(state.covariance.numpy(), candidates, rows, state.jitter, squared=squared)
         return sums * norms.numpy().astype(np.float64)
     power = 2 if squared else 1
-    sums = torch.cat([block.abs().pow(power).sum(dim=1) for block in _gains(state, candidates, rows)])
-    return (sums * norms).cpu().numpy().astype(np.float64)
+    by_block = [block.abs().pow(power).sum(dim=1) for block in _gains(state, candidates, rows)]
+    return (torch.cat(by_block) * norms).cpu().numpy().astype(np.float64)
 
 
 def _shifted_change(
