@@ -18,6 +18,7 @@ import time
 
 import numpy as np
 import torch
+from sklearn.ensemble import RandomForestClassifier
 
 from modal_ntk import NTKCPL
 from modal_ntk.kernels import condition, empirical_ntk, ntk_head, posterior
@@ -86,7 +87,7 @@ def case(n, n_classes, n_labeled, dtype, n_compared=48):
     state, targets, one_hot, free = prepared(n, n_classes, n_labeled, dtype)
     spare = torch.empty_like(state.covariance)
     copy = seconds(lambda: spare.copy_(state.covariance), 9)
-    del spare
+    spare = None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     scored = seconds(lambda: changes.mismatches(state, targets, free, free, reference=targets), 7)
     counts = changes.mismatches(state, targets, free, free, reference=targets)
@@ -166,10 +167,11 @@ def table_query(dtype):
     rng = np.random.default_rng(0)
     classes = np.concatenate([np.arange(10), rng.integers(10, size=10_090)])
     x = (rng.normal(size=(10, 512))[classes] + 4 * rng.normal(size=(10_100, 512))).astype(np.float32)
+    forest = RandomForestClassifier(20, random_state=0).fit(x[:100], classes[:100])
     for n_instances in (20, 500):
         strategy = NTKCPL(variant="self", random_state=0, dtype=dtype)
         began = time.perf_counter()
-        info = strategy.select(_Nearest(), x[100:], n_instances, X_labeled=x[:100], y_labeled=classes[:100]).info
+        info = strategy.select(forest, x[100:], n_instances, X_labeled=x[:100], y_labeled=classes[:100]).info
         stages = ", ".join(f"{name} {value:.1f}" for name, value in info["seconds"].items() if name != "total")
         print(f"  {n_instances} points: {time.perf_counter() - began:.1f} s ({stages})", flush=True)
 

@@ -58,7 +58,7 @@ def test_worked_example_of_ntk_look_ahead():
     consecutive=st.booleans(),
 )
 def test_filters_never_change_a_count(seed, dtype, n_classes, scale, integers, consecutive):
-    """For any covariance and mean, ties of every kind included, counts equal an arg max over all entries, bit by bit."""
+    """For any covariance and mean, ties included, counts equal an arg max over all entries bit by bit."""
     rng = np.random.default_rng(seed)
     n = 25
     root = rng.integers(-2, 3, size=(n, 4)) if integers else rng.normal(size=(n, 4))
@@ -115,9 +115,7 @@ def test_every_objective_equals_its_definition(seed, objective, reference, time,
         against = f0 if reference == "start" else now
         expected.append(oracles_lookahead.objective_of(objective, after, against, targets, rows))
     options = {"objective": objective, "reference": reference, "time": time, "rel_jitter": 1e-9, "f0": f0}
-    chosen = look_ahead(
-        kernel, targets, labeled, len(free), evaluation=rows, greedy=False, random_state=0, **options
-    )
+    chosen = look_ahead(kernel, targets, labeled, len(free), evaluation=rows, greedy=False, random_state=0, **options)
     np.testing.assert_allclose(chosen.scores, np.array(expected)[chosen.indices - n_labeled], rtol=1e-5, atol=1e-9)
     falling = chosen.scores if objective == "risk" else -chosen.scores
     assert (np.diff(falling) >= 0).all()
@@ -173,9 +171,7 @@ def test_taking_all_at_once_breaks_ties_by_seed_or_margin():
     np.testing.assert_array_equal(one.scores, values.scores)
     assert one.indices.tolist() != two.indices.tolist()
     state = posterior(torch.from_numpy(kernel), [0], torch.eye(3).double()[targets], f0=torch.from_numpy(f0))
-    margins = dict(
-        zip(range(1, 16), changes.mean_margin(state, targets, np.arange(1, 16), np.arange(16)), strict=True)
-    )
+    margins = dict(zip(range(1, 16), changes.mean_margin(state, targets, np.arange(1, 16), np.arange(16)), strict=True))
     ordered = look_ahead(kernel, targets, **options, tie_break="margin", random_state=0)
     keys = [(score, -margins[i]) for i, score in zip(ordered.indices.tolist(), ordered.scores, strict=True)]
     assert keys == sorted(keys)
@@ -190,7 +186,7 @@ def test_single_precision_picks_like_double():
         single = look_ahead(gram, targets, [0, 1, 2], 10, dtype="float32", **options)
         np.testing.assert_array_equal(single.indices, double.indices)
         # The last candidates are nearly determined: a change of 800 over a variance of 1e-4.
-            np.testing.assert_allclose(single.scores, double.scores, rtol=1e-2)
+        np.testing.assert_allclose(single.scores, double.scores, rtol=1e-2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
