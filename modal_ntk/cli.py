@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from importlib.metadata import version
 
 from modal_ntk import host
@@ -23,18 +24,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 on success, 2 for anything wrong with what was asked, 130 after Ctrl-C.
+        0 on success, 1 if ``doctor --strict`` finds something wrong, 2 for anything wrong with what was asked,
+        130 after Ctrl-C.
     """
     arguments = _parser().parse_args(argv)
     try:
-        arguments.command(arguments)
+        return arguments.command(arguments) or 0
     except ModalNTKError as error:
         print(f"modal-ntk: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nmodal-ntk: interrupted; the same command goes on where this one stopped.", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,11 +68,27 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="print the table and draw the curves of a comparison again")
     report.add_argument("out", metavar="DIR", help="folder of the results")
     report.set_defaults(command=_report)
+
+    doctor = commands.add_parser("doctor", help="show versions, devices and plugins, and what is wrong with them")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.add_argument("--strict", action="store_true", help="end with status 1 if anything is wrong")
+    doctor.set_defaults(command=_doctor)
     return parser
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    from modal_ntk import doctor
+
+    # A plugin that prints while it is imported must not end up inside the JSON.
+    with redirect_stdout(sys.stderr):
+        diagnosis = doctor.diagnose()
+    print(json.dumps(diagnosis.to_dict(), indent=2) if arguments.json else diagnosis)
+    return int(arguments.strict and bool(diagnosis.problems))
+
+
 def _strategies(arguments: argparse.Namespace) -> None:
-    found = host.build_host()
+    with redirect_stdout(sys.stderr):
+        found = host.build_host()
     if arguments.json:
         listing = [
             {
@@ -81,17 +98,24 @@ def _strategies(arguments: argparse.Namespace) -> None:
                 "paper": s.paper,
                 "distribution": s.distribution,
                 "version": s.version,
+                "requires": list(s.spec.requires),
+                "extra": s.spec.extra,
             }
             for s in found.strategies.values()
         ]
-        failed = [{"name": f.name, "distribution": f.distribution, "reason": f.reason} for f in found.failures]
-        print(json.dumps({"strategies": listing, "failures": failed}, indent=2))
+        failed = [
+            {"name": f.name, "distribution": f.distribution, "kind": f.kind, "reason": f.reason} for f in found.failures
+        ]
+        disabled = [origin._asdict() for origin in found.disabled]
+        print(json.dumps({"strategies": listing, "failures": failed, "disabled": disabled}, indent=2))
         return
     for s in sorted(found.strategies.values(), key=lambda s: s.name):
         print(f"{s.name}  ({s.distribution} {s.version})\n    {s.summary}")
         print(f"    needs: {', '.join(sorted(s.needs)) or 'nothing'}; from: {s.paper or 'not stated'}")
     for failure in found.failures:
-        print(f"{failure.name}  ({failure.distribution}) could not be loaded: {failure.reason}")
+        print(failure)
+    for origin in found.disabled:
+        print(f"{origin.name}  ({origin.distribution} {origin.version}) is disabled by {host.VARIABLE}")
 
 
 def _bench(arguments: argparse.Namespace) -> None:

@@ -23,6 +23,10 @@ class PluginError(ModalNTKError):
     """A plugin could not be loaded or breaks the plugin contract."""
 
 
+class ContractError(ModalNTKError, AssertionError):
+    """A strategy breaks a clause of the contract that `modal_ntk.testing` checks."""
+
+
 class MissingExtraError(ModalNTKError, ImportError):
     """An optional dependency is needed and not installed."""
 

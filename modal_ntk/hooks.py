@@ -11,6 +11,10 @@ import pluggy
 NAMESPACE = "modal_ntk"
 """Name of the entry-point group and of the pluggy project."""
 
+API_VERSION = 1
+"""Version of this contract. A plugin states the one it was written for as ``MODAL_NTK_API = 1``, at the top of the
+module (or object) that its entry point names; without a statement it is taken to be 1."""
+
 hookspec = pluggy.HookspecMarker(NAMESPACE)
 hookimpl = pluggy.HookimplMarker(NAMESPACE)
 
@@ -43,6 +47,11 @@ class StrategySpec:
         Keys of `NEEDS`: what the learner must offer.
     paper : str
         Where the method comes from.
+    requires : tuple of str
+        Modules, by the name they are imported under, that this strategy alone needs. The plugin must import
+        without them: the strategy is listed all the same, and asking for it says what to install.
+    extra : str
+        The extra of the plugin's distribution that installs them; empty where there is none.
 
     Examples
     --------
@@ -55,6 +64,8 @@ class StrategySpec:
     summary: str
     needs: frozenset[str] = frozenset()
     paper: str = ""
+    requires: tuple[str, ...] = ()
+    extra: str = ""
 
 
 @hookspec

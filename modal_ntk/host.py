@@ -1,19 +1,21 @@
-"""The plugin host: loads entry points one by one, keeps their provenance, and survives those that fail."""
+"""The plugin host: every strategy through one door, with its provenance, whatever becomes of the other plugins."""
 
 from __future__ import annotations
 
-import traceback
+import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.metadata import Distribution, EntryPoint
 from typing import Any
 
-import pluggy
-
-from modal_ntk import checks, hooks
+from modal_ntk import checks, plugins
 from modal_ntk.errors import ModalNTKWarning, PluginError
-from modal_ntk.hooks import NAMESPACE, NEEDS, StrategySpec
+from modal_ntk.hooks import StrategySpec
+from modal_ntk.plugins import Origin, PluginFailure
+
+VARIABLE = "MODAL_NTK_PLUGINS"
+"""Environment variable with the names of plugins to allow (``ntkcpl,entropy``) or to deny (``-badge,-my-plugin``)."""
 
 
 @dataclass(frozen=True)
@@ -57,27 +59,16 @@ class RegisteredStrategy:
         """Where the method comes from."""
         return self.spec.paper
 
+    def check_installed(self) -> None:
+        """Check that what this strategy alone needs is there.
 
-@dataclass(frozen=True)
-class PluginFailure:
-    """A plugin that could not be used, and why.
-
-    Parameters
-    ----------
-    name : str
-        Name of its entry point.
-    distribution : str
-        Name of the distribution that brought it.
-    reason : str
-        The error in one line.
-    traceback : str
-        The whole of it.
-    """
-
-    name: str
-    distribution: str
-    reason: str
-    traceback: str
+        Raises
+        ------
+        MissingExtraError
+            If not, with the command that installs it.
+        """
+        what = f"Strategy {self.name!r}"
+        checks.check_installed(what, self.spec.requires, extra=self.spec.extra, distribution=self.distribution)
 
 
 @dataclass
@@ -87,13 +78,16 @@ class Host:
     Parameters
     ----------
     strategies : dict of str to RegisteredStrategy
-        What can be asked for.
+        What can be asked for; also those whose extra is missing, which say so when asked for.
     failures : list of PluginFailure
-        What could not be loaded.
+        What is wrong with the others.
+    disabled : list of Origin
+        Plugins that MODAL_NTK_PLUGINS leaves out; they are not imported.
     """
 
     strategies: dict[str, RegisteredStrategy] = field(default_factory=dict)
     failures: list[PluginFailure] = field(default_factory=list)
+    disabled: list[Origin] = field(default_factory=list)
 
     def get(self, name: str, **params: Any) -> Any:
         """Build a strategy by name.
@@ -112,27 +106,47 @@ class Host:
 
         Raises
         ------
+        MissingExtraError
+            If a module that the strategy alone needs is missing, with the command that installs it.
         PluginError
-            If the plugin of that name failed to load.
+            If the plugin of that name failed to load or is disabled.
         UnknownNameError
             If there is none; the near ones are named.
         """
         if name in self.strategies:
+            self.strategies[name].check_installed()
             return self.strategies[name].spec.factory(**params)
         for failure in self.failures:
-            if failure.name == name:
-                origin = f"Plugin {name!r} of {failure.distribution} could not be loaded"
-                raise PluginError(f"{origin}: {failure.reason}\n{failure.traceback}")
+            if failure.name == name and failure.kind == "failed":
+                outcome = f"Plugin {name!r} of {failure.distribution} could not be loaded"
+                raise PluginError(f"{outcome}: {failure.reason}\n{failure.traceback}")
+        for origin in self.disabled:
+            if origin.name == name:
+                remedy = f"Change {VARIABLE}, which is {os.environ.get(VARIABLE)!r}."
+                raise PluginError(f"Plugin {name!r} of {origin.distribution} is disabled. {remedy}")
         raise checks.unknown_name("strategy", name, list(self.strategies), "See `modal-ntk strategies`.")
 
+    def _register(self, spec: StrategySpec, origin: Origin) -> None:
+        new = RegisteredStrategy(spec, *origin)
+        old = self.strategies.setdefault(spec.name, new)
+        if old is not new:
+            reason = (
+                f"the strategy {spec.name!r} is that of {old.distribution} (entry point {old.entry_point}) and is "
+                f"not replaced by that of {origin.distribution} (entry point {origin.name}). Rename one of them, or "
+                f"set {VARIABLE}=-{origin.distribution}"
+            )
+            self.failures.append(PluginFailure(*origin[:2], reason, version=origin.version, kind="duplicate"))
 
-def build_host(entry_points: Iterable[tuple[EntryPoint, Distribution]] | None = None) -> Host:
+
+def build_host(entry_points: Iterable[tuple[EntryPoint, Distribution]] | None = None, *, strict: bool = False) -> Host:
     """Look at the installed distributions and load every plugin that can be loaded.
 
     Parameters
     ----------
     entry_points : iterable of (EntryPoint, Distribution), optional
-        What to load instead of the installed group ``modal_ntk``.
+        What to load instead of the installed group ``modal_ntk``, in this order.
+    strict : bool, default=False
+        Whether anything wrong with a plugin, or with MODAL_NTK_PLUGINS, is an error.
 
     Returns
     -------
@@ -142,12 +156,19 @@ def build_host(entry_points: Iterable[tuple[EntryPoint, Distribution]] | None = 
     Raises
     ------
     PluginError
-        If two plugins claim one name, naming both.
+        With ``strict=True``, naming everything that is wrong.
 
     Warns
     -----
     ModalNTKWarning
-        Once for each plugin that fails.
+        Once for each plugin that fails, is slow, or claims a name that is taken.
+
+    Notes
+    -----
+    Of two plugins that claim one name the built-in one stays, else the one whose distribution comes first by
+    name; the other is reported and what else it brings is there. The environment variable MODAL_NTK_PLUGINS
+    holds names of entry points or of distributions, separated by commas: a name allows, a name after a minus
+    denies. With one allowing name everything not named is left out.
 
     Examples
     --------
@@ -155,61 +176,43 @@ def build_host(entry_points: Iterable[tuple[EntryPoint, Distribution]] | None = 
     True
     """
     host = Host()
-    for entry_point, distribution in _installed() if entry_points is None else entry_points:
-        try:
-            specs = _announced(entry_point)
-        except Exception as error:  # noqa: BLE001 - whatever a plugin raises must not take the others along
-            reason = f"{type(error).__name__}: {error}"
-            name = distribution.metadata["Name"]
-            host.failures.append(PluginFailure(entry_point.name, name, reason, traceback.format_exc()))
-            warnings.warn(f"Plugin {entry_point.name!r} of {name} is left out: {reason}", ModalNTKWarning, stacklevel=2)
+    if entry_points is None:
+        found, host.failures = plugins.installed()
+    else:
+        found = list(entry_points)
+    origins = [plugins.origin_of(*pair) for pair in found]
+    allowed = _allowed(origins, os.environ.get(VARIABLE, ""), strict)
+    for (entry_point, _), origin in zip(found, origins, strict=True):
+        if origin not in allowed:
+            host.disabled.append(origin)
             continue
+        specs, failures = plugins.load(entry_point, origin)
+        host.failures.extend(failures)
         for spec in specs:
-            _register(host, spec, entry_point, distribution)
+            host._register(spec, origin)
+    if strict and host.failures:
+        raise PluginError("\n".join(str(failure) for failure in host.failures))
+    for failure in host.failures:
+        warnings.warn(str(failure), ModalNTKWarning, stacklevel=2)
     return host
 
 
-def _installed() -> list[tuple[EntryPoint, Distribution]]:
-    found: dict[tuple[str, str], tuple[EntryPoint, Distribution]] = {}
-    for distribution in distributions():
-        for entry_point in distribution.entry_points:
-            if entry_point.group == NAMESPACE:
-                # A distribution seen twice on the path counts once, as it does for imports: the first wins.
-                found.setdefault((distribution.metadata["Name"], entry_point.name), (entry_point, distribution))
-    return sorted(found.values(), key=lambda pair: pair[0].name)
+def _allowed(origins: list[Origin], text: str, strict: bool) -> set[Origin]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    denying = {name[1:].strip() for name in names if name.startswith("-")}
+    allowing = {name for name in names if not name.startswith("-")}
+    known = {o.name for o in origins} | {plugins.same(o.distribution) for o in origins}
+    for name in sorted(denying | allowing):
+        if name not in known and plugins.same(name) not in known:
+            problem = checks.unknown_name("plugin", name, known, f"It stands in {VARIABLE}={text!r}.")
+            if strict:
+                raise PluginError(str(problem))
+            warnings.warn(str(problem), ModalNTKWarning, stacklevel=3)
 
+    def named(origin: Origin, among: set[str]) -> bool:
+        return origin.name in among or plugins.same(origin.distribution) in {plugins.same(name) for name in among}
 
-def _announced(entry_point: EntryPoint) -> list[StrategySpec]:
-    # A manager for each plugin: pluggy isolates nothing, so a raising hook would end the call for all.
-    manager = pluggy.PluginManager(NAMESPACE)
-    manager.add_hookspecs(hooks)
-    plugin = entry_point.load()
-    if manager.register(plugin, name=entry_point.name) is None or not manager.get_hookcallers(plugin):
-        raise PluginError(
-            f"{entry_point.value} has no hook. Expected a function modal_ntk_strategies marked @hookimpl."
-        )
-    manager.check_pending()  # raises for a hook name that the specification does not know
-    return [_checked(spec) for result in manager.hook.modal_ntk_strategies() for spec in result]
-
-
-def _checked(spec: Any) -> StrategySpec:
-    if not isinstance(spec, StrategySpec):
-        raise PluginError(f"Expected modal_ntk_strategies() to return StrategySpec records, got {spec!r}.")
-    if not spec.name.isidentifier() or not callable(spec.factory):
-        raise PluginError(f"Expected an identifier as name and a callable factory, got {spec!r}.")
-    if unknown := sorted(set(spec.needs) - set(NEEDS)):
-        raise PluginError(f"Expected needs among {', '.join(sorted(NEEDS))}; {spec.name} declares {unknown}.")
-    return spec
-
-
-def _register(host: Host, spec: StrategySpec, entry_point: EntryPoint, distribution: Distribution) -> None:
-    new = RegisteredStrategy(spec, entry_point.name, distribution.metadata["Name"], distribution.version)
-    old = host.strategies.setdefault(spec.name, new)
-    if old is not new:
-        raise PluginError(
-            f"Two plugins claim the strategy {spec.name!r}: {old.distribution} (entry point {old.entry_point}) "
-            f"and {new.distribution} (entry point {new.entry_point}). Uninstall one of them."
-        )
+    return {o for o in origins if (not allowing or named(o, allowing)) and not named(o, denying)}
 
 
 def get_strategy(name: str, **params: Any) -> Any:

@@ -1,5 +1,6 @@
 """The plugin host: every plugin through one door, none can take the others along."""
 
+import re
 import subprocess
 import sys
 import types
@@ -8,7 +9,8 @@ from importlib.metadata import Distribution, EntryPoint
 import pytest
 
 import modal_ntk
-from modal_ntk.errors import ModalNTKWarning, PluginError, UnknownNameError
+from modal_ntk import plugins
+from modal_ntk.errors import MissingExtraError, ModalNTKWarning, PluginError, UnknownNameError
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.host import build_host
 
@@ -29,7 +31,7 @@ def plugin(name, monkeypatch, specs=None, hook="modal_ntk_strategies"):
     if specs is not None:
 
         def announce():
-            if isinstance(specs, Exception):
+            if isinstance(specs, BaseException):
                 raise specs
             return specs
 
@@ -75,24 +77,163 @@ def test_a_broken_plugin_leaves_the_others_working(monkeypatch):
         (["good"], "modal_ntk_strategies", "to return StrategySpec records, got 'good'"),
         ([StrategySpec("not a name", dict, "")], "modal_ntk_strategies", "Expected an identifier"),
         ([StrategySpec("x", dict, "", frozenset({"magic"}))], "modal_ntk_strategies", r"declares \['magic'\]"),
+        (GOOD[0], "modal_ntk_strategies", "to return a list of StrategySpec records, got StrategySpec"),
+        (7, "modal_ntk_strategies", "to return a list of StrategySpec records, got 7"),
+        ("good", "modal_ntk_strategies", "to return a list of StrategySpec records, got 'good'"),
+        ([], "modal_ntk_strategies", "at least one StrategySpec"),
+        ([StrategySpec("x", dict, "\x1b[2J")], "modal_ntk_strategies", "summary of x to be one printable line"),
+        ([StrategySpec(3, dict, "")], "modal_ntk_strategies", "Expected an identifier"),
+        ([StrategySpec("x", dict, "", None)], "modal_ntk_strategies", "needs of x to be a collection"),
+        ([StrategySpec("x", dict, "", requires="faiss")], "modal_ntk_strategies", "requires of x to be a collection"),
     ],
-    ids=["misspelt hook", "no hook", "raising hook", "wrong record", "bad name", "unknown need"],
+    ids=[
+        "misspelt hook",
+        "no hook",
+        "raising hook",
+        "wrong record",
+        "bad name",
+        "unknown need",
+        "bare record",
+        "number",
+        "string",
+        "nothing",
+        "control characters",
+        "name no string",
+        "needs None",
+        "requires a string",
+    ],
 )
 def test_every_way_of_being_wrong_is_reported(monkeypatch, specs, hook, reason):
     """Misspelt, missing and raising hooks and bad records are failures with their reason; the good plugin works."""
     with pytest.warns(ModalNTKWarning, match="of dist-bad is left out"):
         host = build_host([plugin("bad", monkeypatch, specs, hook or "x"), plugin("good", monkeypatch, GOOD)])
     assert list(host.strategies) == ["good"]
-    import re
-
     assert re.search(reason, host.failures[0].reason)
 
 
-def test_two_plugins_with_one_name_are_an_error_that_names_both(monkeypatch):
-    """Nobody's strategy is replaced or renamed silently."""
-    pair = [plugin("one", monkeypatch, GOOD), plugin("two", monkeypatch, GOOD)]
-    with pytest.raises(PluginError, match=r"'good': dist-one .* and dist-two"):
-        build_host(pair)
+def test_a_name_claimed_twice_stays_with_the_first(monkeypatch):
+    """Nobody's strategy is replaced or renamed silently: the later claim is reported by both names and origins."""
+    other = [*GOOD, StrategySpec("other", dict, "Another one.")]
+    pair = [plugin("one", monkeypatch, GOOD), plugin("two", monkeypatch, other)]
+    with pytest.warns(ModalNTKWarning, match=r"'two' of dist-two .*'good' is that of dist-one .*=-dist-two"):
+        host = build_host(pair)
+    assert {name: s.distribution for name, s in host.strategies.items()} == {"good": "dist-one", "other": "dist-two"}
+    assert [(f.name, f.distribution, f.kind) for f in host.failures] == [("two", "dist-two", "duplicate")]
+    with pytest.raises(PluginError, match="'good' is that of dist-one"):
+        build_host(pair, strict=True)
+
+
+def test_strict_mode_names_everything_that_is_wrong(monkeypatch):
+    """One error lists every failure by plugin and distribution; without failures strict mode changes nothing."""
+    bad = [plugin(name, monkeypatch, RuntimeError(name)) for name in ("first", "second")]
+    with pytest.raises(PluginError, match=r"'first' of dist-first .*\nPlugin 'second' of dist-second"):
+        build_host([*bad, plugin("good", monkeypatch, GOOD)], strict=True)
+    assert list(build_host([plugin("good", monkeypatch, GOOD)], strict=True).strategies) == ["good"]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), type("Odd", (BaseException,), {})("odd")])
+def test_no_exception_of_a_plugin_gets_through(monkeypatch, error):
+    """Exceptions beside Exception are failures like any other."""
+    with pytest.warns(ModalNTKWarning, match=f"left out: {type(error).__name__}"):
+        host = build_host([plugin("bad", monkeypatch, error), plugin("good", monkeypatch, GOOD)])
+    assert list(host.strategies) == ["good"]
+
+
+def test_ctrl_c_is_no_failure_of_a_plugin(monkeypatch):
+    """An interrupt ends the search, as it should."""
+    with pytest.raises(KeyboardInterrupt):
+        build_host([plugin("bad", monkeypatch, KeyboardInterrupt())])
+
+
+def test_reasons_are_one_printable_line(monkeypatch):
+    """What a plugin raises cannot move the cursor, colour the terminal or break the listing; odd errors are told."""
+
+    class Unprintable(Exception):
+        def __str__(self):
+            raise ValueError
+
+    bad = [
+        plugin("colour", monkeypatch, RuntimeError("\x1b[31mred\n\tand more")),
+        plugin("mute", monkeypatch, Unprintable()),
+    ]
+    with pytest.warns(ModalNTKWarning):
+        reasons = [f.reason for f in build_host(bad).failures]
+    assert reasons == ["RuntimeError: [31mred and more", "Unprintable: its message cannot be printed"]
+
+
+@pytest.mark.parametrize(("declared", "remedy"), [(0, "the plugin"), (2, "modal-ntk"), ("two", "the plugin")])
+def test_a_plugin_of_another_interface_version_is_explained(monkeypatch, declared, remedy):
+    """A declared version that the host does not know is a failure with both versions and what to upgrade."""
+    pair = plugin("old", monkeypatch, GOOD)
+    sys.modules["fake_old"].MODAL_NTK_API = declared
+    with pytest.warns(ModalNTKWarning, match=rf"version {declared!r} of the .* knows 1\. Upgrade {remedy}\."):
+        assert not build_host([pair]).strategies
+
+
+def test_a_slow_plugin_works_and_is_told_with_its_seconds(monkeypatch):
+    """Above the limit a plugin is reported as slow, by name, and its strategies are there; the built-in never are."""
+    monkeypatch.setattr(plugins, "SLOW_SECONDS", 0.0)
+    with pytest.warns(ModalNTKWarning, match=r"'good' of dist-good is slow: importing it took 0\.0 s"):
+        host = build_host([plugin("good", monkeypatch, GOOD)])
+    assert list(host.strategies) == ["good"]
+    assert host.failures[0].kind == "slow"
+    assert not build_host(plugins.installed()[0]).failures
+
+
+class TestAllowAndDeny:
+    """MODAL_NTK_PLUGINS: names allow, names after a minus deny."""
+
+    @pytest.mark.parametrize(
+        ("text", "left"),
+        [
+            ("", ["a", "b", "c"]),
+            ("a, c", ["a", "c"]),
+            ("-b", ["a", "c"]),
+            ("Dist_A", ["a"]),
+            ("a,b,-dist.b", ["a"]),
+            (" , ", ["a", "b", "c"]),
+        ],
+    )
+    def test_lists(self, monkeypatch, text, left):
+        """Entry points and distributions, in any spelling, are allowed or denied; what is denied is disabled."""
+        monkeypatch.setenv("MODAL_NTK_PLUGINS", text)
+        host = build_host([plugin(n, monkeypatch, [StrategySpec(n, dict, "")]) for n in "abc"])
+        assert list(host.strategies) == left
+        assert [o.name for o in host.disabled] == [n for n in "abc" if n not in left]
+
+    def test_what_is_denied_is_not_imported(self, monkeypatch):
+        """A plugin that breaks does no harm once it is denied; asking for it says why it is not there."""
+        monkeypatch.setenv("MODAL_NTK_PLUGINS", "-bad")
+        host = build_host([plugin("bad", monkeypatch, RuntimeError()), plugin("good", monkeypatch, GOOD)])
+        assert not host.failures
+        with pytest.raises(
+            PluginError, match=r"'bad' of dist-bad is disabled\. Change MODAL_NTK_PLUGINS, which is '-bad'"
+        ):
+            host.get("bad")
+
+    def test_unknown_names_are_told(self, monkeypatch):
+        """A name that no plugin has is warned about with the near ones, and an error in strict mode."""
+        monkeypatch.setenv("MODAL_NTK_PLUGINS", "-god")
+        with pytest.warns(ModalNTKWarning, match=r"Unknown plugin 'god'.* 'good'.*MODAL_NTK_PLUGINS='-god'"):
+            build_host([plugin("good", monkeypatch, GOOD)])
+        with pytest.raises(PluginError, match="Unknown plugin 'god'"):
+            build_host([plugin("good", monkeypatch, GOOD)], strict=True)
+
+
+def test_a_missing_extra_is_told_at_use(monkeypatch):
+    """A strategy is listed without what it alone needs, and asking for it gives the command that installs it."""
+    specs = [
+        StrategySpec("with_extra", dict, "", requires=("json", "no_such_module"), extra="ann"),
+        StrategySpec("without", dict, "", requires=("no_such_module", "no_such.part")),
+        StrategySpec("complete", dict, "", requires=("json",)),
+    ]
+    host = build_host([plugin("extras", monkeypatch, specs)])
+    assert set(host.strategies) == {"with_extra", "without", "complete"}
+    with pytest.raises(MissingExtraError, match=r"'with_extra' needs no_such_module, .*\"dist-extras\[ann\]\""):
+        host.get("with_extra")
+    with pytest.raises(MissingExtraError, match=r"pip install no_such_module no_such\.part"):
+        host.get("without")
+    assert host.get("complete", a=1) == {"a": 1}
 
 
 def test_unknown_names_suggest_the_near_ones():

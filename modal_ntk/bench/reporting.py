@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,6 @@ import numpy as np
 
 from modal_ntk import checks
 from modal_ntk.bench.store import Row, Store
-from modal_ntk.errors import MissingExtraError
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,15 @@ def report(out: str | os.PathLike[str]) -> Report:
         raise checks.expected(f"finished runs in {out}", "none", "Let `modal-ntk bench` finish at least one.")
     scores = _by_strategy(rows)
     path = store.folder / "curves.png"
-    _draw(scores, str(store.protocol()["dataset"]), path)
+    _draw(scores, checks.one_line(str(store.protocol().get("dataset", "unnamed"))), path)
     return Report(_table(scores), path)
 
 
 def _by_strategy(rows: list[Row]) -> dict[str, dict[int, list[float]]]:
     scores: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        scores[row.strategy][row.n_labels].append(row.score)
+        # A store may come from anywhere, and its names go to a terminal.
+        scores[checks.one_line(row.strategy)][row.n_labels].append(row.score)
     return {strategy: dict(budgets) for strategy, budgets in scores.items()}
 
 
@@ -95,11 +96,10 @@ def _span(counts: list[int]) -> str:
 
 
 def _draw(scores: dict[str, dict[int, list[float]]], dataset: str, path: Path) -> None:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError('Curves need matplotlib. Run: pip install "modal-ntk[bench]"') from error
+    checks.check_installed("The picture of the curves", ["matplotlib"], extra="bench")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)  # draws without a display and without touching a user's pyplot
     axes = figure.subplots()
@@ -112,7 +112,13 @@ def _draw(scores: dict[str, dict[int, list[float]]], dataset: str, path: Path) -
     n_seeds = max(len(values) for by_budget in scores.values() for values in by_budget.values())
     axes.set_xlabel("labels")
     axes.set_ylabel("test accuracy")
-    axes.set_title(f"{dataset}: mean and standard deviation over {n_seeds} seeds")
+    # Names are shown as they are: a dollar sign in one is no formula.
+    axes.set_title(f"{dataset}: mean and standard deviation over {n_seeds} seeds", parse_math=False)
     axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=150)
+    for text in axes.legend().get_texts():
+        text.set_parse_math(False)
+    # Moved into place whole: a link of that name is replaced, not followed out of the folder.
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        drawn = Path(folder) / path.name
+        figure.savefig(drawn, dpi=150)
+        drawn.replace(path)

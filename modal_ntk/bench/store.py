@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,11 @@ CREATE TABLE IF NOT EXISTS rounds (
     indices TEXT NOT NULL,
     PRIMARY KEY (strategy, seed, round)
 );
+"""
+
+_ROWS = """
+SELECT strategy, seed, round, n_labels, score, query_seconds, fit_seconds, indices
+FROM rounds ORDER BY strategy, seed, round
 """
 
 
@@ -104,11 +109,16 @@ class Store:
         Raises
         ------
         InvalidInputError
-            If there is none.
+            If there is none, or the file of that name is something else, which is left as it is.
         """
-        if not (Path(folder) / FILE_NAME).is_file():
+        path = Path(folder) / FILE_NAME
+        if not path.is_file():
             remedy = "Run `modal-ntk bench --out DIR` first."
             raise checks.expected(f"a folder with {FILE_NAME}", f"{folder}, which has none", remedy)
+        with _reading(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            if not {("protocol",), ("rounds",)} <= set(tables):
+                raise ValueError("a database with other tables")
         return cls(folder)
 
     def agree(self, protocol: dict[str, Any]) -> None:
@@ -147,9 +157,9 @@ class Store:
         dict
             As given to `agree`.
         """
-        with closing(self._connect()) as connection:
+        with _reading(self.folder / FILE_NAME), closing(self._connect()) as connection:
             rows = connection.execute("SELECT key, value FROM protocol").fetchall()
-        return {key: json.loads(value) for key, value in rows}
+            return {key: json.loads(value) for key, value in rows}
 
     def add(self, strategy: str, seed: int, curve: Iterable[Round]) -> None:
         """Store a finished cell, all of its rounds or none.
@@ -189,9 +199,31 @@ class Store:
         list of Row
             By strategy, seed and round.
         """
-        with closing(self._connect()) as connection:
-            found = connection.execute("SELECT * FROM rounds ORDER BY strategy, seed, round").fetchall()
-        return [Row(*(*values[:7], tuple(json.loads(values[7])))) for values in found]
+        with _reading(self.folder / FILE_NAME), closing(self._connect()) as connection:
+            found = connection.execute(_ROWS).fetchall()
+            return [_row(values) for values in found]
 
     def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.folder / FILE_NAME, timeout=60)
+        connection = sqlite3.connect(self.folder / FILE_NAME, timeout=60)
+        # A file from elsewhere may hold views and triggers: none of them may call a function.
+        connection.execute("PRAGMA trusted_schema=OFF")
+        return connection
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    # Whatever a file from elsewhere holds, the reader is told that it is no store, never shown a traceback.
+    try:
+        yield
+    except (sqlite3.Error, ValueError, TypeError, RecursionError) as error:
+        remedy = "Name a folder that `modal-ntk bench` has written."
+        raise checks.expected(f"{path} to be a store of results", checks.one_line(str(error)), remedy) from error
+
+
+def _row(values: tuple[Any, ...]) -> Row:
+    # SQLite keeps values of any type in any column.
+    strategy, *numbers, indices = values
+    seed, round_, n_labels = (int(n) for n in numbers[:3])
+    score, query_seconds, fit_seconds = (float(x) for x in numbers[3:])
+    labelled = tuple(int(i) for i in json.loads(indices))
+    return Row(str(strategy), seed, round_, n_labels, score, query_seconds, fit_seconds, labelled)

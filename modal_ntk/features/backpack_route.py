@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from modal_ntk.features.functional import FunctionalNet
+from modal_ntk.features.samples import NamedTensors, Samples, called
 
 # Not Embedding, which fails in float64 and is wrong at the padding line, nor any convolution with same padding.
 PROVED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
@@ -27,11 +28,11 @@ class BackpackCopy:
     ----------
     net : FunctionalNet
         The module, in evaluation mode; not changed.
-    example : Tensor (n, ...)
+    example : Tensor (n, ...) or NamedTensors
         A batch, to count how often each layer is called.
     """
 
-    def __init__(self, net: FunctionalNet, example: Tensor) -> None:
+    def __init__(self, net: FunctionalNet, example: Samples) -> None:
         with warnings.catch_warnings():
             # Importing BackPACK imports torchvision, which warns beside a CPU-only torch; nothing here uses it.
             warnings.simplefilter("ignore", UserWarning)
@@ -45,7 +46,7 @@ class BackpackCopy:
             for name, part in self.module.named_modules()
         ]
         with torch.no_grad():
-            self.module(example.clone())
+            called(self.module, {}, example.clone())
         for handle in handles:
             handle.remove()
         uses = Counter(id(p) for part in self.module.modules() for p in part.parameters(recurse=False))
@@ -59,12 +60,12 @@ class BackpackCopy:
                 self.names += [path for path, p in mine if p.requires_grad]
         self.parameters = dict(self.module.named_parameters())
 
-    def gradients(self, batch: Tensor, cotangents: Tensor) -> dict[str, Tensor]:
+    def gradients(self, batch: Samples, cotangents: Tensor) -> dict[str, Tensor]:
         """Differentiate weighted outputs of each sample.
 
         Parameters
         ----------
-        batch : Tensor (n, ...)
+        batch : Tensor (n, ...) or NamedTensors
             Samples.
         cotangents : Tensor (n, r, K)
             Weights of the outputs.
@@ -79,7 +80,7 @@ class BackpackCopy:
             with torch.enable_grad(), warnings.catch_warnings():
                 # BackPACK's hooks warn where inputs are whole numbers; they need no gradient of those.
                 warnings.filterwarnings("ignore", message="Full backward hook is firing")
-                out = self.module(batch.clone().requires_grad_(batch.is_floating_point()))
+                out = called(self.module, {}, _attached(batch))
                 with self._enter():
                     (out.reshape(len(batch), -1) * direction).sum().backward()
             for name in self.names:
@@ -88,3 +89,10 @@ class BackpackCopy:
                     found.setdefault(name, []).append(gradient.detach().flatten(1))
             self.module.zero_grad(set_to_none=True)
         return {name: torch.stack(g, 1) for name, g in found.items() if len(g) == cotangents.shape[1]}
+
+
+def _attached(batch: Samples) -> Samples:
+    # BackPACK's hooks run backward as far as the inputs, so those that can have a gradient are given one.
+    if isinstance(batch, NamedTensors):
+        return NamedTensors({k: v.clone().requires_grad_(v.is_floating_point()) for k, v in batch.parts.items()})
+    return batch.clone().requires_grad_(batch.is_floating_point())

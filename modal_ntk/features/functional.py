@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modal_ntk import checks
+from modal_ntk.features.samples import Samples, as_samples, called
 from modal_ntk.nets.traceless import no_trace
 
 
@@ -19,7 +20,7 @@ class FunctionalNet:
     Parameters
     ----------
     module : torch.nn.Module
-        Takes one tensor (n, ...) and returns logits (n, K), or (n,) for a single one.
+        Takes one tensor (n, ...), or several by name, and returns logits (n, K), or (n,) for a single one.
     dtype : torch.dtype, optional
         Type to compute in; the module's own by default. Copies are converted, the module is not.
     """
@@ -47,17 +48,17 @@ class FunctionalNet:
             self.module.eval()
             yield
 
-    def __call__(self, parameters: dict[str, Tensor], batch: Tensor) -> Tensor:
+    def __call__(self, parameters: dict[str, Tensor], batch: Samples) -> Tensor:
         """Return logits (n, K) of a batch under the given trainable parameters."""
         # The copy is for modules that change their input in place.
-        out = torch.func.functional_call(self.module, {**parameters, **self.constants}, (batch.clone(),))
+        out = called(self.module, {**parameters, **self.constants}, batch.clone())
         if not isinstance(out, Tensor) or out.ndim not in (1, 2) or len(out) != len(batch):
             got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
             remedy = "Wrap it in a module that returns logits."
             raise checks.expected(f"outputs of shape ({len(batch)}, K) from the module", got, remedy)
         return out[:, None] if out.ndim == 1 else out
 
-    def logits(self, batch: Tensor) -> Tensor:
+    def logits(self, batch: Samples) -> Tensor:
         """Return logits (n, K) of a batch, without gradients."""
         with torch.no_grad():
             return self(self.parameters, batch)
@@ -66,9 +67,9 @@ class FunctionalNet:
         """Return the trainable parameters as fresh leaves that share memory with the module's."""
         return {name: p.detach().requires_grad_() for name, p in self.parameters.items()}
 
-    def batch(self, x: Tensor) -> Tensor:
-        """Move samples to the module's device, and floats to the type computed in."""
-        return self._converted(torch.as_tensor(x).to(self.device))
+    def batch(self, x: Any) -> Samples:
+        """Move samples, a tensor or a dict of them, to the module's device, and floats to the type computed in."""
+        return as_samples(x, lambda part: self._converted(part.to(self.device)))
 
     def _converted(self, tensor: Tensor, *, copy: bool = False) -> Tensor:
         plain = tensor.detach()

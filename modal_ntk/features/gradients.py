@@ -18,19 +18,20 @@ from modal_ntk.features.factors import products, squared_norms
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.per_sample import looped_gradients
 from modal_ntk.features.routes import Routes, SampleGradients
+from modal_ntk.features.samples import Samples
 from modal_ntk.features.sketches import sketch
 
 
 def loss_gradient_norms(
-    module: nn.Module, x: Tensor, labels: Any, *, memory_budget: int = 2**30, dtype: torch.dtype | None = None
+    module: nn.Module, x: Any, labels: Any, *, memory_budget: int = 2**30, dtype: torch.dtype | None = None
 ) -> Tensor:
     """Compute the length of the gradient of each sample's cross-entropy.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Takes one tensor (n, ...) and returns logits (n, K). Read in evaluation mode; left as found.
-    x : Tensor (n, ...)
+        Takes one tensor (n, ...), or several by name, and returns logits (n, K). Read in evaluation mode; untouched.
+    x : Tensor (n, ...), or dict of them by argument
         Samples.
     labels : array-like (n,)
         Class numbers, true or pseudo.
@@ -61,15 +62,15 @@ def loss_gradient_norms(
 
 
 def loss_gradient_sum(
-    module: nn.Module, x: Tensor, labels: Any, *, batch_size: int = 512, dtype: torch.dtype | None = None
+    module: nn.Module, x: Any, labels: Any, *, batch_size: int = 512, dtype: torch.dtype | None = None
 ) -> dict[str, Tensor]:
     """Compute the gradient of the cross-entropy summed over samples.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Takes one tensor (n, ...) and returns logits (n, K). Read in evaluation mode; left as found.
-    x : Tensor (n, ...)
+        Takes one tensor (n, ...), or several by name, and returns logits (n, K). Read in evaluation mode; untouched.
+    x : Tensor (n, ...), or dict of them by argument
         Samples; none of them give zero.
     labels : array-like (n,)
         Class numbers.
@@ -107,7 +108,7 @@ def loss_gradient_sum(
 
 def loss_gradient_products(
     module: nn.Module,
-    x: Tensor,
+    x: Any,
     labels: Any,
     direction: dict[str, Tensor],
     *,
@@ -119,8 +120,8 @@ def loss_gradient_products(
     Parameters
     ----------
     module : torch.nn.Module
-        Takes one tensor (n, ...) and returns logits (n, K). Read in evaluation mode; left as found.
-    x : Tensor (n, ...)
+        Takes one tensor (n, ...), or several by name, and returns logits (n, K). Read in evaluation mode; untouched.
+    x : Tensor (n, ...), or dict of them by argument
         Samples.
     labels : array-like (n,)
         Class numbers, true or pseudo.
@@ -179,7 +180,7 @@ def loss_gradient_products(
 
 def gradient_sketch(
     module: nn.Module,
-    x: Tensor,
+    x: Any,
     dim: int,
     *,
     kind: str = "pseudo",
@@ -194,8 +195,8 @@ def gradient_sketch(
     Parameters
     ----------
     module : torch.nn.Module
-        Takes one tensor (n, ...) and returns logits (n, K). Read in evaluation mode; left as found.
-    x : Tensor (n, ...)
+        Takes one tensor (n, ...), or several by name, and returns logits (n, K). Read in evaluation mode; untouched.
+    x : Tensor (n, ...), or dict of them by argument
         Samples.
     dim : int
         Number of features.
@@ -240,7 +241,7 @@ def gradient_sketch(
             logits = net.logits(part)
             chosen = [None if v is None else v[start:stop] for v in (signs, labels)]
             gradients = routes.gradients(part, cotangents(kind, logits, chosen[0], chosen[1]))
-            features = part.new_zeros(len(part), size, dtype=net.dtype)
+            features = logits.new_zeros(len(part), size)
             for number, name in enumerate(routes.names()):
                 features += sketch(gradients.factor(name, joint=True), size, seed + number, keep_small=False)
             out.append(features)
@@ -262,7 +263,7 @@ def _is_padded(part: nn.Module) -> bool:
     return isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.padding_idx is not None
 
 
-def _prove_forward(net: FunctionalNet, samples: Tensor, labels: Any, tangent: dict[str, Tensor]) -> None:
+def _prove_forward(net: FunctionalNet, samples: Samples, labels: Any, tangent: dict[str, Tensor]) -> None:
     # Two samples by plain autograd, as for every route.
     if len(samples) == 0:
         return
@@ -276,7 +277,7 @@ def _prove_forward(net: FunctionalNet, samples: Tensor, labels: Any, tangent: di
 
 
 def _forward_products(
-    net: FunctionalNet, samples: Tensor, labels: Any, tangent: dict[str, Tensor], batch_size: int
+    net: FunctionalNet, samples: Samples, labels: Any, tangent: dict[str, Tensor], batch_size: int
 ) -> Tensor:
     out = []
     for start in range(0, len(samples), batch_size):
@@ -295,7 +296,7 @@ def _forward_products(
 
 
 def _loss_gradients(
-    net: FunctionalNet, routes: Routes, samples: Tensor, labels: Any, budget: int
+    net: FunctionalNet, routes: Routes, samples: Samples, labels: Any, budget: int
 ) -> Iterator[SampleGradients]:
     for start, stop in _chunks(len(samples), routes, budget):
         batch = samples[start:stop]

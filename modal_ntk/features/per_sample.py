@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from modal_ntk import checks
 from modal_ntk.features.functional import FunctionalNet
+from modal_ntk.features.samples import NamedTensors, Samples
 
 Gradients = dict[str, Tensor]
 
 
-def vectorised_gradients(net: FunctionalNet, batch: Tensor, cotangents: Tensor, names: list[str]) -> Gradients:
+def vectorised_gradients(net: FunctionalNet, batch: Samples, cotangents: Tensor, names: list[str]) -> Gradients:
     """Differentiate weighted outputs of all samples at once by some of the parameters.
 
     Parameters
     ----------
     net : FunctionalNet
         The module, in evaluation mode.
-    batch : Tensor (n, ...)
+    batch : Tensor (n, ...) or NamedTensors
         Samples.
     cotangents : Tensor (n, r, K)
         Weights of the outputs.
@@ -39,25 +41,26 @@ def vectorised_gradients(net: FunctionalNet, batch: Tensor, cotangents: Tensor, 
     chosen = {name: net.parameters[name] for name in names}
     rest = {name: p for name, p in net.parameters.items() if name not in chosen}
 
-    def of_sample(sample: Tensor, weights: Tensor) -> Gradients:
-        _, pull = torch.func.vjp(lambda p: net({**p, **rest}, sample[None])[0], chosen)  # type: ignore[misc]
+    def of_sample(sample: Any, weights: Tensor) -> Gradients:
+        one = NamedTensors({k: v[None] for k, v in sample.items()}) if isinstance(sample, dict) else sample[None]
+        _, pull = torch.func.vjp(lambda p: net({**p, **rest}, one)[0], chosen)  # type: ignore[misc]
         return torch.func.vmap(lambda v: pull(v)[0])(weights)
 
     with warnings.catch_warnings():
         # Some operations are batched by a loop inside torch, which is slower and as right.
         warnings.filterwarnings("ignore", message="There is a performance drop")
-        grads = torch.func.vmap(of_sample)(batch, cotangents)
+        grads = torch.func.vmap(of_sample)(batch.parts if isinstance(batch, NamedTensors) else batch, cotangents)
     return {name: g.detach().flatten(2) for name, g in grads.items()}
 
 
-def looped_gradients(net: FunctionalNet, batch: Tensor, cotangents: Tensor, names: list[str]) -> Gradients:
+def looped_gradients(net: FunctionalNet, batch: Samples, cotangents: Tensor, names: list[str]) -> Gradients:
     """Differentiate weighted outputs of one sample after another by some of the parameters.
 
     Parameters
     ----------
     net : FunctionalNet
         The module, in evaluation mode.
-    batch : Tensor (n, ...)
+    batch : Tensor (n, ...) or NamedTensors
         Samples.
     cotangents : Tensor (n, r, K)
         Weights of the outputs.

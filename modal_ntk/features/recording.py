@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from modal_ntk.features.factors import Factor, joined
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.layers import LAYERS, Maker
+from modal_ntk.features.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -130,14 +131,14 @@ class Recording:
         return joined([call.make(gradient, joint, name) for call, gradient in self._uses[name]])
 
 
-def record(net: FunctionalNet, batch: Tensor, cotangents: Tensor) -> Recording:
+def record(net: FunctionalNet, batch: Samples, cotangents: Tensor) -> Recording:
     """Run a batch through a module once, and back once for each weighted output.
 
     Parameters
     ----------
     net : FunctionalNet
         The module, in evaluation mode.
-    batch : Tensor (n, ...)
+    batch : Tensor (n, ...) or NamedTensors
         Samples.
     cotangents : Tensor (n, r, K)
         Weights of the outputs: the gradients are those of ``cotangents[i, j] @ logits[i]``.

@@ -20,6 +20,7 @@ from modal_ntk.features.factors import Dense, Factor, n_bytes
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.per_sample import looped_gradients, vectorised_gradients
 from modal_ntk.features.recording import Recording, record
+from modal_ntk.features.samples import Samples
 
 FACTORED, BACKPACK, TORCH_FUNC, LOOP, NONE = "factored", "backpack", "torch.func", "loop", "none"
 
@@ -59,7 +60,7 @@ class Routes:
     ----------
     net : FunctionalNet
         The module, in evaluation mode.
-    x : Tensor (n, ...)
+    x : Tensor (n, ...) or NamedTensors
         Samples; the first and the last are used.
     explicit : bool, default=False
         Whether gradients are to be written out: BackPACK where it is proved, `torch.func` elsewhere.
@@ -76,7 +77,7 @@ class Routes:
         About what one weighted output of one sample takes.
     """
 
-    def __init__(self, net: FunctionalNet, x: Tensor, *, explicit: bool = False) -> None:
+    def __init__(self, net: FunctionalNet, x: Samples, *, explicit: bool = False) -> None:
         if len(x) == 0:
             raise checks.expected("at least one sample", "none", "Pass a batch.")
         self.net = net
@@ -95,7 +96,7 @@ class Routes:
         self._settle(pair, weights, explicit)
         del self._truth
 
-    def _settle(self, pair: Tensor, weights: Tensor, explicit: bool) -> None:
+    def _settle(self, pair: Samples, weights: Tensor, explicit: bool) -> None:
         recording = record(self.net, pair, weights)
         held = 0
         if explicit:
@@ -130,7 +131,7 @@ class Routes:
         # Written so that a NaN counts as wrong.
         return error <= _TOLERANCE * float(truth.norm()) + 1e-6 * self._scale
 
-    def _prove_backpack(self, pair: Tensor, weights: Tensor) -> None:
+    def _prove_backpack(self, pair: Samples, weights: Tensor) -> None:
         try:
             self._copy = BackpackCopy(self.net, pair)
             found = self._copy.gradients(pair, weights)
@@ -140,7 +141,7 @@ class Routes:
             return
         self.by_name.update({name: BACKPACK for name, g in found.items() if self._right(name, g)})
 
-    def _prove_vectorised(self, pair: Tensor, weights: Tensor) -> None:
+    def _prove_vectorised(self, pair: Samples, weights: Tensor) -> None:
         left = [name for name in self.net.parameters if name not in self.by_name]
         if not left:
             return
@@ -160,12 +161,12 @@ class Routes:
         """Return the parameters with gradients, in the module's order."""
         return [name for name in self.net.parameters if self.by_name[name] != NONE]
 
-    def gradients(self, batch: Tensor, cotangents: Tensor) -> SampleGradients:
+    def gradients(self, batch: Samples, cotangents: Tensor) -> SampleGradients:
         """Differentiate a batch, each parameter by its route.
 
         Parameters
         ----------
-        batch : Tensor (n, ...)
+        batch : Tensor (n, ...) or NamedTensors
             Samples.
         cotangents : Tensor (n, r, K)
             Weights of the outputs.

@@ -6,19 +6,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, column_or_1d
 from torch import Tensor, nn
 
 from modal_ntk import checks
+from modal_ntk.errors import InvalidInputError
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.kernels.heads import ntk_head
 from modal_ntk.kernels.ntk import Kind, Method, empirical_ntk
 from modal_ntk.kernels.posterior import ntk_regression
 
+_DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
-class NTKRegressor(RegressorMixin, BaseEstimator):
+
+class NTKRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Regression with the tangent kernel of a network at its present parameters.
 
     Parameters
@@ -41,7 +44,7 @@ class NTKRegressor(RegressorMixin, BaseEstimator):
         one output for each target.
     memory_budget : int, default=2**30
         Bytes for what is held beside the kernel.
-    dtype : torch.dtype, default=torch.float64
+    dtype : {"float64", "float32"}, default="float64"
         Type to compute in.
     random_state : int, generator or None, default=None
         Seed of the default module and of a sketch.
@@ -73,7 +76,7 @@ class NTKRegressor(RegressorMixin, BaseEstimator):
         rel_jitter: float = 1e-6,
         add_initial: bool = False,
         memory_budget: int = 2**30,
-        dtype: torch.dtype = torch.float64,
+        dtype: str = "float64",
         random_state: Any = None,
     ) -> None:
         self.module = module
@@ -103,6 +106,8 @@ class NTKRegressor(RegressorMixin, BaseEstimator):
             Itself.
         """
         samples = _samples(X)
+        if y is None:
+            raise InvalidInputError("NTKRegressor requires y to be passed, but the target y is None. Call fit(X, y).")
         targets = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
         check_consistent_length(samples, targets)
         self._one_target = targets.ndim == 1
@@ -123,8 +128,7 @@ class NTKRegressor(RegressorMixin, BaseEstimator):
         numpy.ndarray (m,) or (m, K)
             Predictions, shaped as the targets were.
         """
-        check_is_fitted(self)
-        out = self._machine.outputs(_samples(X, self.n_features_in_)).cpu().numpy()
+        out = _outputs(self, X)
         return out[:, 0] if self._one_target else out
 
 
@@ -150,7 +154,7 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
         Whether the outputs before training are part of the prediction.
     memory_budget : int, default=2**30
         Bytes for what is held beside the kernel.
-    dtype : torch.dtype, default=torch.float64
+    dtype : {"float64", "float32"}, default="float64"
         Type to compute in.
     random_state : int, generator or None, default=None
         Seed of the default module and of a sketch.
@@ -184,7 +188,7 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
         rel_jitter: float = 1e-6,
         add_initial: bool = False,
         memory_budget: int = 2**30,
-        dtype: torch.dtype = torch.float64,
+        dtype: str = "float64",
         random_state: Any = None,
     ) -> None:
         self.module = module
@@ -215,7 +219,7 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
         """
         samples = _samples(X)
         check_classification_targets(y)
-        labels = checks.check_labels(y, len(samples))
+        labels = checks.check_labels(column_or_1d(y, warn=True), len(samples))
         self.classes_, numbers = np.unique(labels, return_inverse=True)
         one_hot = torch.from_numpy(np.eye(len(self.classes_))[numbers])
         self._machine = _Machine(self, samples, one_hot)
@@ -235,7 +239,7 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
         numpy.ndarray (m, K), or (m,) for two classes
             One near the class of a sample and zero elsewhere; for two classes, the difference of the two.
         """
-        out = self._outputs(X)
+        out = _outputs(self, X)
         return out[:, 1] - out[:, 0] if out.shape[1] == 2 else out
 
     def predict(self, X: Any) -> np.ndarray:
@@ -251,7 +255,8 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
         numpy.ndarray (m,)
             Labels.
         """
-        return self.classes_[self._outputs(X).argmax(1)]
+        best = _outputs(self, X).argmax(1)
+        return self.classes_[best]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the softmax of the outputs.
@@ -267,11 +272,7 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
             Rows that sum to one. Outputs are regressed on zeros and ones, so these rank classes well and
             are far less certain than a network trained on the cross-entropy.
         """
-        return torch.from_numpy(self._outputs(X)).softmax(1).numpy()
-
-    def _outputs(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        return self._machine.outputs(_samples(X, self.n_features_in_)).cpu().numpy()
+        return torch.from_numpy(_outputs(self, X)).softmax(1).numpy()
 
 
 class _Machine:
@@ -280,12 +281,13 @@ class _Machine:
     def __init__(self, options: NTKRegressor | NTKClassifier, samples: np.ndarray, targets: Tensor) -> None:
         rng = checks.check_random_state(options.random_state)
         self.options = options
+        self.dtype = _DTYPES[checks.check_choice("dtype", options.dtype, tuple(_DTYPES))]
         self.seed = int(rng.integers(2**31))
         module = options.module
         if module is None:
             generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
             flat, n_outputs = int(np.prod(samples.shape[1:])), targets.shape[1]
-            head = ntk_head(flat, options.n_hidden, n_outputs, generator=generator, dtype=options.dtype)
+            head = ntk_head(flat, options.n_hidden, n_outputs, generator=generator, dtype=self.dtype)
             module = nn.Sequential(nn.Flatten(), head)
         self.module = module
         self.x = self._tensor(samples)
@@ -304,22 +306,31 @@ class _Machine:
         o = self.options
         checks.check_choice("kind", o.kind, ("pseudo", "trace"))
         return empirical_ntk(
-            self.module, x1, x2, kind=o.kind, method=o.method, memory_budget=o.memory_budget, dtype=o.dtype,
+            self.module, x1, x2, kind=o.kind, method=o.method, memory_budget=o.memory_budget, dtype=self.dtype,
             random_state=self.seed,
         )  # fmt: skip
 
     def _initial(self, x: Tensor) -> Tensor:
-        net = FunctionalNet(self.module, self.options.dtype)
+        net = FunctionalNet(self.module, self.dtype)
         with net.evaluating():
             return net.logits(net.batch(x)).to(torch.float64)
 
     def _tensor(self, samples: np.ndarray) -> Tensor:
-        return torch.from_numpy(samples).to(self.options.dtype)
+        return torch.from_numpy(samples).to(self.dtype)
 
 
-def _samples(X: Any, n_features: int | None = None) -> np.ndarray:
-    samples = check_array(X, allow_nd=True, dtype=[np.float64, np.float32])
-    if n_features is not None and samples.shape[1] != n_features:
-        remedy = "Pass the samples prepared as for fit."
-        raise checks.expected(f"{n_features} features", f"{samples.shape[1]}", remedy)
-    return samples
+def _outputs(fitted: NTKRegressor | NTKClassifier, X: Any) -> np.ndarray:
+    check_is_fitted(fitted)
+    samples = _samples(X)
+    if samples.shape[1] != fitted.n_features_in_:
+        # In scikit-learn's own words, which its checks of estimators look for.
+        name, n = type(fitted).__name__, fitted.n_features_in_
+        raise InvalidInputError(
+            f"X has {samples.shape[1]} features, but {name} is expecting {n} features as input. "
+            "Pass samples prepared as those of fit were."
+        )
+    return fitted._machine.outputs(samples).cpu().numpy()
+
+
+def _samples(X: Any) -> np.ndarray:
+    return check_array(X, allow_nd=True, dtype=[np.float64, np.float32])

@@ -15,6 +15,7 @@ from modal_ntk.features.cotangents import KINDS, cotangents
 from modal_ntk.features.factors import add_gram
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.routes import Routes, SampleGradients
+from modal_ntk.features.samples import Samples
 from modal_ntk.features.sketches import sketch
 
 Kind = Literal["pseudo", "trace", "full", "labelled", "loss"]
@@ -25,8 +26,8 @@ Info = dict[str, Any]
 @overload
 def empirical_ntk(
     module: nn.Module,
-    x1: Tensor,
-    x2: Tensor | None = None,
+    x1: Any,
+    x2: Any = None,
     *,
     kind: Kind = "pseudo",
     signs: Any = None,
@@ -44,8 +45,8 @@ def empirical_ntk(
 @overload
 def empirical_ntk(
     module: nn.Module,
-    x1: Tensor,
-    x2: Tensor | None = None,
+    x1: Any,
+    x2: Any = None,
     *,
     kind: Kind = "pseudo",
     signs: Any = None,
@@ -62,8 +63,8 @@ def empirical_ntk(
 
 def empirical_ntk(
     module: nn.Module,
-    x1: Tensor,
-    x2: Tensor | None = None,
+    x1: Any,
+    x2: Any = None,
     *,
     kind: Kind = "pseudo",
     signs: Any = None,
@@ -81,11 +82,11 @@ def empirical_ntk(
     Parameters
     ----------
     module : torch.nn.Module
-        Takes one tensor (n, ...) and returns logits (n, K). Read in evaluation mode, by those of its parameters that
-        require gradients; left as found.
-    x1 : Tensor (n1, ...)
+        Takes one tensor (n, ...), or several by name, and returns logits (n, K). Read in evaluation mode, by those of
+        its parameters that require gradients; left as found.
+    x1 : Tensor (n1, ...), or dict of them by argument
         Samples of the rows.
-    x2 : Tensor (n2, ...), optional
+    x2 : Tensor (n2, ...), or dict of them, optional
         Samples of the columns; those of the rows by default.
     kind : {"pseudo", "trace", "full", "labelled", "loss"}, default="pseudo"
         What is differentiated: the sum of the outputs over root K; each output, kernels averaged; each output, kernels
@@ -165,7 +166,7 @@ def empirical_ntk(
 class _Side:
     """The samples of rows or of columns, with what belongs to each."""
 
-    x: Tensor
+    x: Samples
     signs: Any
     labels: Any
 

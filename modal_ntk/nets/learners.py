@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import Any
+
+from modal_ntk import compatibility
+from modal_ntk.errors import ModalNTKWarning
+
+_told = False
 
 
 def estimator_of(learner: Any) -> Any:
@@ -59,3 +65,34 @@ def wants_metrics(learner: Any) -> bool:
     """
     query = getattr(type(learner), "query", None)
     return query is not None and "return_metrics" in inspect.signature(query).parameters
+
+
+def warn_if_it_cannot_teach(learner: Any) -> None:
+    """Say, once in a process, that a learner of modAL's own cannot teach on the scikit-learn installed here.
+
+    On scikit-learn 1.8 and later such a learner can be built, fitted at first and queried, and fails at its
+    first ``teach``. The first query is where the library meets it, just before that.
+
+    Parameters
+    ----------
+    learner : modAL learner, committee or estimator
+        The object a strategy was called with.
+
+    Warns
+    -----
+    ModalNTKWarning
+        If it is, or holds, a learner that adds training data as modAL does; with the remedy.
+    """
+    global _told
+    if _told or compatibility.modal_learner_runs():
+        return
+    if any(_checks_as_modal_does(member) for member in (learner, *getattr(learner, "learner_list", ()))):
+        _told = True
+        warnings.warn(str(compatibility.MODAL_LEARNER), ModalNTKWarning, stacklevel=2)
+
+
+def _checks_as_modal_does(learner: Any) -> bool:
+    # A subclass that overrides the method, as ours does, is fine; a committee's own never checks.
+    method = getattr(type(learner), "_add_training_data", None)
+    module = getattr(method, "__module__", "")
+    return module.partition(".")[0] == "modAL" and "Committee" not in method.__qualname__  # type: ignore[union-attr]

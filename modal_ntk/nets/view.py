@@ -6,6 +6,7 @@ so that a user's data set, transforms, batch size and device hold.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -294,7 +295,7 @@ class NetView:
         assert net is not None  # callers have required it
         dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
         with self.no_trace():
-            for batch in net.get_iterator(net.get_dataset(X), training=False):
+            for batch in _unwarned(net.get_iterator(net.get_dataset(X), training=False)):
                 inputs, target = unpack_data(batch)
                 # Lists and float64 arrays meet a float32 net every day; the module's own type decides.
                 yield net.evaluation_step((_cast(inputs, dtype), target), training=False)
@@ -321,6 +322,19 @@ class NetView:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _unwarned(batches: Any) -> Iterator[Any]:
+    # Torch warns of memory maps and other read-only arrays; nothing here writes to them.
+    iterator = iter(batches)
+    while True:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+        yield batch
 
 
 def as_matrix(X: Any, name: str) -> Tensor:

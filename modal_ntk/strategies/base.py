@@ -184,6 +184,7 @@ class QueryStrategy(BaseEstimator, ABC):
         n_instances = checks.check_n_instances(n_instances, checks.n_rows(X_pool))
         X_labeled, y_labeled = self._labeled_set(learner, X_labeled, y_labeled)
         view = nets.NetView(learner)
+        nets.warn_if_it_cannot_teach(learner)
         self._check_needs(view, len(y_labeled))
         # Reading every value is the dearest check, hence the last.
         X_pool = checks.check_samples("X_pool", X_pool, finite=finite)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.utils.estimator_checks import check_estimator
 from torch import nn
 from zoo import assert_same_state, blobs, state_of
 
@@ -96,3 +97,10 @@ def test_errors_say_what_was_expected():
         NTKRegressor(kind="full").fit(X, y)
     with pytest.raises(ValueError, match="NaN"):
         NTKRegressor().fit(np.full((2, 2), np.nan), [0, 1])
+
+
+@pytest.mark.parametrize("estimator", [NTKRegressor, NTKClassifier])
+@pytest.mark.filterwarnings("ignore")  # its checks provoke warnings and expect errors after them
+def test_scikit_learn_accepts_them(estimator):
+    """The library's own checks of an estimator hold."""
+    check_estimator(estimator(n_hidden=32, random_state=0))

@@ -213,6 +213,50 @@ def test_input_changed_in_place_and_renormed_tables_are_copies():
     assert kernel.isfinite().all()
 
 
+class Named(nn.Module):
+    """Words and numbers, each an argument of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.mixed, self.head = nn.Embedding(5, 3), nn.Linear(4, 3), nn.Linear(3, 3)
+
+    def forward(self, words, numbers):
+        return self.head(torch.tanh(self.table(words).mean(1) + self.mixed(numbers)))
+
+
+class Packed(nn.Module):
+    """The same net, fed from the columns of one tensor."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(words=x[:, :2].long(), numbers=x[:, 2:])
+
+
+@pytest.mark.parametrize("method", ["factored", "explicit"])
+def test_several_inputs_by_name(method):
+    """A dict of tensors goes to the module's arguments by name, and gives the kernel of the same net on one tensor."""
+    torch.manual_seed(0)
+    module = Named().double()
+    words, numbers = torch.randint(5, (6, 2)), torch.randn(6, 4, dtype=torch.float64)
+    packed, x = Packed(module), torch.cat([words.double(), numbers], 1)
+    y = torch.arange(6) % 3
+    named = {"words": words, "numbers": numbers}
+    part = {name: value[1:4] for name, value in named.items()}
+    for kind in KINDS:
+        got = empirical_ntk(module, named, part, kind=kind, labels=(y, y[1:4]), method=method, memory_budget=4000)
+        assert relative_error(got, kernel_oracle(packed, x, x[1:4], kind, y, y[1:4])) < 1e-10, kind
+    torch.testing.assert_close(named["numbers"], x[:, 2:])
+
+
+def test_inputs_of_unlike_lengths_are_told():
+    """A dict whose tensors have not one row per sample each is refused with the lengths."""
+    with pytest.raises(InvalidInputError, match=r"'words': 3, 'numbers': 2"):
+        empirical_ntk(Named(), {"words": torch.zeros(3, 2).long(), "numbers": torch.zeros(2, 4)})
+
+
 def test_frozen_parameters_do_not_count():
     """The kernel is of the parameters that require gradients."""
     module, x = nets()["lenet"]

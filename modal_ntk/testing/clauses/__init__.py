@@ -1,0 +1,8 @@
+"""The clauses of the strategy contract; the first line of each one's docstring is the law.
+
+Importing this package enters them in `modal_ntk.testing.trial.CLAUSES`.
+"""
+
+from modal_ntk.testing.clauses import care, form, modal, refusals
+
+__all__ = ["care", "form", "modal", "refusals"]

@@ -1,0 +1,262 @@
+"""Nothing the library reads is run, nothing it writes leaves its folder, and no name is more than a name."""
+
+import ast
+import os
+import pickle
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zoo
+from sklearn.linear_model import LogisticRegression
+
+import modal_ntk
+from modal_ntk.bench import load_dataset, report, run
+from modal_ntk.bench.runner import parse_strategy
+from modal_ntk.bench.simulation import Round
+from modal_ntk.bench.store import FILE_NAME, Store
+from modal_ntk.cli import main
+from modal_ntk.errors import InvalidInputError, UnknownNameError
+
+PACKAGE = Path(modal_ntk.__file__).parent
+# The contract suite pickles the strategy it is handed, which is what it tests; it reads nothing from elsewhere.
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if PACKAGE / "testing" not in path.parents)
+
+NASTY = [
+    "'; DROP TABLE rounds; --",
+    'a"b\\c`d',
+    "../../etc/passwd",
+    "<script>alert(1)</script>",
+    "$\\frac{1}$ and $x",
+    "tab\there\nand there",
+    "\x1b[2Jcleared",
+    "ünïcödé",
+    "%s {0} {name}",
+]
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def store_with(folder, names):
+    store = Store(folder)
+    store.agree({"dataset": names[0]})
+    for name in names:
+        store.add(name, 0, [Round(5, 0.5, 0.0, 0.0, np.arange(5)), Round(8, 0.75, 0.0, 0.0, np.arange(5, 8))])
+    return store
+
+
+class TestSource:
+    """Laws over every module of the package, so that they hold for what is added later."""
+
+    FORBIDDEN_MODULES = frozenset({"pickle", "marshal", "shelve", "dill", "cloudpickle", "cPickle"})
+    FORBIDDEN_CALLS = frozenset({"eval", "exec", "compile", "__import__", "os.system", "os.popen", "joblib.load"})
+
+    @classmethod
+    def offences(cls, source):
+        found = []
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                found += [a.name for a in node.names if a.name.partition(".")[0] in cls.FORBIDDEN_MODULES]
+            elif isinstance(node, ast.ImportFrom):
+                bad = (node.module or "").partition(".")[0] in cls.FORBIDDEN_MODULES
+                found += [node.module] if bad else []
+                found += [a.name for a in node.names if f"{node.module}.{a.name}" in cls.FORBIDDEN_CALLS]
+            elif isinstance(node, ast.Call):
+                found += cls._call(node)
+        return found
+
+    @classmethod
+    def _call(cls, node):
+        name = ast.unparse(node.func)
+        keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
+        required = {
+            "np.load": "allow_pickle=False",
+            "numpy.load": "allow_pickle=False",
+            "torch.load": "weights_only=True",
+        }
+        if name in cls.FORBIDDEN_CALLS or keywords.get("shell", "False") != "False":
+            return [name]
+        if name in required and tuple(required[name].split("=")) not in keywords.items():
+            return [name]
+        # Statements are constants (or named ones): what varies is bound.
+        if name.rpartition(".")[2] in ("execute", "executemany", "executescript"):
+            statement = node.args[0]
+            named = isinstance(statement, ast.Name) and statement.id.isupper()
+            return [] if isinstance(statement, ast.Constant) or named else [name]
+        return []
+
+    @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)
+    def test_no_module_unpickles_evaluates_or_pastes_sql(self, path):
+        """No pickle, eval, shell, unsafe load or composed SQL statement."""
+        assert self.offences(path.read_text()) == []
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "import pickle",
+            "from pickle import loads",
+            "from joblib import load",
+            "joblib.load(p)",
+            "eval(x)",
+            "np.load(p)",
+            "np.load(p, allow_pickle=True)",
+            "torch.load(p)",
+            "torch.load(p, weights_only=False)",
+            "c.execute(f'SELECT {x}')",
+            "c.execute('SELECT ' + x)",
+            "c.execute(statement)",
+            "subprocess.run(x, shell=True)",
+        ],
+    )
+    def test_the_law_catches(self, source):
+        """Each offence is seen."""
+        assert self.offences(source)
+
+    @pytest.mark.parametrize(
+        "source", ["np.load(p, allow_pickle=False)", "torch.load(p, weights_only=True)", "c.execute('SELECT ?', (x,))"]
+    )
+    def test_the_law_lets_through(self, source):
+        """What is safe is no offence."""
+        assert not self.offences(source)
+
+
+class TestArchives:
+    @pytest.mark.parametrize("keys", [("x_train",), ("y_test",), ("x_train", "y_train", "x_test", "y_test")])
+    def test_object_arrays_are_refused(self, tmp_path, keys):
+        """One pickled array among plain ones is an error that says how to write the file, and is never opened."""
+        X, y = zoo.blobs(n=12)
+        arrays = {"x_train": X, "y_train": y, "x_test": X, "y_test": y}
+        arrays.update({key: np.array([Trap(tmp_path / "sprung")] * 12, dtype=object) for key in keys})
+        np.savez(tmp_path / "trap.npz", **arrays)
+        with pytest.raises(InvalidInputError, match=r"npz of plain arrays, got Object arrays .*savez_compressed"):
+            load_dataset(tmp_path / "trap.npz")
+        assert not (tmp_path / "sprung").exists()
+
+    def test_a_pickle_with_the_right_ending_is_refused(self, tmp_path):
+        """numpy.load would unpickle a bare pickle if it were let."""
+        (tmp_path / "trap.npz").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+        with pytest.raises(InvalidInputError, match="npz of plain arrays"):
+            load_dataset(tmp_path / "trap.npz")
+        assert not (tmp_path / "sprung").exists()
+
+    @pytest.mark.parametrize("name", ["../secret", "sub/../../secret", "..", ""])
+    def test_names_do_not_leave_the_data_folder(self, tmp_path, monkeypatch, name):
+        """A name is looked up among the files of MODAL_NTK_DATA, never joined to its path."""
+        X, y = zoo.blobs(n=12)
+        (tmp_path / "data").mkdir()
+        np.savez(tmp_path / "secret.npz", x_train=X, y_train=y, x_test=X, y_test=y)
+        monkeypatch.setenv("MODAL_NTK_DATA", str(tmp_path / "data"))
+        with pytest.raises(UnknownNameError):
+            load_dataset(name)
+
+
+class TestStores:
+    def test_only_sqlite_is_opened(self, tmp_path):
+        """A pickle of the store's name is refused, unread and unchanged."""
+        trap = pickle.dumps(Trap(tmp_path / "sprung"))
+        (tmp_path / FILE_NAME).write_bytes(trap)
+        with pytest.raises(InvalidInputError, match=r"to be a store of results, got file is not a database.*bench"):
+            report(tmp_path)
+        assert not (tmp_path / "sprung").exists()
+        assert (tmp_path / FILE_NAME).read_bytes() == trap
+
+    def test_a_database_of_somebody_else_is_left_as_it_is(self, tmp_path):
+        """SQLite with other tables is refused, and no table of ours is put into it."""
+        with sqlite3.connect(tmp_path / FILE_NAME) as connection:
+            connection.execute("CREATE TABLE diary (secret TEXT)")
+        connection.close()
+        before = (tmp_path / FILE_NAME).read_bytes()
+        with pytest.raises(InvalidInputError, match="a database with other tables"):
+            Store.open(tmp_path)
+        assert (tmp_path / FILE_NAME).read_bytes() == before
+
+    @pytest.mark.parametrize("indices", ["__import__('os').abort()", "[1, 2", '{"a": 1}', "[" * 100_000, 7])
+    def test_values_are_json_and_nothing_else(self, tmp_path, indices):
+        """Indices that are no list of integers are an error about the file, not a traceback."""
+        store = store_with(tmp_path, ["a"])
+        with sqlite3.connect(tmp_path / FILE_NAME) as connection:
+            connection.execute("UPDATE rounds SET indices = ?", (indices,))
+        connection.close()
+        with pytest.raises(InvalidInputError, match="to be a store of results"):
+            store.rows()
+
+    @pytest.mark.parametrize("column", ["score", "n_labels", "seed"])
+    def test_columns_hold_numbers(self, tmp_path, column):
+        """Text where a number belongs, which SQLite allows, is an error about the file."""
+        store = store_with(tmp_path, ["a"])
+        with sqlite3.connect(tmp_path / FILE_NAME) as connection:
+            connection.execute(f"UPDATE rounds SET {column} = 'many' WHERE round = 0")
+        connection.close()
+        with pytest.raises(InvalidInputError, match="to be a store of results"):
+            store.rows()
+
+    def test_names_are_bound(self, tmp_path):
+        """Every name comes back as it went in, and the tables are there afterwards."""
+        store = store_with(tmp_path, NASTY)
+        assert store.protocol() == {"dataset": NASTY[0]}
+        assert {row.strategy for row in store.rows()} == set(NASTY)
+        assert store.finished() == {(name, 0) for name in NASTY}
+
+    def test_functions_of_a_foreign_schema_are_not_called(self, tmp_path):
+        """A store's connection does not trust the schema of the file."""
+        with store_with(tmp_path, ["a"])._connect() as connection:
+            assert connection.execute("PRAGMA trusted_schema").fetchone() == (0,)
+        connection.close()
+
+
+class TestReports:
+    @pytest.mark.parametrize("name", NASTY)
+    def test_names_are_shown_and_not_obeyed(self, tmp_path, name):
+        """Whatever a strategy or data set is called, the table has a line a round and no control character."""
+        store_with(tmp_path / "out", [name])
+        before = {path.name for path in tmp_path.rglob("*")}
+        found = report(tmp_path / "out")
+        assert len(found.table.splitlines()) == 4
+        assert all(line.isprintable() for line in found.table.splitlines())
+        assert {path.name for path in tmp_path.rglob("*")} - before == {"curves.png"}
+        assert found.curves == tmp_path / "out" / "curves.png"
+
+    def test_a_link_is_replaced_and_not_followed(self, tmp_path):
+        """A link named curves.png does not lead the picture out of the folder."""
+        store_with(tmp_path / "out", ["a"])
+        (tmp_path / "precious").write_text("mine")
+        os.symlink(tmp_path / "precious", tmp_path / "out" / "curves.png")
+        report(tmp_path / "out")
+        assert (tmp_path / "precious").read_text() == "mine"
+        assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_a_run_stays_in_its_folder(self, tmp_path):
+        """A data set and strategies with paths for names write nothing outside the output folder."""
+        X, y = zoo.blobs(n=40)
+        data = load_dataset("digits")
+        odd = type(data)("../../escape", X[:30], y[:30], X[30:], y[30:], np.arange(3))
+        settings = {"seeds": 1, "n_initial": 6, "batch_size": 4, "n_rounds": 1, "estimator": LogisticRegression()}
+        run(odd, ["random_sampling:random_state=0"], out=tmp_path / "a" / "out", **settings)
+        report(tmp_path / "a" / "out")
+        assert {path.name for path in tmp_path.iterdir()} == {"a"}
+        assert {path.name for path in (tmp_path / "a").iterdir()} == {"out"}
+
+
+class TestCommandLine:
+    def test_values_are_literals_and_never_run(self, tmp_path):
+        """An expression, or brackets beyond counting, is a string to the strategy."""
+        sprung = tmp_path / "sprung"
+        for value in (f"open('{sprung}'.join(' '))", "__import__('os').getcwd()", "(" * 50_000, "[" * 500 + "]" * 500):
+            strategy = parse_strategy(f"ntkcpl:variant={value}")
+            assert isinstance(strategy.variant, (str, list))
+        assert not sprung.exists()
+
+    @pytest.mark.parametrize("name", ["os.system", "../entropy", "entropy;ls", "builtins:eval"])
+    def test_a_strategy_is_a_registered_name(self, name, capsys):
+        """Nothing but a name from the listing is looked up: no module, no path."""
+        assert main(["bench", "--strategy", name]) == 2
+        assert "Unknown strategy" in capsys.readouterr().err
