@@ -110,7 +110,7 @@ def output_change(
         Whether lengths are squared.
     reference : Tensor (n, C), optional
         Outputs that the change is measured from; the present mean by default. Then the change of row x is
-        G_xi / s r, and the sum is in closed form: \\|r\\| times the column sum of \\|G\\| over s.
+        G_xi / s r, and the sum is in closed form: |r| times the column sum of |G| over s.
 
     Returns
     -------

@@ -1,10 +1,11 @@
 """Compiled passes over the covariance: how many rows a pick would turn, and how far it would move them.
 
-The arg max is formed only where it can move. Training on candidate i turns row x's outputs m into m + g r, with g = G_xi / s and r the candidate's residual. Three
-filters come before a full arg max, each exact in floating point because adding and multiplying are monotone:
-a row whose gap between the reference class and its strongest rival exceeds \\|g\\| (max r - min r) keeps its answer;
-the two classes with the extreme residuals are compared outright; the other rivals are compared in order of their
-present output until the next could not win even with the largest remaining residual.
+The arg max is formed only where it can move. Training on candidate i turns row x's outputs m into m + g r, with
+g = G_xi / s and r the candidate's residual. Three filters come before a full arg max, each exact in floating point
+because adding and multiplying are monotone: a row whose gap between the reference class and its strongest rival
+exceeds |g| (max r - min r) keeps its answer; the two classes with the extreme residuals are compared outright; the
+other rivals are compared in order of their present output until the next could not win even with the largest
+remaining residual.
 """
 
 from __future__ import annotations
@@ -223,7 +224,7 @@ def _count(  # type: ignore[no-untyped-def]  # noqa: ANN202
 
 @numba.njit(cache=True)
 def _lower_tie(outputs, e, reference):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    for c in range(reference):
+    for c in range(reference):  # noqa: SIM110 - compiled code has no generators
         if outputs[e, c] == outputs[e, reference]:
             return True
     return False

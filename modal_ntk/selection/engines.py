@@ -1,6 +1,7 @@
 """Two ways to know what training on one more row would do: in the limit of training time, and at a finite time.
 
-Both hold the labels and the evaluation rows, answer the same questions about candidates, and take up one pick at a time.
+Both hold the labels and the evaluation rows, answer the same questions about candidates, and take up one pick at a
+time.
 """
 
 from __future__ import annotations

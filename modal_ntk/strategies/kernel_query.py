@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from sklearn.utils import _safe_indexing
 
 from modal_ntk import checks, kernels
 from modal_ntk.strategies.base import Query
@@ -58,6 +59,32 @@ def candidate_rows(query: Query, n_candidates: int | None) -> np.ndarray:
     if n_candidates is not None and n_candidates < query.n_pool:
         pool = np.sort(query.rng.choice(query.n_pool, max(n_candidates, query.n_instances), replace=False))
     return np.concatenate([np.arange(query.n_labeled), query.n_labeled + pool])
+
+
+def samples_at(X: Any, positions: np.ndarray) -> Any:
+    """Return some samples of a pool, held as they were.
+
+    Parameters
+    ----------
+    X : samples (n, ...)
+        An array, tensor, frame, sparse matrix, a dict of these, or a torch data set.
+    positions : numpy.ndarray (m,)
+        Which, in order.
+
+    Returns
+    -------
+    samples (m, ...)
+        The same kind; a data set is left whole if all of it is asked for, else it is a ``Subset``.
+    """
+    if len(positions) == checks.n_rows(X) and (np.diff(positions) == 1).all():
+        return X
+    if isinstance(X, Mapping):
+        return {name: samples_at(part, positions) for name, part in X.items()}
+    if hasattr(X, "__getitem__") and not hasattr(X, "shape"):
+        from torch.utils.data import Subset
+
+        return Subset(X, positions.tolist())
+    return _safe_indexing(X, positions)
 
 
 def check_kernel_memory(query: Query, n_candidates: int | None, dtype: str, memory_budget: int) -> None:

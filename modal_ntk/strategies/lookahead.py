@@ -6,14 +6,20 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from sklearn.utils import _safe_indexing
 from tqdm import tqdm
 
-from modal_ntk import checks, kernels, nets, selection
+from modal_ntk import checks, features, kernels, nets, selection
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
-from modal_ntk.strategies.kernel_query import Clock, candidate_rows, check_kernel_memory, head_kernel, stacked
+from modal_ntk.strategies.kernel_query import (
+    Clock,
+    candidate_rows,
+    check_kernel_memory,
+    head_kernel,
+    samples_at,
+    stacked,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -183,7 +189,7 @@ class LookAhead(QueryStrategy):
         clock = Clock()
         rows = candidate_rows(query, self.n_candidates)
         few = Query(
-            query.view, _safe_indexing(query.X_pool, rows[query.n_labeled :] - query.n_labeled),
+            query.view, samples_at(query.X_pool, rows[query.n_labeled :] - query.n_labeled),
             query.n_instances, query.X_labeled, query.y_labeled, query.rng,
         )  # fmt: skip
         targets, kernel, f0 = self._of_the_net(few) if self.variant == "trained" else self._of_a_new_head(few)
@@ -220,15 +226,18 @@ class LookAhead(QueryStrategy):
     def _of_the_net(self, query: Query) -> tuple[np.ndarray, Tensor, Tensor]:
         import torch
 
+        from modal_ntk.features.samples import as_samples
+
         view = query.view
         dtype = getattr(torch, self.dtype)
         read = view.logits if self.outputs == "logits" else view.probabilities
         f0 = stacked(query, read).to(view.device, torch.float64)
         targets = f0.argmax(dim=1).cpu().numpy()
         targets[: query.n_labeled] = nets.class_columns(view, query.y_labeled, f0.shape[1])
-        x = stacked(query, lambda X: torch.cat(list(nets.input_batches(view, X))))
         module = nets.logit_module(view, query.X_pool)
-        kernel = kernels.empirical_ntk(module, x.to(view.device), kind=self.kernel, dtype=dtype)
+        batches = [batch for X in (query.X_labeled, query.X_pool) for batch in nets.input_batches(view, X)]
+        x = features.concatenated([as_samples(batch, lambda part: part) for batch in batches])
+        kernel = kernels.empirical_ntk(module, x, kind=self.kernel, dtype=dtype)
         return targets, kernel, f0
 
     def _of_a_new_head(self, query: Query) -> tuple[np.ndarray, Tensor, Tensor | None]:
@@ -237,9 +246,9 @@ class LookAhead(QueryStrategy):
         targets = np.concatenate(
             [nets.class_columns(view, query.y_labeled, n_classes), view.predictions(query.X_pool).numpy()]
         )
-        features = stacked(query, lambda X: view.features(X, self.features))
+        x = stacked(query, lambda X: view.features(X, self.features))
         kernel, f0 = head_kernel(
-            features, query, n_hidden=self.n_hidden, n_outputs=n_classes,
+            x, query, n_hidden=self.n_hidden, n_outputs=n_classes,
             kind=self.kernel, scaling=self.feature_scaling, dtype=self.dtype,
         )  # fmt: skip
         return targets, kernel, f0 if self.use_f0 else None

@@ -9,9 +9,11 @@ import zoo
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from skorch import NeuralNetBinaryClassifier
+from skorch.dataset import Dataset
 
-from modal_ntk import LookAhead, lookahead
+from modal_ntk import LookAhead, lookahead, nets
 from modal_ntk.errors import InvalidInputError, UnmetNeedError
+from modal_ntk.testing import situations
 
 X, y = zoo.blobs(n=40)
 LABELED = {"X_labeled": X[:8], "y_labeled": y[:8]}
@@ -208,3 +210,25 @@ def test_the_instance_has_the_papers_defaults():
     assert lookahead.get_params() == LookAhead().get_params()
     assert (lookahead.variant, lookahead.objective, lookahead.sequential) == ("trained", "output_change", False)
     assert lookahead.n_candidates == 6000
+
+
+@pytest.mark.parametrize("held", ["array", "dict", "data set"])
+def test_the_subset_is_taken_from_whatever_holds_the_pool(held):
+    """A dict of inputs and a torch data set are cut as an array is, for the same picks."""
+    net = situations.skorch_net(situations.DictNet if held == "dict" else situations.MLP)
+    holders = {
+        "array": lambda rows: rows,
+        "dict": lambda rows: {"a": rows[:, :3], "b": rows[:, 3:]},
+        "data set": lambda rows: Dataset(rows),
+    }
+    hold = holders[held]
+    with nets.seeded(0):
+        net.fit({"a": X[:8, :3], "b": X[:8, 3:]} if held == "dict" else X[:8], y[:8])
+    strategy = LookAhead(n_candidates=12, random_state=0)
+    selected = strategy.select(net, hold(X[8:]), 5, X_labeled=hold(X[:8]), y_labeled=y[:8])
+    subset = np.sort(np.random.default_rng(0).choice(32, 12, replace=False))
+    whole = LookAhead(n_candidates=None, random_state=0).select(
+        net, hold(X[8:][subset]), 5, X_labeled=hold(X[:8]), y_labeled=y[:8]
+    )
+    np.testing.assert_array_equal(selected.indices, subset[whole.indices])
+    np.testing.assert_allclose(selected.scores, whole.scores)
