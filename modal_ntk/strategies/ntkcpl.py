@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -19,7 +20,34 @@ if TYPE_CHECKING:
 
     from modal_ntk.nets import NetView
     from modal_ntk.selection.lookahead import Precision, TieBreak
-    from modal_ntk.structure.constrained import Constraint
+    from modal_ntk.structure.constrained import Clustering, Constraint
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What a query rests on.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray (m,)
+        Which of the labelled samples and the pool, stacked, the kernel covers; all labelled ones come first.
+    clusters : Clustering
+        Pseudo-labels of all stacked samples.
+    kernel : Tensor (m, m)
+        Of the freshly drawn head.
+    f0 : Tensor (m, C) or None
+        Its outputs; None if the regression starts from zero.
+    """
+
+    rows: np.ndarray
+    clusters: Clustering
+    kernel: Tensor
+    f0: Tensor | None
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Pseudo-labels of the rows."""
+        return np.asarray(self.clusters.labels[self.rows])
 
 
 class NTKCPL(QueryStrategy):
@@ -183,9 +211,10 @@ class NTKCPL(QueryStrategy):
             needed.add("embedding")
         return [need for need in sorted(needed) if not view.offers(need)]
 
-    def _select(self, query: Query) -> Selection:
+    def _belief(self, query: Query, *, clock: Clock | None = None, n_outputs: int = 0) -> Belief:
+        # What a query rests on; at least `n_outputs` outputs are drawn for the head.
         check_kernel_memory(query, self.n_candidates, self.dtype, self.memory_budget)
-        clock = Clock()
+        clock = Clock() if clock is None else clock
         # The labelled rows come first, then the whole pool: one numbering for features, clusters, kernel.
         features = stacked(query, lambda X: query.view.features(X, self.features))
         clock.lap("features")
@@ -193,17 +222,23 @@ class NTKCPL(QueryStrategy):
         clock.lap("clusters")
         rows = candidate_rows(query, self.n_candidates)
         kernel, f0 = head_kernel(
-            features[rows], query, n_hidden=self.n_hidden, n_outputs=int(clusters.labels.max()) + 1,
+            features[rows], query, n_hidden=self.n_hidden, n_outputs=max(n_outputs, int(clusters.labels.max()) + 1),
             kind=self.kernel, scaling=self.feature_scaling, dtype=self.dtype,
         )  # fmt: skip
         clock.lap("kernel")
+        return Belief(rows, clusters, kernel, f0 if self.use_f0 else None)
+
+    def _select(self, query: Query) -> Selection:
+        clock = Clock()
+        belief = self._belief(query, clock=clock)
+        rows, clusters = belief.rows, belief.clusters
         with tqdm(total=query.n_instances, desc="NTKCPL", unit="pick", disable=not self.verbose) as bar:
             picks = selection.look_ahead(
-                kernel,
-                clusters.labels[rows],
+                belief.kernel,
+                belief.targets,
                 np.arange(query.n_labeled),
                 query.n_instances,
-                f0=f0 if self.use_f0 else None,
+                f0=belief.f0,
                 time=self.time,
                 tie_break=self.tie_break,
                 rel_jitter=self.rel_jitter,
@@ -222,7 +257,7 @@ class NTKCPL(QueryStrategy):
         }
         return Selection(rows[picks.indices] - query.n_labeled, picks.scores, info)
 
-    def _pseudo_labels(self, query: Query, features: Tensor) -> Any:
+    def _pseudo_labels(self, query: Query, features: Tensor) -> Clustering:
         n_clusters = structure.n_pseudo_clusters(query.n_labeled, query.n_instances, self.max_clusters)
         n_classes = len(np.unique(query.y_labeled))
         n_start = max(query.n_instances, n_classes) if self.n_start is None else self.n_start
