@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modal_ntk.errors import InvalidInputError
-from modal_ntk.kernels import Posterior, posterior
+from modal_ntk.kernels import Posterior, condition, posterior
 from modal_ntk.selection import changes, look_ahead
 
 # K2 of the method notes: two labelled rows, three candidates, the trained network's outputs.
@@ -83,13 +83,20 @@ def test_filters_never_change_a_count(seed, dtype, n_classes, scale, integers, c
     with_f0=st.booleans(),
 )
 def test_whole_batches_equal_the_naive_ones_among_copies_and_near_copies(seed, n_labeled, copies, near, with_f0):
-    """Exact and nearly singular kernels: picks and risks over a batch equal re-solving for every candidate."""
+    """Exact and nearly singular kernels: all candidates' risks and the picks equal re-solving, at every step."""
     kernel, targets, f0, _ = problem(seed, copies=copies, near=near)
     f0, labeled = f0 if with_f0 else None, np.arange(n_labeled)
     picks, tables = oracles.naive_look_ahead(kernel, targets, labeled, 6, f0=f0)
     chosen = look_ahead(kernel, targets, labeled, 6, f0=f0, tie_break="first")
     assert chosen.indices.tolist() == picks
     np.testing.assert_array_equal(chosen.scores, [tables[k][pick] / 16 for k, pick in enumerate(picks)])
+    one_hot, start = torch.eye(3).double()[targets], None if f0 is None else torch.from_numpy(f0)
+    state = posterior(torch.from_numpy(kernel), labeled, one_hot, f0=start)
+    for table, pick in zip(tables, picks, strict=True):
+        free = np.array(sorted(table))
+        counts = changes.mismatches(state, targets, free, np.arange(16), reference=targets)
+        assert dict(zip(free.tolist(), counts.tolist(), strict=True)) == table
+        condition(state, pick, one_hot[pick])
 
 
 @settings(max_examples=60, deadline=None)
