@@ -15,5 +15,7 @@ from .strategies.ddal import DDAL as DDAL
 from .strategies.ddal import ddal as ddal
 from .strategies.dynamical import DynamicAL as DynamicAL
 from .strategies.dynamical import dynamical as dynamical
+from .strategies.lookahead import LookAhead as LookAhead
+from .strategies.lookahead import lookahead as lookahead
 from .strategies.ntkcpl import NTKCPL as NTKCPL
 from .strategies.ntkcpl import ntkcpl as ntkcpl
