@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import zoo
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 
 from modal_ntk import NTKCPL
 from modal_ntk.bench import default_estimator, load_dataset, report, run
@@ -169,6 +169,18 @@ class TestRun:
         with pytest.raises(InvalidInputError, match=r"n_initial is 6 there and 7 here\. Use another folder"):
             small_run(npz, tmp_path / "out", n_initial=7)
 
+    def test_continued_training_is_another_protocol(self, npz, tmp_path):
+        """reinitialise=False trains on by partial_fit and is kept apart from runs that train anew."""
+        model = SGDClassifier(loss="log_loss", random_state=0)
+        stores = [small_run(npz, tmp_path / str(r), estimator=model, reinitialise=r) for r in (True, False)]
+        scores = [[row.score for row in store.rows()] for store in stores]
+        assert scores[0] != scores[1]
+        assert [store.protocol().get("reinitialise", True) for store in stores] == [True, False]
+        with pytest.raises(InvalidInputError, match="reinitialise is absent there and false here"):
+            small_run(npz, tmp_path / "True", estimator=model, reinitialise=False)
+        with pytest.raises(InvalidInputError, match="partial_fit"):
+            small_run(npz, tmp_path / "new", reinitialise=False)
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [
@@ -261,6 +273,14 @@ class TestCommandLine:
         assert (tmp_path / "o" / "curves.png").exists()
         assert main(["report", str(tmp_path / "o")]) == 0
         assert capsys.readouterr().out == printed.out
+
+    def test_bench_continues_training_if_told(self, npz, tmp_path, capsys):
+        """--continue reaches the protocol."""
+        arguments = ["bench", "--dataset", str(npz), "--strategy", "random_sampling", "--continue", "--quiet"]
+        arguments += ["--seeds", "1", "--initial", "6", "--rounds", "0", "--out", str(tmp_path / "o")]
+        assert main(arguments) == 0
+        assert Store(tmp_path / "o").protocol()["reinitialise"] is False
+        assert capsys.readouterr().err == ""
 
     def test_strategies_are_listed(self, capsys):
         """Names, origin and needs, as text and as JSON."""
