@@ -57,10 +57,9 @@ Samples: TypeAlias = Tensor | NamedTensors
 
 def as_samples(x: Any, convert: Callable[[Tensor], Tensor]) -> Samples:
     """Return a tensor, or a mapping of tensors, each of them converted."""
-    if isinstance(x, NamedTensors):
-        return x
-    if isinstance(x, Mapping):
-        return NamedTensors({name: convert(torch.as_tensor(part)) for name, part in x.items()})
+    if isinstance(x, (NamedTensors, Mapping)):
+        parts = x.parts if isinstance(x, NamedTensors) else x
+        return NamedTensors({name: convert(torch.as_tensor(part)) for name, part in parts.items()})
     return convert(torch.as_tensor(x))
 
 

@@ -169,17 +169,15 @@ class TestRun:
         with pytest.raises(InvalidInputError, match=r"n_initial is 6 there and 7 here\. Use another folder"):
             small_run(npz, tmp_path / "out", n_initial=7)
 
-    def test_continued_training_is_another_protocol(self, npz, tmp_path):
-        """reinitialise=False trains on by partial_fit and is kept apart from runs that train anew."""
-        model = SGDClassifier(loss="log_loss", random_state=0)
-        stores = [small_run(npz, tmp_path / str(r), estimator=model, reinitialise=r) for r in (True, False)]
-        scores = [[row.score for row in store.rows()] for store in stores]
-        assert scores[0] != scores[1]
-        assert [store.protocol().get("reinitialise", True) for store in stores] == [True, False]
-        with pytest.raises(InvalidInputError, match="reinitialise is absent there and false here"):
-            small_run(npz, tmp_path / "True", estimator=model, reinitialise=False)
-        with pytest.raises(InvalidInputError, match="partial_fit"):
-            small_run(npz, tmp_path / "new", reinitialise=False)
+    def test_training_may_go_on_from_round_to_round(self, npz, tmp_path):
+        """Continued rounds are another protocol, which starts from the same first round."""
+        options = {"strategies": ["random_sampling"], "seeds": 1, "estimator": SGDClassifier(max_iter=5, tol=None)}
+        fresh = small_run(npz, tmp_path / "a", **options)
+        continued = small_run(npz, tmp_path / "b", **options, reinitialise=False)
+        assert (fresh.protocol().get("reinitialise"), continued.protocol()["reinitialise"]) == (None, False)
+        assert fresh.rows()[0].score == continued.rows()[0].score
+        with pytest.raises(InvalidInputError, match="reinitialise"):
+            small_run(npz, tmp_path / "a", **options, reinitialise=False)
 
     @pytest.mark.parametrize(
         ("options", "message"),
