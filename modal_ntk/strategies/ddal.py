@@ -220,11 +220,8 @@ class DDAL(QueryStrategy):
         seed = int(query.rng.integers(2**31))  # drawn always, so that a reused graph changes no later draw
         n = query.n_labeled + query.n_pool
         if self.affinity is not None:
-            transition = self._from_affinity(query, n)
-            return structure.PlacedGraph(transition, np.arange(n), False), {
-                "features": "affinity",
-                "graph_reused": False,
-            }
+            given = structure.PlacedGraph(self._from_affinity(query, n), np.arange(n), False)
+            return given, {"features": "affinity", "graph_reused": False}
         parts, source = self._rows(query)
         n_neighbors = min(self.n_neighbors, n - 1)
         if n_neighbors < self.n_neighbors:
