@@ -100,7 +100,7 @@ def run(
     initial : {"random", "stratified", "query"}, default="random"
         How the initial labels are chosen.
     reinitialise : bool, default=True
-        Whether each round trains anew, or goes on from the round before, by ``partial_fit``.
+        Whether each round trains anew, or continues by ``partial_fit`` from the weights of the round before.
     estimator : estimator, optional
         What to train; by default what suits the data.
     jobs : int, default=1
@@ -134,14 +134,10 @@ def run(
     )
     sizes = simulation.schedule(len(data.x_train))
     store = Store(out)
-    protocol: dict[str, Any] = {
-        "dataset": data.name,
-        "fingerprint": data.fingerprint,
-        "estimator": " ".join(repr(model).split()),
-    }
-    if not reinitialise:  # said only then, so that older stores still agree
-        protocol["reinitialise"] = False
-    store.agree({**protocol, "n_initial": n_initial, "batch_sizes": sizes, "initial": initial})
+    protocol = {"dataset": data.name, "fingerprint": data.fingerprint, "estimator": " ".join(repr(model).split())}
+    # Named where it is not the default, so that stores from before it was a choice still agree.
+    continued = {} if reinitialise else {"reinitialise": False}
+    store.agree({**protocol, "n_initial": n_initial, "batch_sizes": sizes, "initial": initial, **continued})
     done = store.finished()
     cells = [(label, seed) for seed in wanted for label in parsed if (label, seed) not in done]
     tasks = (
