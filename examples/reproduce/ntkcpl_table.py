@@ -94,9 +94,10 @@ def header(data, estimator, batches, out):
         f"command: MODAL_NTK_DATA=... {command}\n"
         f"data: {data.name}, pool = its first {len(data.x_train)} training rows, {len(data.y_test)} test rows\n"
         f"protocol: {batches} labels a query; strategies that start cold choose the first themselves, the others\n"
-        f"          start from random labels; classifier anew each round, lr 0.3, {estimator.max_epochs} epochs; accuracy in\n"
-        "          percent, mean and sample standard deviation; effective budget: share of the labels at which the\n"
-        "          mean exceeds random's mean plus standard deviation\n"
+        "          start from random labels; classifier anew each round,\n"
+        f"          lr {estimator.lr}, {estimator.max_epochs} epochs; accuracy in percent, mean and sample standard\n"
+        "          deviation; effective budget: share of the labels at which the mean exceeds random's mean plus\n"
+        "          standard deviation\n"
         f"versions: {versions}\n"
         f"machine: {os.cpu_count()} cores, {platform.machine()}\n"
     )
