@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "examples/reproduce/ntkcpl_table.py"
+SCRIPT = Path(__file__).parents[1] / "examples/reproduce/ntkcpl_table.py"
 
 
 @pytest.fixture(scope="module")
