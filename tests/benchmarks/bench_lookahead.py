@@ -100,7 +100,8 @@ def case(n, n_classes, n_labeled, dtype, n_compared=48):
     np.testing.assert_array_equal(naive, counts[:: len(free) // n_compared][:n_compared])
     updated = update_seconds(state, free[np.argsort(counts)[:5]], one_hot)
     return {
-        "pick": scored + updated, "scored": scored, "updated": updated, "copy": copy, "change": change, "shifted": shifted,
+        "pick": scored + updated, "scored": scored, "updated": updated, "copy": copy, "change": change,
+        "shifted": shifted,
         "vectorised": slow * n / n_compared, "peak": peak, "matrix": state.covariance.nbytes / 2**20,
     }  # fmt: skip
 
