@@ -1,4 +1,6 @@
 from .active_learner import ActiveLearner as ActiveLearner
+from .dropout import dropping as dropping
+from .dropout import has_dropout as has_dropout
 from .learners import estimator_of as estimator_of
 from .learners import labeled_set_of as labeled_set_of
 from .learners import wants_metrics as wants_metrics
