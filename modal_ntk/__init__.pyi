@@ -13,5 +13,6 @@ from .strategies.baselines.margin import Margin as Margin
 from .strategies.baselines.margin import margin as margin
 from .strategies.baselines.random_sampling import RandomSampling as RandomSampling
 from .strategies.baselines.random_sampling import random_sampling as random_sampling
+from .strategies.candidate_subset import CandidateSubset as CandidateSubset
 from .strategies.ntkcpl import NTKCPL as NTKCPL
 from .strategies.ntkcpl import ntkcpl as ntkcpl
