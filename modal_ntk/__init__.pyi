@@ -5,6 +5,8 @@ from .selection.result import Selection as Selection
 from .strategies.base import QueryStrategy as QueryStrategy
 from .strategies.baselines.bald import BALD as BALD
 from .strategies.baselines.bald import bald as bald
+from .strategies.baselines.deepfool import DeepFool as DeepFool
+from .strategies.baselines.deepfool import deepfool as deepfool
 from .strategies.baselines.entropy import Entropy as Entropy
 from .strategies.baselines.entropy import entropy as entropy
 from .strategies.baselines.least_confidence import LeastConfidence as LeastConfidence
