@@ -3,6 +3,8 @@ from .host import list_strategies as list_strategies
 from .nets.active_learner import ActiveLearner as ActiveLearner
 from .selection.result import Selection as Selection
 from .strategies.base import QueryStrategy as QueryStrategy
+from .strategies.baselines.albl import ALBL as ALBL
+from .strategies.baselines.albl import albl as albl
 from .strategies.baselines.bald import BALD as BALD
 from .strategies.baselines.bald import bald as bald
 from .strategies.baselines.deepfool import DeepFool as DeepFool
