@@ -83,10 +83,10 @@ def row_digests(X: Any) -> list[bytes]:
 
 def _bytes_of(row: Any) -> bytes:
     values = np.asarray(row)
+    if values.dtype.kind not in "fiub":
+        return repr(values.tolist()).encode()
     # Adding zero makes one of the two zeros that are equal and differ in their bits.
-    return (
-        (values.astype(np.float64) + 0.0).tobytes() if values.dtype.kind in "fiub" else repr(values.tolist()).encode()
-    )
+    return (values.astype(np.float64) + 0.0).tobytes()
 
 
 def _digest(data: bytes) -> bytes:

@@ -6,8 +6,9 @@ so that a user's data set, transforms, batch size and device hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,14 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
-from skorch.utils import to_tensor
+from skorch.dataset import unpack_data
 from torch import Tensor, nn
 
 from modal_ntk import checks
 from modal_ntk.errors import UnmetNeedError
 from modal_ntk.hooks import NEEDS
-from modal_ntk.nets.batches import each_batch
 from modal_ntk.nets.dropout import has_dropout
 from modal_ntk.nets.learners import estimator_of
-from modal_ntk.nets.outputs import as_logits, as_probabilities, on_simplex
 from modal_ntk.nets.traceless import no_trace
 
 Layer = str | Callable[[Any], Any] | None
@@ -175,7 +174,13 @@ class NetView:
             (clamped at 1e-12) where it returns probabilities; (0, z) where it has one logit z.
         """
         net = self._require_net("logits")
-        return as_logits(net, self._outputs(X))
+        criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
+        if isinstance(criterion, nn.CrossEntropyLoss) and net.predict_nonlinearity == "auto":
+            return self._outputs(X)
+        if isinstance(criterion, nn.BCEWithLogitsLoss) and net.predict_nonlinearity == "auto":
+            logit = self._outputs(X).reshape(-1, 1)
+            return torch.cat([torch.zeros_like(logit), logit], dim=1)
+        return self.probabilities(X).clamp_min(1e-12).log()
 
     def probabilities(self, X: Any) -> Tensor:
         """Return class probabilities, honouring the net's ``predict_nonlinearity`` and criterion.
@@ -196,9 +201,12 @@ class NetView:
             If the estimator has no probabilities, or what it calls so are none.
         """
         if self.net is not None:
-            net = self._require_net("probabilities")
-            return as_probabilities(net, self._outputs(X))
-        return on_simplex(torch.from_numpy(np.array(self._classifier("predict_proba")(X), dtype=np.float64)))
+            self._require_net("probabilities")
+            # The accessor is skorch's own resolution of `predict_nonlinearity`; it has no public name.
+            values = self.net._get_predict_nonlinearity()(self._outputs(X)).double()
+        else:
+            values = torch.from_numpy(np.array(self._classifier("predict_proba")(X), dtype=np.float64))
+        return _on_simplex(values)
 
     def predictions(self, X: Any) -> Tensor:
         """Return the column of the most probable class; ties take the lower one.
@@ -268,38 +276,6 @@ class NetView:
             return as_matrix(self.prepare(X), 'the pool under features="input"')
         return self.embeddings(X, source)
 
-    def differentiable(self, X: Any) -> Generator[tuple[Callable[[Any], Tensor], Any], None, None]:
-        """Go through samples in batches with the logits as a function of them, to be differentiated.
-
-        Inside, the module is in evaluation mode and its parameters take no gradients; afterwards all is as it was.
-
-        Parameters
-        ----------
-        X : samples (n, ...)
-            As users pass them.
-
-        Yields
-        ------
-        callable
-            From inputs like those yielded to logits (n, C), as `logits` has them, on the module's device.
-        Tensor (n, ...), dict or sequence of these
-            The inputs of one batch, on the module's device.
-        """
-        net, module = self._require_net("gradients"), self.module
-
-        def logits(inputs: Any) -> Tensor:
-            out = module(**inputs) if isinstance(inputs, Mapping) else module(inputs)
-            return as_logits(net, out[0] if isinstance(out, tuple) else out)
-
-        X = self.prepare(X)
-        # The GPU's own recurrent layers have no backward pass in evaluation mode.
-        recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
-        with self.no_trace(), torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext():
-            module.eval()
-            module.requires_grad_(False)
-            for inputs, _ in each_batch(self.net, self.module, X):
-                yield logits, to_tensor(inputs, device=self.device)
-
     def _require_net(self, need: str) -> Any:
         if self.net is None or not self.is_fitted:
             state = "not initialised yet" if self.net is not None else f"a {type(self._final).__name__}"
@@ -318,10 +294,14 @@ class NetView:
         return torch.cat([(out[0] if isinstance(out, tuple) else out).detach().cpu() for out in outputs])
 
     def _forward(self, X: Any) -> Iterator[Any]:
-        assert self.net is not None  # callers have required it
+        net = self.net
+        assert net is not None  # callers have required it
+        dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
         with self.no_trace():
-            for batch in each_batch(self.net, self.module, X):
-                yield self.net.evaluation_step(batch, training=False)
+            for batch in _unwarned(net.get_iterator(net.get_dataset(X), training=False)):
+                inputs, target = unpack_data(batch)
+                # Lists and float64 arrays meet a float32 net every day; the module's own type decides.
+                yield net.evaluation_step((_cast(inputs, dtype), target), training=False)
 
     @contextmanager
     def _recording(self, layer: str | None) -> Iterator[dict[str, Tensor]]:
@@ -345,6 +325,19 @@ class NetView:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _unwarned(batches: Any) -> Iterator[Any]:
+    # Torch warns of memory maps and other read-only arrays; nothing here writes to them.
+    iterator = iter(batches)
+    while True:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+        yield batch
 
 
 def as_matrix(X: Any, name: str) -> Tensor:
@@ -384,3 +377,26 @@ def as_matrix(X: Any, name: str) -> Tensor:
 
 def _flat(values: Tensor) -> Tensor:
     return values.reshape(len(values), -1)
+
+
+def _cast(inputs: Any, dtype: torch.dtype) -> Any:
+    if isinstance(inputs, Mapping):
+        return {key: _cast(value, dtype) for key, value in inputs.items()}
+    if isinstance(inputs, (list, tuple)):
+        return type(inputs)(_cast(value, dtype) for value in inputs)
+    return inputs.to(dtype) if isinstance(inputs, Tensor) and inputs.is_floating_point() else inputs
+
+
+def _on_simplex(values: Tensor) -> Tensor:
+    def sums_to_one(v: Tensor) -> bool:
+        return bool((v >= 0).all()) and bool(((v.sum(dim=1) - 1).abs() < 1e-3).all())
+
+    if values.ndim == 2:
+        for candidate in (values, values.exp()):
+            if sums_to_one(candidate):
+                return candidate
+    got = f"outputs of shape {tuple(values.shape)} in [{values.min():.3g}, {values.max():.3g}]"
+    raise UnmetNeedError(
+        f"Expected probabilities, rows that sum to one, got {got}. "
+        "Train with CrossEntropyLoss on logits, or set the net's predict_nonlinearity."
+    )

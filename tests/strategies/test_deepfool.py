@@ -10,7 +10,6 @@ from torch import nn
 
 from modal_ntk import DeepFool
 from modal_ntk.errors import InvalidInputError, UnmetNeedError
-from modal_ntk.nets import NetView
 
 X, y = zoo.blobs()
 
@@ -98,16 +97,6 @@ def test_a_net_that_returns_probabilities_is_read_through_their_logarithms(outpu
     first, second = (DeepFool(random_state=0).select(net, X[12:], 10) for net in (plain, other))
     np.testing.assert_array_equal(first.indices, second.indices)
     np.testing.assert_allclose(first.scores, second.scores, rtol=1e-3)
-
-
-def test_the_logits_that_are_differentiated_are_those_of_the_view():
-    """NetView.differentiable gives, batch by batch, what NetView.logits gives, and leaves no trace."""
-    net = zoo.net().fit(X[:12], y[:12])
-    net.module_.train()
-    view, before = NetView(net), zoo.state_of(net.module_)
-    parts = [logits(inputs).detach() for logits, inputs in view.differentiable(X)]
-    torch.testing.assert_close(torch.cat(parts), view.logits(X))
-    zoo.assert_same_state(before, zoo.state_of(net.module_))
 
 
 @pytest.mark.parametrize("params", [{"max_steps": 0}, {"n_rivals": 0}, {"overshoot": -0.1}], ids=str)

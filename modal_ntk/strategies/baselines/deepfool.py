@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from modal_ntk import checks, features, selection
+from modal_ntk import checks, features, nets, selection
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from modal_ntk.features.boundary import Walk
+    from modal_ntk.nets import NetView
 
 
 class DeepFool(QueryStrategy):
@@ -92,8 +91,12 @@ class DeepFool(QueryStrategy):
             checks.check_positive("overshoot", self.overshoot)
 
     def _select(self, query: Query) -> Selection:
-        with closing(query.view.differentiable(query.X_pool)) as batches:
-            walks = [self._walk(logits, inputs) for logits, inputs in batches]
+        view = query.view
+        logits = nets.logit_module(view, query.X_pool)
+        # The query leaves no trace, so neither this nor the mode stays: gradients are of the inputs alone.
+        logits.eval().requires_grad_(False)
+        with _differentiable(view.module):
+            walks = [self._walk(logits, _on(view, batch)) for batch in nets.input_batches(view, query.X_pool)]
         squared = np.concatenate([walk.squared_lengths.cpu().numpy() for walk in walks])
         # Scores are finite by contract, so what cannot be moved at all is put at the end of the scale.
         scores = -np.minimum(squared, np.finfo(np.float64).max)
@@ -101,19 +104,19 @@ class DeepFool(QueryStrategy):
         n_not_arrived = sum(int((~walk.arrived).sum()) for walk in walks)
         return Selection(indices, scores[indices], {"n_not_arrived": n_not_arrived})
 
-    def _walk(self, logits: Callable[[Any], Tensor], inputs: Any) -> Walk:
-        parts = _by_name(inputs)
+    def _walk(self, logits: nn.Module, inputs: Tensor | dict[str, Tensor]) -> Walk:
+        parts: dict[Any, Tensor] = {0: inputs} if not isinstance(inputs, dict) else dict(inputs)
         moving = [name for name, part in parts.items() if part.is_floating_point()]
         if not moving:
-            remedy = "Name an embedding layer to a strategy that works on embeddings instead."
+            remedy = "Use a strategy that needs probabilities or embeddings alone."
             got = ", ".join(sorted({str(part.dtype) for part in parts.values()}))
             raise checks.expected("inputs of a float type, which can be moved a little", got, remedy)
-        still = {name: part for name, part in parts.items() if name not in moving}
-        order = {name: at for at, name in enumerate(parts)}
 
         def of_the_moving(values: list[Tensor], rows: Tensor) -> Tensor:
-            together = {**{name: part[rows] for name, part in still.items()}, **dict(zip(moving, values, strict=True))}
-            return logits(_like(inputs, {name: together[name] for name in sorted(together, key=order.__getitem__)}))
+            if not isinstance(inputs, dict):
+                return logits(values[0])
+            still = {name: part[rows] for name, part in parts.items() if name not in moving}
+            return logits(**still, **dict(zip(moving, values, strict=True)))
 
         return features.walk_to_boundary(
             of_the_moving,
@@ -124,17 +127,22 @@ class DeepFool(QueryStrategy):
         )
 
 
-def _by_name(inputs: Any) -> dict[Any, Tensor]:
-    if isinstance(inputs, Mapping):
-        return dict(inputs)
-    return dict(enumerate(inputs)) if isinstance(inputs, (list, tuple)) else {0: inputs}
+def _on(view: NetView, batch: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
+    # Lists and float64 arrays meet a float32 net every day; the module's own type decides.
+    dtype = next((p.dtype for p in view.module.parameters() if p.is_floating_point()), None)
+
+    def moved(part: Tensor) -> Tensor:
+        return part.to(view.device, dtype if part.is_floating_point() else None)
+
+    return {name: moved(part) for name, part in batch.items()} if isinstance(batch, dict) else moved(batch)
 
 
-def _like(inputs: Any, parts: dict[Any, Tensor]) -> Any:
-    # The opposite of `_by_name`.
-    if isinstance(inputs, Mapping):
-        return parts
-    return type(inputs)(parts.values()) if isinstance(inputs, (list, tuple)) else parts[0]
+def _differentiable(module: nn.Module) -> AbstractContextManager[Any]:
+    import torch
+
+    # The GPU's own recurrent layers have no backward pass in evaluation mode.
+    recurrent = any(isinstance(part, torch.nn.RNNBase) for part in module.modules())
+    return torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
 
 
 deepfool = DeepFool()
