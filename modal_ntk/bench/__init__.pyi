@@ -1,6 +1,10 @@
 from .datasets import Dataset as Dataset
 from .datasets import load_dataset as load_dataset
 from .estimators import default_estimator as default_estimator
+from .protocol import Protocol as Protocol
 from .reporting import report as report
 from .runner import run as run
+from .runner import run_protocol as run_protocol
 from .simulation import SimulatedActiveLearning as SimulatedActiveLearning
+from .verification import verify as verify
+from .workers import Workers as Workers

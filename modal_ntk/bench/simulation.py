@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from tqdm import tqdm
 
 from modal_ntk import checks, nets
+from modal_ntk.bench.memory import Peak, PeakMemory
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,14 @@ class Round:
         Time of the query (zero for the initial labels) and of the fit.
     indices : numpy.ndarray (b,), int64
         Rows labelled in this round.
+    scores : numpy.ndarray (b,) or None
+        The strategy's scores of these rows; None for initial labels and for strategies that keep none.
+    metrics : dict of str to float
+        Further scores, by name.
+    fit_seed : int
+        Seed of the fit.
+    peak : Peak
+        Most memory held while querying and fitting.
     """
 
     n_labels: int
@@ -38,6 +47,10 @@ class Round:
     query_seconds: float
     fit_seconds: float
     indices: np.ndarray
+    scores: np.ndarray | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    fit_seed: int = 0
+    peak: Peak = Peak()  # noqa: RUF009 - a named tuple
 
 
 def _final_has(method: str) -> Any:
@@ -68,6 +81,10 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         What each round is scored on; by default the rows not labelled yet.
     scoring : str, callable or None, default=None
         A scikit-learn scorer; by default the estimator's own score.
+    metrics : sequence of str, default=()
+        Names of further scikit-learn scorers, kept for each round.
+    validation_set : tuple (X, y) or None, default=None
+        A second set that each round is scored on; kept among the metrics, by names that begin with "validation_".
     random_state : int, numpy generator or None, default=None
         Seed of the initial rows, of every fit, and of a strategy whose own ``random_state`` is None. The
         initial rows depend on nothing else but the data, so strategies are compared from the same ones.
@@ -80,6 +97,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         The initial fit, then one entry for each query.
     labeled_indices_ : numpy.ndarray
         Rows labelled, in order.
+    strategy_seed_ : int
+        What a strategy without a seed of its own was given; the fits' are in the curve.
     estimator_ : estimator
         The estimator of the last round.
     classes_ : numpy.ndarray
@@ -110,6 +129,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         reinitialise: bool = True,
         evaluation_set: tuple[Any, Any] | None = None,
         scoring: Any = None,
+        metrics: Sequence[str] = (),
+        validation_set: tuple[Any, Any] | None = None,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -122,6 +143,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         self.reinitialise = reinitialise
         self.evaluation_set = evaluation_set
         self.scoring = scoring
+        self.metrics = metrics
+        self.validation_set = validation_set
         self.random_state = random_state
         self.verbose = verbose
 
@@ -156,13 +179,14 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         first_rows = self._initial_rows(y, rng)
         # One seed for each round, drawn before the strategy has its say, so that runs stay paired.
         seeds = rng.integers(2**31, size=2 * (len(sizes) + 1)).reshape(-1, 2)
-        strategy = self._strategy(int(seeds[0, 1]))
+        self.strategy_seed_ = int(seeds[0, 1])
+        strategy = self._strategy(self.strategy_seed_)
         learner = nets.ActiveLearner(clone(self.estimator), strategy)
         labeled = np.zeros(0, np.int64)
         self.curve_: list[Round] = []
         steps = [self.n_initial, *sizes]
         for step, size in enumerate(tqdm(steps, desc="rounds", disable=not self.verbose)):
-            started = perf_counter()
+            started, memory = perf_counter(), PeakMemory()
             given = first_rows if step == 0 else None
             chosen = self._query(learner, X, labeled, size) if given is None else given
             queried = perf_counter()
@@ -170,10 +194,12 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             learner.X_training, learner.y_training = _safe_indexing(X, labeled), y[labeled]
             with nets.seeded(int(seeds[step, 0])):
                 learner.estimator = self._fitted(learner.estimator, learner.X_training, learner.y_training, step)
-                fitted = perf_counter()
-                score = self._score(learner.estimator, X, y, labeled)
+                fitted, peak = perf_counter(), memory.peak()
+                score, metrics = self._scores(learner.estimator, X, y, labeled)
             query_seconds = queried - started if given is None else 0.0
-            self.curve_.append(Round(len(labeled), score, query_seconds, fitted - queried, chosen))
+            scores = getattr(getattr(strategy, "last_selection_", None), "scores", None) if given is None else None
+            times = (query_seconds, fitted - queried)
+            self.curve_.append(Round(len(labeled), score, *times, chosen, scores, metrics, int(seeds[step, 0]), peak))
         self.labeled_indices_ = labeled
         self.estimator_ = learner.estimator
         return self
@@ -275,9 +301,18 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             return clone(self.estimator).fit(X, y)
         return estimator.partial_fit(X, y)
 
-    def _score(self, estimator: Any, X: Any, y: np.ndarray, labeled: np.ndarray) -> float:
-        scorer = check_scoring(estimator, scoring=self.scoring)
-        if self.evaluation_set is not None:
-            return float(scorer(estimator, *self.evaluation_set))
-        rest = np.setdiff1d(np.arange(len(y)), labeled)
-        return float(scorer(estimator, _safe_indexing(X, rest), y[rest]))
+    def _scores(self, estimator: Any, X: Any, y: np.ndarray, labeled: np.ndarray) -> tuple[float, dict[str, float]]:
+        # The first is the score; a held-out set's own score goes by the name of the set alone.
+        scorers = {"score": check_scoring(estimator, scoring=self.scoring)}
+        scorers |= {name: check_scoring(estimator, scoring=name) for name in self.metrics}
+        evaluation = self.evaluation_set
+        if evaluation is None:
+            rest = np.setdiff1d(np.arange(len(y)), labeled)
+            evaluation = _safe_indexing(X, rest), y[rest]
+        sets = {"": evaluation} | ({} if self.validation_set is None else {"validation_": self.validation_set})
+        found = {
+            f"{prefix}{name}": float(scorer(estimator, *data))
+            for prefix, data in sets.items()
+            for name, scorer in scorers.items()
+        }
+        return found.pop("score"), found
