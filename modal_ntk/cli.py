@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 on success, 1 if ``doctor --strict`` finds something wrong or ``verify`` a difference, 2 for anything wrong with what was asked,
-        130 after Ctrl-C.
+        0 on success, 1 if ``doctor --strict`` finds something wrong or ``verify`` a difference, 2 for anything wrong
+        with what was asked, 130 after Ctrl-C.
     """
     arguments = _parser().parse_args(argv)
     try:

@@ -108,17 +108,18 @@ def strategy_text(entry: Any) -> str:
 
 def _written(value: Any) -> str:
     # Bare words stay bare, so that a table and a command line give one strategy one name.
-    if isinstance(value, str) and _literal(value) == value and list(_parts(value)) == [value]:
+    if isinstance(value, str) and _literal(value) == value and not set(value) & set("'\"()[]{},\\"):
         return value
     return repr(value)
 
 
 def _parts(text: str) -> Iterator[str]:
     # Commas inside brackets or quotes belong to a value.
-    start, depth, quote = 0, 0, ""
+    start, depth, quote, escaped = 0, 0, "", False
     for i, c in enumerate(text):
         if quote:
-            quote = "" if c == quote else quote
+            quote = "" if c == quote and not escaped else quote
+            escaped = c == "\\" and not escaped
         elif c in "'\"":
             quote = c
         elif c in "([{":

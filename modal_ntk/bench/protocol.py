@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from sklearn.metrics import get_scorer_names
 
@@ -101,7 +101,7 @@ class Protocol:
             got = repr(self.strategies)
             raise checks.expected("a list with at least one strategy", got, "Name one, such as 'ntkcpl'.")
         texts = tuple(dict.fromkeys(strategy_text(entry) for entry in self.strategies))
-        seeds = range(checks.check_integer("seeds", self.seeds)) if not _is_list(self.seeds) else self.seeds
+        seeds = self.seeds if _is_list(self.seeds) else range(checks.check_integer("seeds", self.seeds))
         checked = tuple(checks.check_integer("every entry of seeds", seed, minimum=0) for seed in seeds)
         self._set(strategies=texts, seeds=tuple(dict.fromkeys(checked)))
         for name in ("batch_size", "imbalance", "metrics"):
@@ -199,6 +199,12 @@ class Protocol:
         """Digest of all of it, 16 hexadecimal digits."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
+    @property
+    def cells(self) -> list[tuple[str, int]]:
+        """Strategy and seed of everything to run, one seed after the other."""
+        assert _is_list(self.seeds)  # made so on construction
+        return [(label, seed) for seed in self.seeds for label in self.strategies]
+
     def carved(self, data: Dataset) -> Dataset:
         """Return a data set with the split, imbalance and pool size of the protocol.
 
@@ -282,7 +288,7 @@ class Protocol:
         }
 
 
-def _is_list(value: Any) -> bool:
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
     return not isinstance(value, str) and isinstance(value, Sequence)
 
 

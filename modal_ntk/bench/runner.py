@@ -146,7 +146,7 @@ def run_protocol(
     store = Store(out)
     store.agree(protocol.shared(plan.data, plan.simulation.estimator, plan.batch_sizes))
     done = store.finished()
-    cells = [(label, seed) for seed in protocol.seeds for label in plan.strategies if (label, seed) not in done]
+    cells = [cell for cell in protocol.cells if cell not in done]
     store.begin(manifest(protocol, {**workers.describe(), "given": plan.given}))
 
     def missing() -> Iterator[Cell]:

@@ -169,11 +169,12 @@ def limited_threads(threads: int | None) -> Iterator[None]:
     import numba
 
     wanted = 1 if threads is None else threads
+    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     before = torch.get_num_threads(), numba.get_num_threads()
     with threadpool_limits(wanted):
         try:
             torch.set_num_threads(wanted)
-            numba.set_num_threads(min(wanted, numba.config.NUMBA_NUM_THREADS))
+            numba.set_num_threads(min(wanted, most))
             yield
         finally:
             torch.set_num_threads(before[0])
