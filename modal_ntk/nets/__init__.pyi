@@ -1,4 +1,7 @@
 from .active_learner import ActiveLearner as ActiveLearner
+from .adversarial import waal_coefficients as waal_coefficients
+from .distances import h_divergence_1d as h_divergence_1d
+from .distances import wasserstein_1d as wasserstein_1d
 from .learners import estimator_of as estimator_of
 from .learners import labeled_set_of as labeled_set_of
 from .learners import wants_metrics as wants_metrics
