@@ -13,3 +13,5 @@ from .strategies.baselines.random_sampling import RandomSampling as RandomSampli
 from .strategies.baselines.random_sampling import random_sampling as random_sampling
 from .strategies.ntkcpl import NTKCPL as NTKCPL
 from .strategies.ntkcpl import ntkcpl as ntkcpl
+from .strategies.waal import WAAL as WAAL
+from .strategies.waal import waal as waal

@@ -1,5 +1,7 @@
 from .active_learner import ActiveLearner as ActiveLearner
 from .adversarial import waal_coefficients as waal_coefficients
+from .critic_parts import TwoLayerCritic as TwoLayerCritic
+from .critic_parts import TwoLayerHead as TwoLayerHead
 from .distances import h_divergence_1d as h_divergence_1d
 from .distances import wasserstein_1d as wasserstein_1d
 from .learners import estimator_of as estimator_of
@@ -9,3 +11,4 @@ from .learners import warn_if_it_cannot_teach as warn_if_it_cannot_teach
 from .traceless import no_trace as no_trace
 from .traceless import seeded as seeded
 from .view import NetView as NetView
+from .waal import WAALClassifier as WAALClassifier

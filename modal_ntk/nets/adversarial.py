@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own custom
+from torch.nn import functional as F
 
 Critic = Callable[[Tensor], Tensor]
 

@@ -74,7 +74,7 @@ def test_penalty_is_the_squared_distance_of_the_slope_from_one(ends):
     assert torch.allclose(share, share[:, :1].expand_as(share))
     assert ((share > 0) & (share < 1)).all()
     assert not ends or torch.equal(points[5:], torch.cat([z_u, z_l]))
-    weight, bias = linear.weight[0].tolist(), float(linear.bias[0])
+    weight, bias = linear.weight[0].tolist(), linear.bias.item()
     assert got == pytest.approx(oracle.penalty(weight, bias, points.tolist()), rel=1e-12)
 
 
