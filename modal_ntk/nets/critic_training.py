@@ -150,7 +150,7 @@ class CriticTraining(NeuralNetClassifier):
         if checks.n_rows(X) == 0:
             raise checks.expected("X to hold at least one sample", "none", "Label some at random first.")
         self.example_ = default_collate([unpack_data(self.get_dataset(X, y)[0])[0]])
-        self.n_classes_ = len(self.classes) if self.classes is not None else _count_classes(y)
+        self.n_classes_ = _count_classes(y)
 
     def _part(self, name: str, extractor: nn.Module) -> nn.Module:
         made, kwargs = getattr(self, name), self.get_params_for(name)
@@ -158,10 +158,11 @@ class CriticTraining(NeuralNetClassifier):
             return self.initialized_instance(made, kwargs)
         sizes: dict[str, Any] = {}
         if made is TwoLayerHead and "n_outputs" not in kwargs:
-            if self.n_classes_ is None:
+            n_classes = len(self.classes) if self.classes is not None else self.n_classes_
+            if n_classes is None:
                 remedy = "Pass classes=[0, 1, ...] when y is not at hand, and number the classes 0 to C-1."
                 raise checks.expected("to know the number of classes", "neither classes nor integers in y", remedy)
-            sizes["n_outputs"] = self.n_classes_
+            sizes["n_outputs"] = n_classes
         if "n_features" not in kwargs:
             sizes["n_features"] = self.n_features or self._width(extractor)
         dtype = next((p.dtype for p in extractor.parameters()), torch.float32)

@@ -177,6 +177,7 @@ class WAALClassifier(CriticTraining):
         ModalNTKWarning
             Once for each net, if there are no unlabelled samples.
         """
+        self._check_params()
         self._note_example(X, y)
         return super().fit(X, y, X_unlabeled=X_unlabeled, **fit_params)
 
@@ -203,6 +204,7 @@ class WAALClassifier(CriticTraining):
         WAALClassifier
             Itself.
         """
+        self._check_params()
         if not self.initialized_:
             self._note_example(X, y)
         self.unlabeled_set_ = self._unlabeled_set(X, X_unlabeled)
@@ -233,6 +235,13 @@ class WAALClassifier(CriticTraining):
                     for group in getattr(self, name + "_").param_groups:
                         group["lr"] = kwargs["lr"]
         return self
+
+    def _check_params(self) -> None:
+        for name in ("mu", "penalty"):
+            checks.check_number(name, getattr(self, name))
+        checks.check_integer("n_instances", self.n_instances, minimum=0)
+        if self.patience is not None:
+            checks.check_integer("patience", self.patience, optional=True)
 
     def _unlabeled_set(self, X: Any, X_unlabeled: Any) -> Any:
         given = self.unlabeled if X_unlabeled is None else X_unlabeled
