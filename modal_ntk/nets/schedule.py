@@ -88,7 +88,7 @@ class StopAtBest(EarlyStopping):
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Forget the training before."""
         super().on_train_begin(net, **kwargs)
-        self.best_ = None
+        self.best_: dict[str, Any] = {}
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Keep the weights of a better epoch; stop after too many worse ones."""
@@ -100,6 +100,6 @@ class StopAtBest(EarlyStopping):
 
     def on_train_end(self, net: Any, **_: Any) -> None:
         """Go back to the best epoch."""
-        for name, weights in (self.best_ or {}).items():
+        for name, weights in self.best_.items():
             getattr(net, name).load_state_dict(weights)
-        self.best_ = None
+        self.best_ = {}

@@ -231,7 +231,7 @@ def _committee() -> Situation:
 
 def _critic() -> Situation:
     X, y = blobs()
-    settings = {"classes": range(3), "max_epochs": 3, "lr": 0.1, "batch_size": 16, "verbose": 0}
+    settings: dict[str, Any] = {"classes": range(3), "max_epochs": 3, "lr": 0.1, "batch_size": 16, "verbose": 0}
     # The parameter, not the argument of `fit`, so that whoever teaches this net on teaches it against the critic.
     return taught(nets.WAALClassifier(MLP, module__n_classes=8, unlabeled=X[N_LABELED:], **settings), X, y)
 

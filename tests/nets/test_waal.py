@@ -319,7 +319,9 @@ def test_a_seed_repeats_the_training_and_copies_behave_alike():
 def test_parts_may_be_given():
     """Classes with their parameters or instances serve as head and critic, and a critic of shape (n, 1) too."""
     critic = nn.Sequential(nn.Linear(8, 1), nn.Sigmoid())
-    estimator = fitted(net(head=nn.Linear, head__in_features=8, head__out_features=3, critic=critic), X_unlabeled=X_pool)
+    estimator = fitted(
+        net(head=nn.Linear, head__in_features=8, head__out_features=3, critic=critic), X_unlabeled=X_pool
+    )
     assert estimator.critic_ is critic
     assert estimator.predict_proba(X).shape == (60, 3)
     default = fitted(net(), X_unlabeled=X_pool)

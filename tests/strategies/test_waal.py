@@ -49,9 +49,7 @@ class Table(ClassifierMixin, BaseEstimator):
 def trained(**options):
     settings = {"classes": [0, 1, 2], "max_epochs": 3, "batch_size": 16, "lr": 0.1, "verbose": 0}
     with seeded(0):
-        return WAALClassifier(zoo.MLP(n_classes=8), **{**settings, **options}).fit(
-            X_known, y_known, X_unlabeled=X_pool
-        )
+        return WAALClassifier(zoo.MLP(n_classes=8), **{**settings, **options}).fit(X_known, y_known, X_unlabeled=X_pool)
 
 
 @pytest.mark.parametrize("official_code", [False, True])
