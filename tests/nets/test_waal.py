@@ -19,6 +19,7 @@ from skorch.helper import predefined_split
 from torch import nn
 
 import modal_ntk
+from modal_ntk.bench import SimulatedActiveLearning
 from modal_ntk.errors import InvalidInputError, ModalNTKWarning
 from modal_ntk.nets import NetView, TwoLayerCritic, TwoLayerHead, WAALClassifier, seeded
 from modal_ntk.nets.pairing import Pairs, PairSampler
@@ -428,6 +429,16 @@ def test_sizes_that_cannot_be_known_are_asked_for():
     with pytest.raises(InvalidInputError, match="Pass classes="):
         WAALClassifier(Extractor, n_features=8).initialize()
     assert WAALClassifier(Extractor, n_features=8, classes=[0, 1]).initialize().initialized_
+
+
+@pytest.mark.parametrize("reinitialise", [True, False])
+def test_the_simulated_loop_trains_on_what_is_left(reinitialise):
+    """Every round of a simulation trains against the critic on the rows without labels, and queries by it."""
+    options = {"n_initial": 12, "batch_size": 4, "n_rounds": 2, "random_state": 0, "reinitialise": reinitialise}
+    loop = SimulatedActiveLearning(net(), modal_ntk.WAAL(), unlabeled_param="X_unlabeled", **options).fit(X, y)
+    assert [entry.n_labels for entry in loop.curve_] == [12, 16, 20]
+    assert loop.estimator_.critic_is_trained_
+    assert loop.estimator_.coefficients_.labeled == pytest.approx(20 / 40)
 
 
 def test_pairs_hold_both_samples():
