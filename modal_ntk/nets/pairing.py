@@ -60,8 +60,8 @@ class PairSampler(Sampler[tuple[int, int]]):
 
     Examples
     --------
-    >>> sorted(u for _, u in PairSampler(2, 5, 4, fixed=True))[:2], len(PairSampler(2, 5, 4))
-    ([0, 1], 4)
+    >>> sorted(PairSampler(2, 4, 4, fixed=True)), len(PairSampler(2, 5, 4))
+    ([(0, 0), (0, 2), (1, 1), (1, 3)], 4)
     """
 
     def __init__(self, n_labeled: int, n_unlabeled: int, batch_size: int, *, fixed: bool = False) -> None:
