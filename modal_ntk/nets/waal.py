@@ -25,7 +25,8 @@ class WAALClassifier(CriticTraining):
     Parameters
     ----------
     module : torch.nn.Module class or instance
-        The feature extractor, from samples to features of any shape; its parameters are ``module__*``.
+        The feature extractor, from samples to features of any shape; its parameters are ``module__*``. A class is
+        made anew by every ``fit``, as the paper trains; an instance goes on from its weights.
     head : torch.nn.Module class or instance, default=TwoLayerHead
         From flat features to logits; ``head__*``. The default is given the sizes itself, other classes take theirs
         from ``head__*``.
@@ -35,7 +36,7 @@ class WAALClassifier(CriticTraining):
         Width of the flat features, for the default parts; None finds it by sending one sample through.
     unlabeled : samples (u, ...) or None, default=None
         Unlabelled samples for every fit that is not given ``X_unlabeled``: for loops and searches that pass
-        none on.
+        none on. As a parameter it is copied by ``clone`` and kept by ``pickle``; the argument is neither.
     mu : float, default=1e-2
         Trade-off between cross-entropy and the adversarial term (the paper: 1e-2; 1e-3 for STL-10).
     n_instances : int, default=0
