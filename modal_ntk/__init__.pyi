@@ -3,6 +3,8 @@ from .host import list_strategies as list_strategies
 from .nets.active_learner import ActiveLearner as ActiveLearner
 from .selection.result import Selection as Selection
 from .strategies.base import QueryStrategy as QueryStrategy
+from .strategies.baselines.badge import BADGE as BADGE
+from .strategies.baselines.badge import badge as badge
 from .strategies.baselines.coreset import CoreSet as CoreSet
 from .strategies.baselines.coreset import coreset as coreset
 from .strategies.baselines.entropy import Entropy as Entropy

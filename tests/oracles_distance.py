@@ -22,3 +22,14 @@ def k_center(X, labeled, b):
         chosen.append(int(np.argmax(gaps)))
         scores.append(max(gaps))
     return chosen, scores
+
+
+def gradient_rows(p, h):
+    """(e - p) (x) h, formed."""
+    e = np.eye(p.shape[1])[p.argmax(axis=1)]
+    return np.stack([np.outer(a, x).ravel() for a, x in zip(e - p, np.asarray(h, float), strict=True)])
+
+
+def squared_to_nearest(G, chosen):
+    """Squared distance of every row to the nearest of some."""
+    return ((G[:, None] - G[list(chosen)][None]) ** 2).sum(-1).min(axis=1)

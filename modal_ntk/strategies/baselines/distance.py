@@ -34,4 +34,7 @@ class DistanceStrategy(QueryStrategy):
         rows.check_features(self.features)
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - labels change no need
-        return [need for need in sorted(self.needs | rows.needs_of(self.features)) if not view.offers(need)]
+        return [need for need in sorted(self._needed()) if not view.offers(need)]
+
+    def _needed(self) -> set[str]:
+        return set(self.needs) | rows.needs_of(self.features)
