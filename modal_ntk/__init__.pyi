@@ -13,6 +13,8 @@ from .strategies.baselines.least_confidence import LeastConfidence as LeastConfi
 from .strategies.baselines.least_confidence import least_confidence as least_confidence
 from .strategies.baselines.margin import Margin as Margin
 from .strategies.baselines.margin import margin as margin
+from .strategies.baselines.probcover import ProbCover as ProbCover
+from .strategies.baselines.probcover import probcover as probcover
 from .strategies.baselines.random_sampling import RandomSampling as RandomSampling
 from .strategies.baselines.random_sampling import random_sampling as random_sampling
 from .strategies.ntkcpl import NTKCPL as NTKCPL

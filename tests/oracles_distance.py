@@ -33,3 +33,26 @@ def gradient_rows(p, h):
 def squared_to_nearest(G, chosen):
     """Squared distance of every row to the nearest of some."""
     return ((G[:, None] - G[list(chosen)][None]) ** 2).sum(-1).min(axis=1)
+
+
+def cover(X, labeled, radius, b):
+    """Greedy maximum coverage until nothing is left to cover: choices and newly covered numbers; lowest on ties."""
+    within = distances(X, X) < radius
+    covered = (distances(X, labeled) < radius).any(axis=1) if len(labeled) else np.zeros(len(X), bool)
+    chosen, scores = [], []
+    while len(chosen) < b:
+        new = (within & ~covered).sum(axis=1)
+        if new.max() == 0:
+            break
+        chosen.append(int(new.argmax()))
+        scores.append(int(new.max()))
+        covered |= within[chosen[-1]]
+    return chosen, scores, covered.mean()
+
+
+def purest_radius(X, groups, purity):
+    """The largest pairwise distance taken as radius at which enough open balls are pure, by trying each."""
+    every = distances(X, X)
+    same = np.equal.outer(groups, groups)
+    pure = [r for r in np.unique(every) if (same | (every >= r)).all(axis=1).mean() >= purity]
+    return max(pure)

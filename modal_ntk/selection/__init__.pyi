@@ -1,3 +1,5 @@
+from .coverage import greedy_cover as greedy_cover
+from .coverage import purity_radius as purity_radius
 from .distances import DenseRows as DenseRows
 from .distances import OuterRows as OuterRows
 from .k_center import k_center_greedy as k_center_greedy

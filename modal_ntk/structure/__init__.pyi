@@ -1,3 +1,4 @@
+from .clusters import kmeans_clusters as kmeans_clusters
 from .constrained import Clustering as Clustering
 from .constrained import constrained_kmeans as constrained_kmeans
 from .neighbors import nearest_rows as nearest_rows
