@@ -17,5 +17,7 @@ from .strategies.baselines.probcover import ProbCover as ProbCover
 from .strategies.baselines.probcover import probcover as probcover
 from .strategies.baselines.random_sampling import RandomSampling as RandomSampling
 from .strategies.baselines.random_sampling import random_sampling as random_sampling
+from .strategies.baselines.typiclust import TypiClust as TypiClust
+from .strategies.baselines.typiclust import typiclust as typiclust
 from .strategies.ntkcpl import NTKCPL as NTKCPL
 from .strategies.ntkcpl import ntkcpl as ntkcpl

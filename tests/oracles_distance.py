@@ -56,3 +56,34 @@ def purest_radius(X, groups, purity):
     same = np.equal.outer(groups, groups)
     pure = [r for r in np.unique(every) if (same | (every >= r)).all(axis=1).mean() >= purity]
     return max(pure)
+
+
+def typicalities(X, k, power=1, epsilon=1e-5):
+    """One over the mean of the k smallest (squared) distances to other rows; zero where there are none."""
+    k = max(1, min(k, len(X) // 2))
+    every = distances(X, X) ** power
+    if len(X) < 2:
+        return np.zeros(len(X))
+    return np.array([1 / (np.sort(np.delete(row, i))[:k].mean() + epsilon) for i, row in enumerate(every)])
+
+
+def typical(X, clusters, n_labeled, b, k=20, min_size=5, power=1, neighbors="remaining"):
+    """Choose cluster by cluster, everything computed anew at each choice."""
+    sizes = {c: int((clusters == c).sum()) for c in set(clusters.tolist())}
+    known = {c: int((clusters[:n_labeled] == c).sum()) for c in sizes}
+    order = sorted(sizes, key=lambda c: (known[c], -sizes[c], c))
+    chosen, scores = [], []
+
+    def free(c):
+        return [i for i in range(n_labeled, len(X)) if clusters[i] == c and i not in chosen]
+
+    for group in ([c for c in order if sizes[c] > min_size], [c for c in order if sizes[c] <= min_size]):
+        while any(free(c) for c in group) and len(chosen) < b:
+            for c in group:
+                if free(c) and len(chosen) < b:
+                    rows = free(c) if neighbors == "remaining" else np.flatnonzero(clusters == c).tolist()
+                    values = dict(zip(rows, typicalities(X[rows], k, power), strict=True))
+                    best = max(free(c), key=lambda i: (values[i], -i))
+                    chosen.append(best)
+                    scores.append(values[best])
+    return [i - n_labeled for i in chosen], scores

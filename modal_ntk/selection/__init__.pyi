@@ -8,3 +8,5 @@ from .lookahead import look_ahead as look_ahead
 from .result import Selection as Selection
 from .top import best as best
 from .top import top_b as top_b
+from .typical import select_typical as select_typical
+from .typical import typicality as typicality
