@@ -9,6 +9,8 @@ from .strategies.baselines.coreset import CoreSet as CoreSet
 from .strategies.baselines.coreset import coreset as coreset
 from .strategies.baselines.entropy import Entropy as Entropy
 from .strategies.baselines.entropy import entropy as entropy
+from .strategies.baselines.kmedian import KMedian as KMedian
+from .strategies.baselines.kmedian import kmedian as kmedian
 from .strategies.baselines.least_confidence import LeastConfidence as LeastConfidence
 from .strategies.baselines.least_confidence import least_confidence as least_confidence
 from .strategies.baselines.margin import Margin as Margin

@@ -87,3 +87,8 @@ def typical(X, clusters, n_labeled, b, k=20, min_size=5, power=1, neighbors="rem
                     chosen.append(best)
                     scores.append(values[best])
     return [i - n_labeled for i in chosen], scores
+
+
+def medoid_cost(X, chosen):
+    """Sum of distances to the nearest chosen row."""
+    return distances(X, np.asarray(X)[list(chosen)]).min(axis=1).sum()

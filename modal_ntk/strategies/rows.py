@@ -75,6 +75,12 @@ def source_of(view: NetView, features: Any) -> Any:
     return features
 
 
+def name_of(view: NetView, features: Any) -> str:
+    """Return what a result says of its points: "embedding", "input", the layer's name or "callable"."""
+    source = source_of(view, features)
+    return source if isinstance(source, str) else "callable"
+
+
 def read(view: NetView, X: Any, features: Any) -> Tensor:
     """Return samples as points (n, d), float32 or float64, on the CPU.
 
@@ -102,9 +108,8 @@ def read(view: NetView, X: Any, features: Any) -> Tensor:
     source = source_of(view, features)
     rows = view.embeddings(X) if source == "embedding" else view.features(X, source)
     if not bool(torch.isfinite(rows.sum(dim=1)).all()):
-        name = source if isinstance(source, str) else "callable"
         remedy = "Check the net's weights, or scale the samples."
-        raise checks.expected(f"finite features ({name})", "NaN, infinity or overflow", remedy)
+        raise checks.expected(f"finite features ({name_of(view, features)})", "NaN, infinity or overflow", remedy)
     return rows if rows.dtype == torch.float64 else rows.float()
 
 
@@ -124,8 +129,7 @@ def read_rows(query: Query, features: Any) -> Rows:
         Both of one type.
     """
     pool = read(query.view, query.X_pool, features)
-    source = source_of(query.view, features)
     labeled = pool[:0]
     if query.X_labeled is not None:
         labeled = read(query.view, query.X_labeled, features).to(pool.dtype)
-    return Rows(labeled, pool, source if isinstance(source, str) else "callable")
+    return Rows(labeled, pool, name_of(query.view, features))

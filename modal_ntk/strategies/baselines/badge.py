@@ -106,8 +106,7 @@ class BADGE(DistanceStrategy):
             picks = selection.kmeans_plus_plus(gradients, share, first=self.first, random_state=query.child_rng())
             chosen.append((picks.indices if part is None else part[picks.indices], picks.scores))
         indices, scores = (np.concatenate(values) for values in zip(*chosen, strict=True))
-        source = rows.source_of(query.view, self.features)
-        return Selection(indices, scores, {"features": source if isinstance(source, str) else "callable"})
+        return Selection(indices, scores, {"features": rows.name_of(query.view, self.features)})
 
     def _parts(self, query: Query) -> list[tuple[np.ndarray | None, int]]:
         # Both splits give their longer parts first, so that no share exceeds its part.
