@@ -14,7 +14,7 @@ from modal_ntk import checks
 from modal_ntk.selection.result import Selection
 from modal_ntk.structure.neighbors import nearest_rows
 
-BLOCK_PAIRS = 2**23
+BLOCK_PAIRS = 2**21
 """Pairs of rows that are compared at a time."""
 
 
@@ -121,7 +121,7 @@ def greedy_cover(
     rng = checks.check_random_state(random_state)
     balls = _Balls(X, radius, device)
     covered = balls.of_any(X[:0] if centers is None else centers)
-    counts = balls.count((~covered).nonzero()[:, 0])
+    counts = balls.count_uncovered(covered)
     free = torch.ones(len(X), dtype=torch.bool, device=balls.device)
     indices: list[int] = []
     scores: list[int] = []
@@ -135,17 +135,12 @@ def greedy_cover(
         indices.append(pick)
         scores.append(int(new.sum()))
         if len(indices) < n_instances:
-            counts = _recounted(balls, counts, new, covered)
+            # Whichever are fewer: the rows just covered, to be taken off, or those left, to be counted anew.
+            fewer = 2 * int(new.sum()) <= int((~covered | new).sum())
+            counts = counts - balls.count(new) if fewer else balls.count(~covered)
     rest = rng.permutation(free.nonzero()[:, 0].cpu().numpy())[: n_instances - len(indices)]
     chosen = np.concatenate([np.array(indices, np.int64), rest])
     return Selection(chosen, np.array(scores + [0] * len(rest), float), {"coverage": float(covered.double().mean())})
-
-
-def _recounted(balls: _Balls, counts: Tensor, new: Tensor, covered: Tensor) -> Tensor:
-    # Whichever is fewer: the rows just covered, to be taken off, or those left, to be counted anew.
-    if 2 * int(new.sum()) <= int((~covered | new).sum()):
-        return counts - balls.count(new.nonzero()[:, 0])
-    return balls.count((~covered).nonzero()[:, 0])
 
 
 class _Balls:
@@ -166,29 +161,57 @@ class _Balls:
             inside |= self._inside(block).any(dim=0)
         return inside
 
+    def count_uncovered(self, covered: Tensor) -> Tensor:
+        """Return how many rows that are not covered lie in the ball of every row (n,)."""
+        if 4 * int(covered.sum()) > len(covered):
+            return self.count(~covered)
+        return self._count_all() - self.count(covered)
+
     def count(self, targets: Tensor) -> Tensor:
-        """Return how many of some rows, given by number, lie in the ball of every row (n,)."""
-        counts = torch.zeros(len(self._X), dtype=torch.int64, device=self.device)
+        """Return how many of the rows marked (n,) lie in the ball of every row (n,)."""
+        counts = self._zeros()
         # Who lies in whose ball is mutual, so balls around the targets are counted.
-        for block in self._blocks(targets):
-            counts += self._inside(self._X[block]).sum(dim=0)
+        for block in self._blocks(targets.nonzero()[:, 0]):
+            counts += _column_sums(self._inside(self._X[block]))
         return counts
+
+    def _count_all(self) -> Tensor:
+        # Each pair of rows once.
+        counts = self._zeros()
+        for start in range(0, len(self._X), size := self._block_size()):
+            end = min(start + size, len(self._X))
+            inside = self._inside(self._X[start:end], start)
+            counts[start:] += _column_sums(inside)
+            counts[start:end] += inside[:, end - start :].sum(dim=1, dtype=torch.int32)
+        return counts
+
+    def _zeros(self) -> Tensor:
+        return torch.zeros(len(self._X), dtype=torch.int64, device=self.device)
+
+    def _block_size(self) -> int:
+        return max(1, BLOCK_PAIRS // len(self._X))
 
     def _blocks(self, rows: Tensor) -> Iterator[Tensor]:
         if len(rows):
-            yield from rows.split(max(1, BLOCK_PAIRS // len(self._X)))
+            yield from rows.split(self._block_size())
 
-    def _inside(self, centers: Tensor) -> Tensor:
-        centers = centers.to(self.device, self._X.dtype)
+    def _inside(self, centers: Tensor, start: int = 0) -> Tensor:
+        # Which of the rows from `start` on lie in the ball of each centre (m, n - start).
+        X, centers = self._X[start:], centers.to(self.device, self._X.dtype)
         half_norms = centers.square().sum(dim=1, keepdim=True) / 2
         # |c - x| < r where c.x - |x|^2 / 2 > (|c|^2 - r^2) / 2.
-        closeness = torch.addmm(self._half_norms, centers, self._X.T, beta=-1)
+        closeness = torch.addmm(self._half_norms[start:], centers, X.T, beta=-1)
         limit = half_norms - self._radius**2 / 2
         inside = closeness > limit + self._rounding
         possible = closeness > limit - self._rounding
-        if not torch.equal(inside.sum(), possible.sum()):
+        if torch.count_nonzero(inside) < torch.count_nonzero(possible):
             pairs = (possible & ~inside).nonzero()
-            for some in pairs.split(max(1, BLOCK_PAIRS // self._X.shape[1])):
-                gaps = centers[some[:, 0]].double() - self._X[some[:, 1]].double()
+            for some in pairs.split(max(1, BLOCK_PAIRS // X.shape[1])):
+                gaps = centers[some[:, 0]].double() - X[some[:, 1]].double()
                 inside[some[:, 0], some[:, 1]] = torch.linalg.vector_norm(gaps, dim=1) < self._radius
         return inside
+
+
+def _column_sums(inside: Tensor) -> Tensor:
+    # Bytes are summed several times faster than truth values.
+    return inside.view(torch.uint8).sum(dim=0, dtype=torch.int32)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from modal_ntk import checks
 
-BLOCK_PAIRS = 2**24
+BLOCK_PAIRS = 2**22
 """Pairs of rows whose products are held at a time."""
 
 
@@ -76,10 +76,11 @@ def nearest_rows(
         closeness = torch.addmm(half_norms, rows - shift, shifted.T, beta=-1)
         here = torch.arange(start, start + len(rows), device=device)
         if groups is not None:
-            closeness[groups[here, None] == groups] = -torch.inf
+            closeness.masked_fill_(groups[here, None] == groups, -torch.inf)
         elif among_themselves:
             closeness[here - start, here] = -torch.inf
-        best, chosen = closeness.topk(n_neighbors, dim=1)
+        # The largest of all is found faster than the largest few.
+        best, chosen = closeness.max(dim=1, keepdim=True) if n_neighbors == 1 else closeness.topk(n_neighbors, dim=1)
         exact = _exact(rows, target, chosen).masked_fill(best == -torch.inf, torch.inf)
         exact, order = exact.sort(dim=1, stable=True)
         distances.append(exact.cpu())

@@ -23,11 +23,12 @@ BATCH, N_CLASSES, N_LABELED = 100, 10, 10
 
 
 def clouds(n, d=128, seed=0):
-    """Rows of ten overlapping groups, float32, and their groups."""
+    """Rows of ten overlapping groups, float32, near a space of eight dimensions, as embeddings are."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) % N_CLASSES
-    centres = rng.normal(size=(N_CLASSES, d)).astype(np.float32)
-    return centres[y] + rng.standard_normal((n, d), dtype=np.float32), y
+    latent = rng.normal(scale=1.5, size=(N_CLASSES, 8))[y] + rng.normal(size=(n, 8))
+    noise = 0.05 * rng.standard_normal((n, d), dtype=np.float32)
+    return (latent @ rng.normal(size=(8, d)) / 8**0.5).astype(np.float32) + noise, y
 
 
 def timed(function):
