@@ -12,7 +12,7 @@ from torch import Tensor
 
 from modal_ntk import checks
 from modal_ntk.selection.result import Selection
-from modal_ntk.structure.neighbors import nearest_rows
+from modal_ntk.structure.neighbors import distance_to_other_groups
 
 BLOCK_PAIRS = 2**21
 """Pairs of rows that are compared at a time."""
@@ -58,7 +58,7 @@ def purity_radius(
         raise checks.expected("purity above 0 and at most 1", purity, "The paper uses 0.95.")
     if bool((groups == groups[0]).all()):
         return math.inf
-    gaps = nearest_rows(X, groups=groups, device=device)[0][:, 0].sort(descending=True).values
+    gaps = distance_to_other_groups(X, groups, device=device).sort(descending=True).values
     # Rounded first, so that 0.95 of 100 rows are 95.
     return float(gaps[math.ceil(round(purity * len(X), 6)) - 1])
 

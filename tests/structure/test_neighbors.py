@@ -36,13 +36,15 @@ def test_a_row_is_not_its_own_neighbour(X):
     assert (indices[:, 0].numpy() != np.arange(len(X))).all()
 
 
-@given(X=rows, seed=st.integers(0, 5))
-def test_groups_look_outside_themselves(X, seed):
-    """With groups, the nearest row of another group; infinity where there is no other."""
-    groups = np.random.default_rng(seed).integers(2, size=len(X))
+@given(X=rows, seed=st.integers(0, 5), n_groups=st.integers(1, 4), block=st.sampled_from([1, 8, 2**22]))
+def test_groups_look_outside_themselves(X, seed, n_groups, block):
+    """With groups, the distance to the nearest row of another group; infinity where there is no other."""
+    groups = np.random.default_rng(seed).integers(n_groups, size=len(X)) * 3
     every = np.where(groups[:, None] == groups, np.inf, oracle.distances(X, X))
-    found, _ = structure.nearest_rows(torch.from_numpy(X), groups=torch.from_numpy(groups))
-    np.testing.assert_allclose(found[:, 0], every.min(axis=1), atol=1e-12)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbors, "BLOCK_PAIRS", block)
+        found = structure.distance_to_other_groups(torch.from_numpy(X), torch.from_numpy(groups))
+    np.testing.assert_allclose(found, every.min(axis=1), atol=1e-12)
 
 
 def test_copies_far_from_the_origin_are_at_distance_zero():
