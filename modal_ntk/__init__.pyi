@@ -21,5 +21,11 @@ from .strategies.baselines.random_sampling import RandomSampling as RandomSampli
 from .strategies.baselines.random_sampling import random_sampling as random_sampling
 from .strategies.baselines.typiclust import TypiClust as TypiClust
 from .strategies.baselines.typiclust import typiclust as typiclust
+from .strategies.ddal import DDAL as DDAL
+from .strategies.ddal import ddal as ddal
+from .strategies.dynamical import DynamicAL as DynamicAL
+from .strategies.dynamical import dynamical as dynamical
+from .strategies.lookahead import LookAhead as LookAhead
+from .strategies.lookahead import lookahead as lookahead
 from .strategies.ntkcpl import NTKCPL as NTKCPL
 from .strategies.ntkcpl import ntkcpl as ntkcpl

@@ -1,5 +1,7 @@
 from .coverage import greedy_cover as greedy_cover
 from .coverage import purity_radius as purity_radius
+from .diffused import certainty as certainty
+from .diffused import select_by_diffusion as select_by_diffusion
 from .distances import DenseRows as DenseRows
 from .distances import OuterRows as OuterRows
 from .k_center import k_center_greedy as k_center_greedy

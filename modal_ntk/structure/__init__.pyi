@@ -1,6 +1,13 @@
 from .clusters import kmeans_clusters as kmeans_clusters
 from .constrained import Clustering as Clustering
 from .constrained import constrained_kmeans as constrained_kmeans
+from .diffusion import as_torch as as_torch
+from .diffusion import diffuse as diffuse
+from .diffusion import n_diffusion_steps as n_diffusion_steps
+from .graph import affinity_transition as affinity_transition
+from .graph import knn_transition as knn_transition
+from .graph import nearest_neighbors as nearest_neighbors
+from .hops import HopDistances as HopDistances
 from .neighbors import distance_to_other_groups as distance_to_other_groups
 from .neighbors import nearest_rows as nearest_rows
 from .pseudo_labels import cluster_pseudo_labels as cluster_pseudo_labels
