@@ -17,12 +17,12 @@ from modal_ntk.selection.diffused import CRITERIA
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies import rows
 from modal_ntk.strategies.base import Query, QueryStrategy
-from modal_ntk.structure.reuse import GraphMemory, PlacedGraph
 
 if TYPE_CHECKING:
     from modal_ntk.nets import NetView
     from modal_ntk.selection.diffused import Criterion, TieBreak
     from modal_ntk.structure.graph import Search, Similarity, Symmetrise
+    from modal_ntk.structure.reuse import GraphMemory, PlacedGraph
 
 STEPS_WITH_TOL = 1000
 """Limit of the steps where a tolerance is set and no number of steps."""
@@ -217,8 +217,8 @@ class DDAL(QueryStrategy):
         seed = int(query.rng.integers(2**31))  # drawn always, so that a reused graph changes no later draw
         n = query.n_labeled + query.n_pool
         if self.affinity is not None:
-            transition = self._from_affinity(query, n)
-            return PlacedGraph(transition, np.arange(n), False), {"features": "affinity", "graph_reused": False}
+            given = structure.PlacedGraph(self._from_affinity(query, n), np.arange(n), False)
+            return given, {"features": "affinity", "graph_reused": False}
         points = rows.read_rows(query, self.features)
         # The labelled rows come first, then the whole pool: one numbering for graph and labels.
         parts = [part.numpy() for part in (points.labeled, points.pool) if len(part)]
@@ -247,9 +247,9 @@ class DDAL(QueryStrategy):
 
     def _remembered(self) -> GraphMemory:
         if not self.reuse_graph:
-            return GraphMemory()
+            return structure.GraphMemory()
         if not hasattr(self, "_memory"):
-            self._memory = GraphMemory()
+            self._memory = structure.GraphMemory()
         return self._memory
 
     def _from_affinity(self, query: Query, n: int) -> sp.csr_matrix:
