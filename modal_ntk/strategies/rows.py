@@ -107,10 +107,12 @@ def read(view: NetView, X: Any, features: Any) -> Tensor:
 
     source = source_of(view, features)
     rows = view.embeddings(X) if source == "embedding" else view.features(X, source)
+    # Of a net in half precision distances are taken in single.
+    rows = rows if rows.dtype == torch.float64 else rows.float()
     if not bool(torch.isfinite(rows.sum(dim=1)).all()):
         remedy = "Check the net's weights, or scale the samples."
         raise checks.expected(f"finite features ({name_of(view, features)})", "NaN, infinity or overflow", remedy)
-    return rows if rows.dtype == torch.float64 else rows.float()
+    return rows
 
 
 def read_rows(query: Query, features: Any) -> Rows:

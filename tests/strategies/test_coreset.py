@@ -63,6 +63,15 @@ def test_what_cannot_be_used_is_told():
         CoreSet(features=lambda X: np.full((len(X), 2), np.inf)).select(net, X[12:], 2, **KNOWN)
 
 
+def test_a_net_in_half_precision():
+    """Embeddings in bfloat16 are compared in single precision, and the net stays as it is."""
+    net = zoo.net().fit(X[:12], y[:12])
+    net.module_.bfloat16()
+    selected = CoreSet().select(net, X[12:], 4, **KNOWN)
+    assert len(set(selected.indices.tolist())) == 4
+    assert net.module_.hidden.weight.dtype == torch.bfloat16
+
+
 def test_starts_from_nothing():
     """Without labels or a model the first choice is random by seed, the rest farthest-first."""
     first = {int(CoreSet(random_state=s).select(None, X, 3).indices[0]) for s in range(5)}
