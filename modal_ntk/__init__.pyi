@@ -36,3 +36,5 @@ from .strategies.lookahead import LookAhead as LookAhead
 from .strategies.lookahead import lookahead as lookahead
 from .strategies.ntkcpl import NTKCPL as NTKCPL
 from .strategies.ntkcpl import ntkcpl as ntkcpl
+from .strategies.waal import WAAL as WAAL
+from .strategies.waal import waal as waal
