@@ -3,6 +3,9 @@ from .learners import estimator_of as estimator_of
 from .learners import labeled_set_of as labeled_set_of
 from .learners import wants_metrics as wants_metrics
 from .learners import warn_if_it_cannot_teach as warn_if_it_cannot_teach
+from .logits import class_columns as class_columns
+from .logits import input_batches as input_batches
+from .logits import logit_module as logit_module
 from .traceless import no_trace as no_trace
 from .traceless import seeded as seeded
 from .view import NetView as NetView

@@ -1,5 +1,8 @@
 from .constrained import Clustering as Clustering
 from .constrained import constrained_kmeans as constrained_kmeans
+from .farthest_point import FarthestPoints as FarthestPoints
+from .farthest_point import farthest_point_clustering as farthest_point_clustering
+from .farthest_point import redundant_samples as redundant_samples
 from .pseudo_labels import cluster_pseudo_labels as cluster_pseudo_labels
 from .pseudo_labels import confusing_counts as confusing_counts
 from .pseudo_labels import n_pseudo_clusters as n_pseudo_clusters

@@ -1,0 +1,40 @@
+"""Literal, slow readings of lpNTK's definitions, sharing no code with the library."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def farthest_point_lists(kernel, n_clusters, first=None):
+    """Algorithm 3 with lists, as printed: returns centres and the members of each cluster in list order."""
+    n = len(kernel)
+    start = [max(range(n), key=lambda i: (kernel[i][i], -i))] if first is None else list(first)
+    centres = [start[0]]
+    lists = [[i for i in range(n) if i != start[0]]]
+    while len(centres) < n_clusters:
+        if len(centres) < len(start):
+            new = start[len(centres)]
+        else:
+            smallest, new = np.inf, None
+            for j, members in enumerate(lists):
+                for i in members:
+                    if kernel[centres[j]][i] < smallest:
+                        smallest, new = kernel[centres[j]][i], i
+        for members in lists:
+            if new in members:
+                members.remove(new)
+        opened = []
+        for j, members in enumerate(lists):
+            for i in list(members):
+                if kernel[new][i] > kernel[centres[j]][i]:
+                    members.remove(i)
+                    opened.append(i)
+        centres.append(new)
+        lists.append(opened)
+    return centres, lists
+
+
+def redundant(kernel, later_only=False):
+    """Rows with an entry larger than their own, among all other rows or among later ones."""
+    n = len(kernel)
+    return [any(kernel[i][j] > kernel[i][i] for j in range(i + 1 if later_only else 0, n) if j != i) for i in range(n)]
