@@ -238,6 +238,36 @@ def check_positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def check_share(name: str, value: Any) -> float:
+    """Return `value` as a float from 0 to 1.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name.
+    value : object
+        What was given.
+
+    Returns
+    -------
+    float
+        The value.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no number from 0 to 1.
+
+    Examples
+    --------
+    >>> check_share("head_drop", 0.1)
+    0.1
+    """
+    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool) or not 0 <= float(value) <= 1:
+        raise expected(f"{name} to be a number from 0 to 1", repr(value), f"Pass {name} as a share, such as 0.1.")
+    return float(value)
+
+
 def check_n_instances(n_instances: Any, n_pool: int) -> int:
     """Return the batch size if that many samples can be taken from the pool.
 

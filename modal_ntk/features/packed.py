@@ -7,6 +7,9 @@ from torch import Tensor
 
 from modal_ntk.features.factors import Dense, Factor, Lookup, Outer, add_gram, squared_norms
 
+# Bytes that intermediate results of a block may take.
+_BUDGET = 2**28
+
 
 def packed(factor: Factor) -> Factor:
     """Return the same gradients written out if that takes no more memory than their factors."""
@@ -56,7 +59,7 @@ def mirror(out: Tensor, step: int = 1024) -> None:
 
 
 class PackedGradients:
-    """Gradients of n samples, parameter by parameter.
+    """Gradients of n samples; those that are written out lie in one matrix, so that one product serves them all.
 
     Parameters
     ----------
@@ -71,7 +74,9 @@ class PackedGradients:
     """
 
     def __init__(self, factors: list[Factor]) -> None:
-        self.factors = factors
+        written = [f.gradient for f in factors if isinstance(f, Dense)]
+        joined = [Dense(torch.cat(written, 1) if len(written) > 1 else written[0])] if written else []
+        self.factors: list[Factor] = [*joined, *(f for f in factors if not isinstance(f, Dense))]
 
     def __len__(self) -> int:
         return len(self.factors[0])
@@ -90,19 +95,27 @@ class PackedGradients:
         ]
         return torch.cat(parts)
 
-    def gram(self, start: int, stop: int, columns: PackedGradients | None = None, *, budget: int = 2**28) -> Tensor:
-        """Return inner products of some rows with all, or with those of other gradients: (stop - start, m)."""
+    @property
+    def device(self) -> torch.device:
+        """Where the gradients are held."""
+        return self._any().device
+
+    def gram(
+        self, start: int, stop: int, columns: PackedGradients | None = None, *, n_columns: int | None = None
+    ) -> Tensor:
+        """Return inner products of some rows with the first of all, or of other, gradients: (stop - start, m)."""
         other = self if columns is None else columns
-        out = self._zeros(stop - start, len(other))
+        n = len(other) if n_columns is None else n_columns
+        out = self._any().new_zeros(stop - start, n)
         for left, right in zip(self.factors, other.factors, strict=True):
-            add_gram(out, left.rows(start, stop), right, budget=budget)
+            add_gram(out, left.rows(start, stop), right.rows(0, n), budget=_BUDGET)
         return out
 
-    def matrix(self, *, budget: int = 2**28) -> Tensor:
+    def matrix(self) -> Tensor:
         """Return all inner products, symmetric to the last bit: (n, n)."""
-        out = self._zeros(len(self), len(self))
+        out = self._any().new_zeros(len(self), len(self))
         for factor in self.factors:
-            add_gram(out, factor, factor, budget=budget)
+            add_gram(out, factor, factor, budget=_BUDGET)
         mirror(out)
         return out
 
@@ -110,6 +123,6 @@ class PackedGradients:
         """Return the gradients of some samples, by number."""
         return PackedGradients([taken(factor, rows) for factor in self.factors])
 
-    def _zeros(self, n: int, m: int) -> Tensor:
+    def _any(self) -> Tensor:
         first = self.factors[0]
-        return (first.gradient if isinstance(first, Dense) else first.outputs).new_zeros(n, m)
+        return first.gradient if isinstance(first, Dense) else first.outputs

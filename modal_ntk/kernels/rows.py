@@ -56,9 +56,9 @@ class KernelRows:
         """Return the kernel of one sample with all: (n,)."""
         return self.block(i, i + 1)[0]
 
-    def block(self, start: int, stop: int) -> np.ndarray:
-        """Return the kernel of consecutive samples with all: (stop - start, n)."""
-        return _array(self.gradients.gram(start, stop))
+    def block(self, start: int, stop: int, n_columns: int | None = None) -> np.ndarray:
+        """Return the kernel of consecutive samples with all, or with the first `n_columns`: (stop - start, n)."""
+        return _array(self.gradients.gram(start, stop, n_columns=n_columns))
 
     def cross(self, other: KernelRows) -> np.ndarray:
         """Return the kernel of all samples with those of other rows of the same net: (n, m)."""
@@ -78,9 +78,7 @@ class KernelRows:
             Over k samples; their gradients are copied.
         """
         chosen = torch.from_numpy(checks.check_rows("rows", rows, len(self)))
-        first = self.gradients.factors[0]
-        device = (first.gradient if isinstance(first, Dense) else first.outputs).device
-        return KernelRows(self.gradients.take(chosen.to(device)), self.info)
+        return KernelRows(self.gradients.take(chosen.to(self.gradients.device)), self.info)
 
     def matrix(self) -> np.ndarray:
         """Return the whole kernel, symmetric to the last bit: (n, n)."""

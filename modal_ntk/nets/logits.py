@@ -1,8 +1,8 @@
-"""A learner's net as what gradients need: a module from one tensor to logits, its batches, its class numbers."""
+"""A learner's net as what gradients need: a module from samples to logits, its batches, its class numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from skorch.dataset import unpack_data
 from torch import Tensor, nn
 
 from modal_ntk import checks
-from modal_ntk.nets.view import NetView, _on_simplex
+from modal_ntk.nets.view import NetView, _cast, _on_simplex, _unwarned
 
 
 class LogitModule(nn.Module):
@@ -30,9 +30,9 @@ class LogitModule(nn.Module):
         self.module = module
         self.to_logits = to_logits
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """Map samples to logits."""
-        out = self.module(x)
+        out = self.module(*inputs, **named)
         return self.to_logits(out[0] if isinstance(out, tuple) else out)
 
 
@@ -74,16 +74,20 @@ def logit_module(view: NetView, X: Any) -> nn.Module:
         return LogitModule(module, lambda z: torch.stack([torch.zeros_like(z.flatten()), z.flatten()], 1))
     # The accessor is skorch's own resolution of `predict_nonlinearity`; it has no public name.
     to_output = net._get_predict_nonlinearity()
-    first = next(input_batches(view, X))[:1].to(view.device)
+    batch = next(input_batches(view, X))
+    named = batch if isinstance(batch, dict) else {}
+    first = [batch] if isinstance(batch, Tensor) else []
+    seen = _cast([part[:1].to(view.device) for part in (*first, *named.values())], _float_type(module))
     with view.no_trace(), torch.no_grad():
         module.eval()
-        values = LogitModule(module, to_output)(first.to(_float_type(module)) if first.is_floating_point() else first)
+        to_values = LogitModule(module, to_output)
+        values = to_values(**dict(zip(named, seen, strict=True))) if named else to_values(*seen)
     if torch.equal(_on_simplex(values), values):
         return LogitModule(module, lambda out: to_output(out).clamp_min(1e-12).log())
     return LogitModule(module, to_output)
 
 
-def input_batches(view: NetView, X: Any) -> Iterator[Tensor]:
+def input_batches(view: NetView, X: Any) -> Iterator[Tensor | dict[str, Tensor]]:
     """Yield samples as the net's own data loader batches them.
 
     Parameters
@@ -95,22 +99,23 @@ def input_batches(view: NetView, X: Any) -> Iterator[Tensor]:
 
     Yields
     ------
-    Tensor (m, ...)
+    Tensor (m, ...), or dict of them by argument
         The inputs of one batch, in order.
 
     Raises
     ------
     InvalidInputError
-        If the net takes several inputs.
+        If the net takes several inputs that have no names.
     """
     net = view.net
     assert net is not None  # callers have required it
-    for batch in net.get_iterator(net.get_dataset(view.prepare(X)), training=False):
+    for batch in _unwarned(net.get_iterator(net.get_dataset(view.prepare(X)), training=False)):
         inputs, _ = unpack_data(batch)
-        if not isinstance(inputs, Tensor):
-            remedy = "Wrap the net in a module that takes one tensor."
-            raise checks.expected("samples that are one tensor, for gradients", type(inputs).__name__, remedy)
-        yield inputs
+        parts = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
+        if not all(isinstance(part, Tensor) for part in parts):
+            remedy = "Pass a dict, with a key for each argument of the module's forward."
+            raise checks.expected("samples that are one tensor, or several by name", type(inputs).__name__, remedy)
+        yield inputs if isinstance(inputs, Tensor) else dict(inputs)
 
 
 def class_columns(view: NetView, y: Any, n_outputs: int) -> np.ndarray:

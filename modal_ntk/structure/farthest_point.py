@@ -106,7 +106,8 @@ def redundant_samples(kernel: Any, *, later_only: bool = False, tolerance: float
     Parameters
     ----------
     kernel : array or Tensor (n, n), or rows on demand
-        Similarities. An object needs ``diagonal()`` and ``block(start, stop)``, returning (stop - start, n).
+        Similarities. An object, such as `modal_ntk.kernels.KernelRows`, holds inner products and offers
+        ``diagonal()``, ``block(start, stop, n_columns)`` and ``take(rows)``.
     later_only : bool, default=False
         Whether a sample is compared with those after it only, as the authors' code does; the paper compares it with
         all others.
@@ -138,16 +139,21 @@ def redundant_samples(kernel: Any, *, later_only: bool = False, tolerance: float
     diagonal = _finite(rows.diagonal())
     n = len(diagonal)
     slack = 100 * np.finfo(diagonal.dtype).eps if tolerance is None else tolerance
-    limit = diagonal + slack * np.abs(diagonal)
+    order = np.arange(n)
+    ordered = not later_only and not isinstance(rows, _Matrix)
+    if ordered:
+        order = np.argsort(-diagonal, kind="stable")
+        rows = rows.take(order)
+    limit = (diagonal + slack * np.abs(diagonal))[order]
     found = np.zeros(n, dtype=bool)
     step = max(1, _BLOCK_BYTES // max(1, n * diagonal.itemsize))
     for start in range(0, n, step):
         stop = min(start + step, n)
-        block = np.array(rows.block(start, stop))
+        block = np.array(rows.block(start, stop, stop if ordered else n))
         if later_only:
             block[np.arange(n) < np.arange(start, stop)[:, None]] = -np.inf
         block[np.arange(stop - start), np.arange(start, stop)] = -np.inf
-        found[start:stop] = block.max(axis=1) > limit[start:stop]
+        found[order[start:stop]] = block.max(axis=1) > limit[start:stop]
     return found
 
 
@@ -189,8 +195,8 @@ class _Matrix:
     def row(self, i: int) -> np.ndarray:
         return self.kernel[i]
 
-    def block(self, start: int, stop: int) -> np.ndarray:
-        return self.kernel[start:stop]
+    def block(self, start: int, stop: int, n_columns: int) -> np.ndarray:
+        return self.kernel[start:stop, :n_columns]
 
 
 def _as_rows(kernel: Any) -> Any:

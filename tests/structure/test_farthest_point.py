@@ -37,8 +37,11 @@ class Rows:
         self.asked.append(i)
         return self.kernel[i]
 
-    def block(self, start, stop):
-        return self.kernel[start:stop]
+    def block(self, start, stop, n_columns):
+        return self.kernel[start:stop, :n_columns]
+
+    def take(self, rows):
+        return Rows(self.kernel[np.ix_(rows, rows)])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,11 @@
+from .base import DataPruner as DataPruner
+from .difficulty import SampleHistory as SampleHistory
+from .difficulty import forgetting_counts as forgetting_counts
+from .difficulty import learning_difficulty as learning_difficulty
+from .pruner import LpNTKPruner as LpNTKPruner
+from .scores import EL2N as EL2N
+from .scores import ForgettingScore as ForgettingScore
+from .scores import GraNd as GraNd
+from .shared import FarthestPoints as FarthestPoints
+from .shared import farthest_point_clustering as farthest_point_clustering
+from .shared import redundant_samples as redundant_samples
