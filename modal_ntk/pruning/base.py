@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, clone
 from sklearn.utils import _safe_indexing
 from sklearn.utils.multiclass import check_classification_targets
 
 from modal_ntk import checks, nets
-from modal_ntk.errors import UnmetNeedError
+from modal_ntk.errors import InvalidInputError, UnmetNeedError
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Labelled:
         return int(self.rng.integers(2**31))
 
 
-class DataPruner(BaseEstimator, ABC):
+class DataPruner(OneToOneFeatureMixin, BaseEstimator, ABC):
     """Base of all pruners: choose among labelled samples those to train on.
 
     A subclass writes ``_keep``; the rest is done here. `fit_resample` follows imbalanced-learn, so that a pruner
@@ -52,6 +52,13 @@ class DataPruner(BaseEstimator, ABC):
     ----------
     sample_indices_ : numpy.ndarray (m,), int64
         Rows kept, in rising order.
+    sampling_strategy_ : dict
+        By label, the number of samples kept.
+
+    Notes
+    -----
+    How many of each class stay follows from the data, so there is no ``sampling_strategy`` to set; labels are one per
+    sample, so one-hot matrices are refused.
     """
 
     _estimator_type = "sampler"
@@ -99,11 +106,34 @@ class DataPruner(BaseEstimator, ABC):
             Itself.
         """
         self.check_params()
+        if y is None:
+            raise InvalidInputError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         data = checked_data(X, y, self.random_state)
+        self._note_features(data.X)
+        self.sample_indices_ = np.sort(self._keep(data)).astype(np.int64)
+        labels, counts = np.unique(data.y[self.sample_indices_], return_counts=True)
+        self.sampling_strategy_ = dict(zip(labels.tolist(), counts.tolist(), strict=True))
+        return self
+
+    def _note_features(self, X: Any) -> None:
+        # Scikit-learn's attributes, for what has columns.
+        for name in ("n_features_in_", "feature_names_in_"):
+            if name in vars(self):
+                delattr(self, name)
         if hasattr(X, "shape") and len(X.shape) == 2:
             self.n_features_in_ = int(X.shape[1])
-        self.sample_indices_ = np.sort(self._keep(data)).astype(np.int64)
-        return self
+        names = list(getattr(X, "columns", []))
+        if names and all(isinstance(name, str) for name in names):
+            self.feature_names_in_ = np.array(names, dtype=object)
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn, 1.6 and later, and imbalanced-learn what is taken."""
+        tags = super().__sklearn_tags__()
+        tags.estimator_type = "sampler"
+        tags.target_tags.required = True
+        tags.input_tags = _extended(tags.input_tags, dataframe=True)
+        tags.input_tags.sparse = tags.input_tags.three_d_array = True
+        return _extended(tags, sampler_tags=_SamplerTags())
 
     @abstractmethod
     def _keep(self, data: Labelled) -> np.ndarray:
@@ -111,6 +141,19 @@ class DataPruner(BaseEstimator, ABC):
 
     def check_params(self) -> None:
         """Check the parameters; called before anything is computed."""
+
+
+@dataclass
+class _SamplerTags:
+    sample_indices: bool = True
+
+
+def _extended(tags: Any, **more: Any) -> Any:
+    # Imbalanced-learn reads tags that scikit-learn does not have, from classes of its own; these need not import it.
+    kind = type(tags)
+    added = [(name, Any, field(default=None)) for name in more]
+    extended = make_dataclass(kind.__name__, added, bases=(kind,))
+    return extended(**{f.name: getattr(tags, f.name) for f in fields(tags)}, **more)
 
 
 def checked_data(X: Any, y: Any, random_state: Any) -> Labelled:
