@@ -38,3 +38,30 @@ def redundant(kernel, later_only=False):
     """Rows with an entry larger than their own, among all other rows or among later ones."""
     n = len(kernel)
     return [any(kernel[i][j] > kernel[i][i] for j in range(i + 1 if later_only else 0, n) if j != i) for i in range(n)]
+
+
+def forgetting(q, later, of_step, theta, y, y_step, lr, error, reduction):
+    """Algorithm 2, sample by sample: q before, q after, q of the step's batch, and every (K, K) kernel block."""
+    n, k = q.shape
+    happened, predicted = [], []
+    for i in range(n):
+        matrix = np.diag(q[i]) - np.outer(q[i], q[i])
+        change = np.zeros(k)
+        for j in range(len(y_step)):
+            one_hot = np.eye(k)[y_step[j]]
+            term = {"true": one_hot - of_step[j], "uniform": one_hot - 1 / k, "uniform_counts": k * one_hot - 1}[error]
+            change += lr * matrix @ theta[i, j] @ term / (len(y_step) if reduction == "mean" else 1)
+        right = q[i].argmax() == y[i]
+        happened.append(bool(right and later[i].argmax() != y[i]))
+        predicted.append(bool(right and (q[i] + change).argmax() != y[i]))
+    return happened, predicted
+
+
+def relation(own, other, between, threshold, unrelated):
+    """Appendix C for one pair of samples with gradients, by its two ratios."""
+    ratios = (between / own, between / other)
+    if min(ratios) >= threshold:
+        return "interchangeable"
+    if max(ratios) <= -threshold:
+        return "contradictory"
+    return "unrelated" if max(map(abs, ratios)) <= unrelated else ""
