@@ -11,5 +11,7 @@ from .strategies.baselines.margin import Margin as Margin
 from .strategies.baselines.margin import margin as margin
 from .strategies.baselines.random_sampling import RandomSampling as RandomSampling
 from .strategies.baselines.random_sampling import random_sampling as random_sampling
+from .strategies.lpntk import LpNTK as LpNTK
+from .strategies.lpntk import lpntk as lpntk
 from .strategies.ntkcpl import NTKCPL as NTKCPL
 from .strategies.ntkcpl import ntkcpl as ntkcpl

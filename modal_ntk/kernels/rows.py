@@ -56,6 +56,10 @@ class KernelRows:
         """Return the kernel of one sample with all: (n,)."""
         return self.block(i, i + 1)[0]
 
+    def rows_at(self, rows: Any) -> np.ndarray:
+        """Return the kernel of some samples, by number, with all: (k, n)."""
+        return self.take(rows).cross(self)
+
     def block(self, start: int, stop: int, n_columns: int | None = None) -> np.ndarray:
         """Return the kernel of consecutive samples with all, or with the first `n_columns`: (stop - start, n)."""
         return _array(self.gradients.gram(start, stop, n_columns=n_columns))

@@ -1,4 +1,5 @@
 from .active_learner import ActiveLearner as ActiveLearner
+from .inputs import rows_of as rows_of
 from .inputs import stacked_inputs as stacked_inputs
 from .learners import estimator_of as estimator_of
 from .learners import labeled_set_of as labeled_set_of

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, clone
-from sklearn.utils import _safe_indexing
 from sklearn.utils.multiclass import check_classification_targets
 
 from modal_ntk import checks, nets
@@ -88,7 +86,7 @@ class DataPruner(OneToOneFeatureMixin, BaseEstimator, ABC):
             If a parameter, the samples or the labels cannot be used.
         """
         self.fit(X, y)
-        return rows_of(X, self.sample_indices_), rows_of(y, self.sample_indices_)
+        return nets.rows_of(X, self.sample_indices_), nets.rows_of(y, self.sample_indices_)
 
     def fit(self, X: Any, y: Any) -> DataPruner:
         """Choose samples; the choice is `sample_indices_`.
@@ -234,10 +232,3 @@ def fitted_view(estimator: Any, data: Labelled, prefit: bool) -> nets.NetView:
         remedy = "Fit it first, or pass prefit=False."
         raise UnmetNeedError(f"Expected a fitted skorch net under prefit=True, got {name}. {remedy}")
     return view
-
-
-def rows_of(values: Any, rows: np.ndarray) -> Any:
-    """Return some rows of samples or labels, in the container they came in."""
-    if isinstance(values, Mapping):
-        return {name: rows_of(part, rows) for name, part in values.items()}
-    return values[rows] if hasattr(values, "detach") else _safe_indexing(values, rows)

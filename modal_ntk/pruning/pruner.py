@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from modal_ntk import checks, kernels, nets
 from modal_ntk.kernels.rows import KernelRows
-from modal_ntk.pruning.base import DataPruner, Labelled, fitted_view, rows_of
+from modal_ntk.pruning.base import DataPruner, Labelled, fitted_view
 from modal_ntk.structure.farthest_point import FarthestPoints, farthest_point_clustering, redundant_samples
 
 Mode = Literal["prune_head", "head_only", "centres", "random_member", "redundant_only"]
@@ -166,7 +166,7 @@ class LpNTKPruner(DataPruner):
         module = nets.logit_module(view, data.X)
         labels = None
         if self.kernel == "labelled":
-            labels = nets.class_columns(view, data.y, view.logits(rows_of(data.X, np.arange(1))).shape[1])
+            labels = nets.class_columns(view, data.y, view.logits(nets.rows_of(data.X, np.arange(1))).shape[1])
         return kernels.kernel_rows(
             module,
             nets.stacked_inputs(view, data.X),

@@ -82,6 +82,8 @@ def test_rows_are_those_of_the_kernel(name, kind):
     np.testing.assert_allclose(rows.diagonal(), whole.diagonal(), **close)
     np.testing.assert_allclose(rows.row(17), whole[17], **close)
     np.testing.assert_allclose(rows.block(3, 9), whole[3:9], **close)
+    np.testing.assert_allclose(rows.block(3, 9, 20), whole[3:9, :20], **close)
+    np.testing.assert_allclose(rows.rows_at([4, 1]), whole[[4, 1]], **close)
     np.testing.assert_array_equal(rows.matrix(), rows.matrix().T)
     some = [7, 2, 29]
     np.testing.assert_allclose(rows.take(some).matrix(), whole[np.ix_(some, some)], **close)
