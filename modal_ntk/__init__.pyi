@@ -11,6 +11,12 @@ from .strategies.baselines.margin import Margin as Margin
 from .strategies.baselines.margin import margin as margin
 from .strategies.baselines.random_sampling import RandomSampling as RandomSampling
 from .strategies.baselines.random_sampling import random_sampling as random_sampling
+from .strategies.ddal import DDAL as DDAL
+from .strategies.ddal import ddal as ddal
+from .strategies.dynamical import DynamicAL as DynamicAL
+from .strategies.dynamical import dynamical as dynamical
+from .strategies.lookahead import LookAhead as LookAhead
+from .strategies.lookahead import lookahead as lookahead
 from .strategies.lpntk import LpNTK as LpNTK
 from .strategies.lpntk import lpntk as lpntk
 from .strategies.ntkcpl import NTKCPL as NTKCPL

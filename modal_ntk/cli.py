@@ -60,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--initial", type=int, default=20, metavar="N", help="labels at the start (default: 20)")
     bench.add_argument("--batch", type=int, default=20, metavar="N", help="labels in each query (default: 20)")
     bench.add_argument("--rounds", type=int, default=5, metavar="N", help="number of queries (default: 5)")
+    bench.add_argument(
+        "--continue", dest="continued", action="store_true", help="train on from round to round, not anew each time"
+    )
     bench.add_argument("--out", default="results", metavar="DIR", help="folder of the results (default: results)")
     bench.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once (default: 1)")
     bench.add_argument("--quiet", action="store_true", help="show no progress bar")
@@ -130,6 +133,7 @@ def _bench(arguments: argparse.Namespace) -> None:
         n_initial=arguments.initial,
         batch_size=arguments.batch,
         n_rounds=arguments.rounds,
+        reinitialise=not arguments.continued,
         jobs=arguments.jobs,
         progress=not arguments.quiet,
     )

@@ -1,5 +1,7 @@
 """Fixtures for all tests: seeded torch, the learners that run here, a guard on the global generators."""
 
+import re
+
 import modAL.models
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from packaging.version import Version
 
 import modal_ntk
+from modal_ntk.testing.situations import CONTAINERS, LABELS, LEARNERS
 
 MODAL_RUNS = Version(sklearn.__version__) < Version("1.8")
 
@@ -26,3 +29,23 @@ def active_learner(request):
     if not MODAL_RUNS:
         pytest.skip("modAL's own learner cannot teach on scikit-learn 1.8 and later")
     return modAL.models.ActiveLearner
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Count what the contract suite tried: clauses, strategies, learners and inputs."""
+    outcomes = {kind: [_contract_id(r) for r in terminalreporter.stats.get(kind, [])] for kind in ("passed", "skipped")}
+    passed, skipped = ([found for found in outcomes[kind] if found] for kind in ("passed", "skipped"))
+    if not passed:
+        return
+    clauses = {check.partition("[")[0] for _, check in passed}
+    strategies = {strategy for strategy, _ in passed}
+    terminalreporter.write_line(
+        f"contract: {len(clauses)} clauses, {len({check for _, check in passed})} clauses in cases "
+        f"({len(LEARNERS)} learners, {len(CONTAINERS)} containers, {len(LABELS)} label sets), "
+        f"{len(strategies)} strategies: {len(passed)} checks passed, {len(skipped)} could not be tried here"
+    )
+
+
+def _contract_id(report):
+    found = re.search(r"test_contract\.py::test_contract\[(\w+)-(.+)\]$", report.nodeid)
+    return found.groups() if found else None

@@ -48,8 +48,8 @@ def kernel_oracle(module, x1, x2, kind, labels1=None, labels2=None):
     if kind == "labelled":
         s1, s2 = (2 * F.one_hot(labels, k).double() - 1 for labels in (labels1, labels2))
         return torch.einsum("ia,ijab,jb->ij", s1, full, s2) / k
-    r1 = logits64(module, x1).softmax(1) - F.one_hot(labels1, k)
-    r2 = logits64(module, x2).softmax(1) - F.one_hot(labels2, k)
+    sides = ((logits64(module, x1), labels1), (logits64(module, x2), labels2))
+    r1, r2 = ((f.softmax(1) if kind == "loss" else f) - F.one_hot(labels, k) for f, labels in sides)
     return torch.einsum("ia,ijab,jb->ij", r1, full, r2)
 
 

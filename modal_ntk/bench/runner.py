@@ -73,6 +73,7 @@ def run(
     batch_size: int | Sequence[int] = 20,
     n_rounds: int = 5,
     initial: Literal["random", "stratified", "query"] = "random",
+    reinitialise: bool = True,
     estimator: Any = None,
     jobs: int = 1,
     progress: bool = False,
@@ -98,6 +99,8 @@ def run(
         Number of queries, where `batch_size` is one number.
     initial : {"random", "stratified", "query"}, default="random"
         How the initial labels are chosen.
+    reinitialise : bool, default=True
+        Whether each round trains anew, or continues by ``partial_fit`` from the weights of the round before.
     estimator : estimator, optional
         What to train; by default what suits the data.
     jobs : int, default=1
@@ -126,12 +129,15 @@ def run(
         batch_size=batch_size,
         n_rounds=n_rounds,
         initial=initial,
+        reinitialise=reinitialise,
         evaluation_set=(data.x_test, data.y_test),
     )
     sizes = simulation.schedule(len(data.x_train))
     store = Store(out)
     protocol = {"dataset": data.name, "fingerprint": data.fingerprint, "estimator": " ".join(repr(model).split())}
-    store.agree({**protocol, "n_initial": n_initial, "batch_sizes": sizes, "initial": initial})
+    # Named where it is not the default, so that stores from before it was a choice still agree.
+    continued = {} if reinitialise else {"reinitialise": False}
+    store.agree({**protocol, "n_initial": n_initial, "batch_sizes": sizes, "initial": initial, **continued})
     done = store.finished()
     cells = [(label, seed) for seed in wanted for label in parsed if (label, seed) not in done]
     tasks = (

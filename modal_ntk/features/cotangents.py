@@ -14,7 +14,10 @@ from torch import Tensor
 
 from modal_ntk import checks
 
-KINDS = ("pseudo", "trace", "full", "labelled", "loss")
+KINDS = ("pseudo", "trace", "full", "labelled", "loss", "mse")
+
+LOSSES = {"cross_entropy": "loss", "mse": "mse"}
+"""The kind that each loss's gradient is of."""
 
 
 def cotangents(kind: str, logits: Tensor, signs: Any, labels: Any) -> Tensor:
@@ -22,14 +25,14 @@ def cotangents(kind: str, logits: Tensor, signs: Any, labels: Any) -> Tensor:
 
     Parameters
     ----------
-    kind : {"pseudo", "trace", "full", "labelled", "loss"}
+    kind : {"pseudo", "trace", "full", "labelled", "loss", "mse"}
         The kernel.
     logits : Tensor (n, K)
-        Outputs of the samples; their values matter to "loss" alone.
+        Outputs of the samples; their values matter to "loss" and "mse" alone.
     signs : Tensor (n, K) or None
         Weights of the outputs for "labelled", if not those of the labels.
     labels : Tensor (n,) or None
-        Class of each sample, for "labelled" and "loss".
+        Class of each sample, for "labelled", "loss" and "mse".
 
     Returns
     -------
@@ -56,7 +59,8 @@ def cotangents(kind: str, logits: Tensor, signs: Any, labels: Any) -> Tensor:
     one_hot = _one_hot(kind, labels, logits)
     if kind == "labelled":
         return (2 * one_hot - 1)[:, None] / math.sqrt(k)
-    return (logits.softmax(1) - one_hot)[:, None]
+    outputs = logits.softmax(1) if kind == "loss" else logits
+    return (outputs - one_hot)[:, None]
 
 
 def class_numbers(labels: Any, logits: Tensor) -> Tensor:

@@ -123,7 +123,16 @@ def squared_norms(factor: Factor) -> Tensor:
     """Return the squared length of each gradient: (n,)."""
     if isinstance(factor, Outer) and factor.inputs.shape[1] == factor.inputs.shape[2] == 1:
         return factor.inputs.square().sum((1, 2, 3)) * factor.outputs.square().sum((1, 2, 3))
+    if isinstance(factor, Outer) and _few_positions(factor):
+        grams = [data @ data.mT for data in (factor.inputs, factor.outputs)]
+        return (grams[0] * grams[1]).sum((1, 2, 3))
     return factor.dense().square().sum(1)
+
+
+def _few_positions(factor: Outer) -> bool:
+    # Gradients by pairs of positions cost less than written out.
+    positions, a, b = factor.inputs.shape[2], factor.inputs.shape[3], factor.outputs.shape[3]
+    return positions * (a + b + 10) < a * b
 
 
 def products(factor: Factor, vector: Tensor) -> Tensor:
@@ -134,6 +143,13 @@ def products(factor: Factor, vector: Tensor) -> Tensor:
     if isinstance(factor, Lookup):
         return (vector.view(factor.n_lines, -1)[factor.indices] * factor.outputs).sum((1, 2))
     return factor.gradient @ vector
+
+
+def norms_and_products(factor: Factor, vector: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `squared_norms` and `products`, writing gradients out once where both would."""
+    if isinstance(factor, Outer) and factor.inputs.shape[2] > 1 and not _few_positions(factor):
+        factor = Dense(factor.dense())
+    return squared_norms(factor), products(factor, vector)
 
 
 def add_gram(out: Tensor, left: Factor, right: Factor, *, budget: int) -> None:

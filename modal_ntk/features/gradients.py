@@ -9,23 +9,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.nn import functional as F
 
 from modal_ntk import checks
 from modal_ntk.errors import ModalNTKWarning
-from modal_ntk.features.cotangents import class_numbers, cotangents
-from modal_ntk.features.factors import products, squared_norms
+from modal_ntk.features.cotangents import LOSSES, cotangents
 from modal_ntk.features.functional import FunctionalNet
+from modal_ntk.features.loss_gradients import Direction, Loss, LossGradients
 from modal_ntk.features.per_sample import looped_gradients
-from modal_ntk.features.routes import Routes, SampleGradients
+from modal_ntk.features.routes import Routes
 from modal_ntk.features.samples import Samples
 from modal_ntk.features.sketches import sketch
 
 
 def loss_gradient_norms(
-    module: nn.Module, x: Any, labels: Any, *, memory_budget: int = 2**30, dtype: torch.dtype | None = None
+    module: nn.Module,
+    x: Any,
+    labels: Any,
+    *,
+    loss: Loss = "cross_entropy",
+    memory_budget: int = 2**30,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Compute the length of the gradient of each sample's cross-entropy.
+    """Compute the length of the gradient of each sample's loss.
 
     Parameters
     ----------
@@ -35,6 +40,8 @@ def loss_gradient_norms(
         Samples.
     labels : array-like (n,)
         Class numbers, true or pseudo.
+    loss : {"cross_entropy", "mse"}, default="cross_entropy"
+        The cross-entropy, or half the squared error of the logits to the one-hot label.
     memory_budget : int, default=2**30
         Bytes for what is held beside module and result.
     dtype : torch.dtype, optional
@@ -51,20 +58,21 @@ def loss_gradient_norms(
     >>> loss_gradient_norms(nn.Sequential(net, nn.Flatten()), torch.zeros(1, 1), [0])
     tensor([0.])
     """
-    net = FunctionalNet(module, dtype)
-    out = []
-    with net.evaluating():
-        routes = Routes(net, net.batch(x))
-        for gradients in _loss_gradients(net, routes, net.batch(x), labels, memory_budget):
-            squares = [squared_norms(gradients.factor(name, joint=True)) for name in routes.names()]
-            out.append(torch.stack(squares).sum(0).sqrt())
-    return torch.cat(out)
+    gradients = LossGradients(module, loss=loss, memory_budget=memory_budget, dtype=dtype)
+    with gradients.evaluating():
+        return gradients.measure(x, labels=labels).squared_norms.sqrt()
 
 
 def loss_gradient_sum(
-    module: nn.Module, x: Any, labels: Any, *, batch_size: int = 512, dtype: torch.dtype | None = None
-) -> dict[str, Tensor]:
-    """Compute the gradient of the cross-entropy summed over samples.
+    module: nn.Module,
+    x: Any,
+    labels: Any,
+    *,
+    loss: Loss = "cross_entropy",
+    batch_size: int = 512,
+    dtype: torch.dtype | None = None,
+) -> Direction:
+    """Compute the gradient of the loss summed over samples.
 
     Parameters
     ----------
@@ -74,6 +82,8 @@ def loss_gradient_sum(
         Samples; none of them give zero.
     labels : array-like (n,)
         Class numbers.
+    loss : {"cross_entropy", "mse"}, default="cross_entropy"
+        The cross-entropy, or half the squared error of the logits to the one-hot label.
     batch_size : int, default=512
         Samples taken at once.
     dtype : torch.dtype, optional
@@ -90,19 +100,14 @@ def loss_gradient_sum(
     >>> loss_gradient_sum(net, torch.zeros(3, 1), [0, 1, 1])["weight"].tolist()
     [[0.0], [0.0]]
     """
-    net = FunctionalNet(module, dtype)
-    samples = net.batch(x)
-    total = {name: torch.zeros_like(p) for name, p in net.parameters.items()}
-    with net.evaluating(), torch.enable_grad():
+    gradients = LossGradients(module, loss=loss, dtype=dtype)
+    total = {name: torch.zeros_like(p) for name, p in gradients.net.parameters.items()}
+    samples = gradients.net.batch(x)
+    with gradients.evaluating():
         for start in range(0, len(samples), batch_size):
-            leaves = net.leaves()
-            logits = net(leaves, samples[start : start + batch_size])
-            classes = class_numbers(labels[start : start + batch_size], logits)
-            loss = F.cross_entropy(logits, classes, reduction="sum")
-            found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-            for name, gradient in zip(leaves, found, strict=True):
-                if gradient is not None:
-                    total[name] += gradient.detach()
+            part = gradients.sum(samples[start : start + batch_size], labels[start : start + batch_size])
+            for name, gradient in part.items():
+                total[name] += gradient
     return total
 
 
@@ -110,12 +115,13 @@ def loss_gradient_products(
     module: nn.Module,
     x: Any,
     labels: Any,
-    direction: dict[str, Tensor],
+    direction: Direction,
     *,
+    loss: Loss = "cross_entropy",
     batch_size: int = 512,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Compute the inner product of the gradient of each sample's cross-entropy with one direction.
+    """Compute the inner product of the gradient of each sample's loss with one direction.
 
     Parameters
     ----------
@@ -127,6 +133,8 @@ def loss_gradient_products(
         Class numbers, true or pseudo.
     direction : dict of str to Tensor
         By trainable parameter, in its shape, as `loss_gradient_sum` returns.
+    loss : {"cross_entropy", "mse"}, default="cross_entropy"
+        The cross-entropy, or half the squared error of the logits to the one-hot label.
     batch_size : int, default=512
         Samples taken at once.
     dtype : torch.dtype, optional
@@ -155,27 +163,25 @@ def loss_gradient_products(
     >>> torch.allclose(products.sum(), total["weight"].square().sum())
     True
     """
-    net = FunctionalNet(module, dtype)
+    gradients = LossGradients(module, loss=loss, dtype=dtype)
+    net = gradients.net
     samples = net.batch(x)
     if set(direction) != set(net.parameters):
         remedy = "Take one from loss_gradient_sum."
         raise checks.expected("a direction for every trainable parameter", f"{sorted(direction)}", remedy)
     tangent = {name: direction[name].to(p).reshape(p.shape) for name, p in net.parameters.items()}
-    tangent = _without_padding(module, tangent)
+    forward = _Forward(net, LOSSES[loss], _without_padding(module, tangent))
     with net.evaluating():
         try:
-            _prove_forward(net, samples, labels, tangent)
-            return _forward_products(net, samples, labels, tangent, batch_size)
+            forward.prove(samples, labels)
+            parts = range(0, len(samples), batch_size)
+            out = [forward.products(samples[i : i + batch_size], labels[i : i + batch_size]) for i in parts]
+            return torch.cat(out) if out else torch.zeros(0, dtype=net.dtype, device=net.device)
         except (NotImplementedError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
         message = f"No forward-mode derivative of this module ({reason}): per-sample gradients are taken instead."
         warnings.warn(message, ModalNTKWarning, stacklevel=2)
-        routes = Routes(net, samples)
-        out = []
-        for gradients in _loss_gradients(net, routes, samples, labels, 2**30):
-            parts = [products(gradients.factor(n, joint=True), tangent[n].flatten()) for n in routes.names()]
-            out.append(torch.stack(parts).sum(0))
-    return torch.cat(out)
+        return gradients.products(samples, tangent, labels)
 
 
 def gradient_sketch(
@@ -263,44 +269,33 @@ def _is_padded(part: nn.Module) -> bool:
     return isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.padding_idx is not None
 
 
-def _prove_forward(net: FunctionalNet, samples: Samples, labels: Any, tangent: dict[str, Tensor]) -> None:
-    # Two samples by plain autograd, as for every route.
-    if len(samples) == 0:
-        return
-    pair, classes = samples[[0, -1]], [int(labels[0]), int(labels[-1])]
-    got = _forward_products(net, pair, classes, tangent, 2)
-    truth = looped_gradients(net, pair, cotangents("loss", net.logits(pair), None, classes), list(tangent))
-    want = torch.stack([g[:, 0] @ tangent[name].flatten() for name, g in truth.items()]).sum(0)
-    size = torch.stack([g.norm() * tangent[name].norm() for name, g in truth.items()]).sum()
-    if not bool(((got - want).abs() <= 1e-3 * size).all()):
-        raise RuntimeError("it differs from autograd")
+class _Forward:
+    # Products by forward-mode differentiation of the logits along one direction.
+    def __init__(self, net: FunctionalNet, kind: str, tangent: Direction) -> None:
+        self.net, self.kind, self.tangent = net, kind, tangent
 
-
-def _forward_products(
-    net: FunctionalNet, samples: Samples, labels: Any, tangent: dict[str, Tensor], batch_size: int
-) -> Tensor:
-    out = []
-    for start in range(0, len(samples), batch_size):
-        batch = samples[start : start + batch_size]
+    def products(self, batch: Samples, labels: Any) -> Tensor:
         # With gradients enabled, for fused inference functions have no derivative of any mode.
         with torch.enable_grad(), forward_ad.dual_level(), warnings.catch_warnings():
             # Loading its forward-mode rules, torch warns of a function of its own.
             warnings.filterwarnings("ignore", message="`torch.jit", category=DeprecationWarning)
-            parameters = {name: forward_ad.make_dual(p, tangent[name]) for name, p in net.leaves().items()}
-            logits = net(parameters, batch)
-            classes = class_numbers(labels[start : start + batch_size], logits)
-            losses = F.cross_entropy(logits, classes, reduction="none")
-            found = forward_ad.unpack_dual(losses).tangent
-            out.append(torch.zeros_like(losses).detach() if found is None else found.detach())
-    return torch.cat(out)
+            duals = {name: forward_ad.make_dual(p, self.tangent[name]) for name, p in self.net.leaves().items()}
+            logits, change = forward_ad.unpack_dual(self.net(duals, batch))
+        residuals = cotangents(self.kind, logits.detach(), None, labels)[:, 0]
+        return residuals.sum(1) * 0 if change is None else (residuals * change.detach()).sum(1)
 
-
-def _loss_gradients(
-    net: FunctionalNet, routes: Routes, samples: Samples, labels: Any, budget: int
-) -> Iterator[SampleGradients]:
-    for start, stop in _chunks(len(samples), routes, budget):
-        batch = samples[start:stop]
-        yield routes.gradients(batch, cotangents("loss", net.logits(batch), None, labels[start:stop]))
+    def prove(self, samples: Samples, labels: Any) -> None:
+        # Two samples by plain autograd, as for every route.
+        if len(samples) == 0:
+            return
+        pair, classes = samples[[0, -1]], [int(labels[0]), int(labels[-1])]
+        got = self.products(pair, classes)
+        weights = cotangents(self.kind, self.net.logits(pair), None, classes)
+        truth = looped_gradients(self.net, pair, weights, list(self.tangent))
+        want = torch.stack([g[:, 0] @ self.tangent[name].flatten() for name, g in truth.items()]).sum(0)
+        size = torch.stack([g.norm() * self.tangent[name].norm() for name, g in truth.items()]).sum()
+        if not bool(((got - want).abs() <= 1e-3 * size).all()):
+            raise RuntimeError("it differs from autograd")
 
 
 def _chunks(n: int, routes: Routes, budget: int) -> Iterator[tuple[int, int]]:

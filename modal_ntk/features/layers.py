@@ -76,10 +76,10 @@ def _patches(data: Tensor, kernel: torch.Size, call: Arguments, groups: int) -> 
     for axis in range(d):
         span = dilation[axis] * (kernel[axis] - 1) + 1
         windows = windows.unfold(2 + axis, span, stride[axis])[..., :: dilation[axis]]
-    # Now (rows, channels, positions by axis, patch by axis).
+    # Now (rows, channels, positions by axis, patch by axis). Positions go last in memory, for neighbours to stay so.
     positions = math.prod(windows.shape[2 : 2 + d])
-    last = windows.movedim(1, 1 + d)
-    return last.reshape(len(data), positions, groups, -1).transpose(1, 2)
+    last = windows.movedim(tuple(range(2, 2 + d)), tuple(range(2 + d, 2 + 2 * d)))
+    return last.reshape(len(data), groups, -1, positions).mT
 
 
 def _padding(padding: Any, kernel: torch.Size, dilation: list[int]) -> list[int]:

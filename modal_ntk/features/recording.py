@@ -7,6 +7,7 @@ that `modal_ntk.features.layers` does not know is found out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,7 +132,13 @@ class Recording:
         return joined([call.make(gradient, joint, name) for call, gradient in self._uses[name]])
 
 
-def record(net: FunctionalNet, batch: Samples, cotangents: Tensor) -> Recording:
+def record(
+    net: FunctionalNet,
+    batch: Samples,
+    cotangents: Tensor | Callable[[Tensor], Tensor],
+    *,
+    find_attached: bool = True,
+) -> Recording:
     """Run a batch through a module once, and back once for each weighted output.
 
     Parameters
@@ -140,8 +147,12 @@ def record(net: FunctionalNet, batch: Samples, cotangents: Tensor) -> Recording:
         The module, in evaluation mode.
     batch : Tensor (n, ...) or NamedTensors
         Samples.
-    cotangents : Tensor (n, r, K)
-        Weights of the outputs: the gradients are those of ``cotangents[i, j] @ logits[i]``.
+    cotangents : Tensor (n, r, K), or callable
+        Weights of the outputs: the gradients are those of ``cotangents[i, j] @ logits[i]``. A callable makes them of
+        the logits (n, K), which spares a pass where they depend on these.
+    find_attached : bool, default=True
+        Whether to look for parameters that are used other than through known layers, at the price of the parameters'
+        own gradient.
 
     Returns
     -------
@@ -153,13 +164,14 @@ def record(net: FunctionalNet, batch: Samples, cotangents: Tensor) -> Recording:
         logits = net(leaves, batch)
     if not logits.requires_grad:
         return Recording(len(batch), [], [], set())
+    weights = cotangents(logits.detach()) if callable(cotangents) else cotangents
     by_direction: list[tuple[Tensor | None, ...]] = []
     attached: set[str] = set()
-    targets: list[Any] = [*(call.edge for call in watch.calls), *leaves.values()]
-    for direction in cotangents.unbind(1):
-        more = len(by_direction) + 1 < cotangents.shape[1]
+    targets: list[Any] = [*(call.edge for call in watch.calls), *(leaves.values() if find_attached else ())]
+    for direction in weights.unbind(1) if targets else ():
+        more = len(by_direction) + 1 < weights.shape[1]
         grads = torch.autograd.grad(logits, targets, direction, retain_graph=more, allow_unused=True)
-        if not by_direction:
+        if find_attached and not by_direction:
             # Whether a gradient arrives does not depend on the direction, so one look is enough.
             found = zip(leaves, grads[len(watch.calls) :], strict=True)
             attached = {name for name, g in found if g is not None}

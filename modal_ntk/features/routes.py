@@ -8,6 +8,7 @@ then one sample at a time. So a layer that mixes up axes, or one that a library 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -161,15 +162,15 @@ class Routes:
         """Return the parameters with gradients, in the module's order."""
         return [name for name in self.net.parameters if self.by_name[name] != NONE]
 
-    def gradients(self, batch: Samples, cotangents: Tensor) -> SampleGradients:
+    def gradients(self, batch: Samples, cotangents: Tensor | Callable[[Tensor], Tensor]) -> SampleGradients:
         """Differentiate a batch, each parameter by its route.
 
         Parameters
         ----------
         batch : Tensor (n, ...) or NamedTensors
             Samples.
-        cotangents : Tensor (n, r, K)
-            Weights of the outputs.
+        cotangents : Tensor (n, r, K), or callable
+            Weights of the outputs, or what makes them of the logits (n, K).
 
         Returns
         -------
@@ -181,6 +182,18 @@ class Routes:
         InvalidInputError
             If the module calls other layers for this batch than it did at first.
         """
+        if callable(cotangents) and any(self._is_written(name) for name in self.by_name):
+            cotangents = cotangents(self.net.logits(batch))
+        written = {} if callable(cotangents) else self._written(batch, cotangents)
+        if FACTORED not in self.by_name.values():
+            return SampleGradients(Recording(len(batch), [], [], set()), written)
+        recording = record(self.net, batch, cotangents, find_attached=False)
+        if self._factored_calls(recording) != self._layout:
+            remedy = "Use method='explicit', or a module that does the same for every batch."
+            raise checks.expected("the same layers called for every batch", "others than for the first", remedy)
+        return SampleGradients(recording, written)
+
+    def _written(self, batch: Samples, cotangents: Tensor) -> dict[str, Tensor]:
         written: dict[str, Tensor] = {}
         by_route = {route: [n for n, r in self.by_name.items() if r == route] for route in (TORCH_FUNC, LOOP)}
         if by_route[TORCH_FUNC]:
@@ -190,13 +203,7 @@ class Routes:
         if self._copy is not None and BACKPACK in self.by_name.values():
             found = self._copy.gradients(batch, cotangents)
             written.update({name: found[name] for name, route in self.by_name.items() if route == BACKPACK})
-        if FACTORED not in self.by_name.values():
-            return SampleGradients(Recording(len(batch), [], [], set()), written)
-        recording = record(self.net, batch, cotangents)
-        if self._factored_calls(recording) != self._layout:
-            remedy = "Use method='explicit', or a module that does the same for every batch."
-            raise checks.expected("the same layers called for every batch", "others than for the first", remedy)
-        return SampleGradients(recording, written)
+        return written
 
 
 def _check_independent(together: Tensor, alone: Tensor) -> None:

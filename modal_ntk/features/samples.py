@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -57,11 +57,19 @@ Samples: TypeAlias = Tensor | NamedTensors
 
 def as_samples(x: Any, convert: Callable[[Tensor], Tensor]) -> Samples:
     """Return a tensor, or a mapping of tensors, each of them converted."""
-    if isinstance(x, NamedTensors):
-        return x
-    if isinstance(x, Mapping):
-        return NamedTensors({name: convert(torch.as_tensor(part)) for name, part in x.items()})
+    if isinstance(x, (NamedTensors, Mapping)):
+        parts = x.parts if isinstance(x, NamedTensors) else x
+        return NamedTensors({name: convert(torch.as_tensor(part)) for name, part in parts.items()})
     return convert(torch.as_tensor(x))
+
+
+def concatenated(parts: Sequence[Samples]) -> Samples:
+    """Return several batches, of one kind, as one."""
+    first = parts[0]
+    if isinstance(first, NamedTensors):
+        held = [part.parts for part in parts if isinstance(part, NamedTensors)]
+        return NamedTensors({name: torch.cat([part[name] for part in held]) for name in first.parts})
+    return torch.cat([part for part in parts if isinstance(part, Tensor)])
 
 
 def called(module: nn.Module, parameters: dict[str, Tensor], samples: Samples) -> Any:

@@ -19,7 +19,7 @@ from modal_ntk.features.routes import Routes, SampleGradients
 from modal_ntk.features.samples import Samples
 from modal_ntk.features.sketches import sketch
 
-Kind = Literal["pseudo", "trace", "full", "labelled", "loss"]
+Kind = Literal["pseudo", "trace", "full", "labelled", "loss", "mse"]
 Method = Literal["auto", "explicit", "factored", "sketch"]
 Info = dict[str, Any]
 
@@ -89,13 +89,14 @@ def empirical_ntk(
         Samples of the rows.
     x2 : Tensor (n2, ...), or dict of them, optional
         Samples of the columns; those of the rows by default.
-    kind : {"pseudo", "trace", "full", "labelled", "loss"}, default="pseudo"
+    kind : {"pseudo", "trace", "full", "labelled", "loss", "mse"}, default="pseudo"
         What is differentiated: the sum of the outputs over root K; each output, kernels averaged; each output, kernels
-        of all pairs kept apart; the outputs signed by label over root K (lpNTK); the cross-entropy.
+        of all pairs kept apart; the outputs signed by label over root K (lpNTK); the cross-entropy; half
+        the squared error of the outputs to the one-hot label.
     signs : Tensor (n1, K), or a tuple for rows and columns, optional
         For "labelled", weights of the outputs in place of +1 at the label and -1 elsewhere.
     labels : array-like (n1,), or a tuple for rows and columns, optional
-        Class numbers, for "labelled" and "loss".
+        Class numbers, for "labelled", "loss" and "mse".
     method : {"auto", "explicit", "factored", "sketch"}, default="auto"
         "explicit" writes per-sample gradients out; "factored" does so only where a layer's structure makes that the
         cheaper way; "sketch" projects them at random. "auto" is "factored", which is exact and weighs costs by layer.
@@ -137,7 +138,8 @@ def empirical_ntk(
     For a linear layer with input h and output gradient d, the gradients' inner product is (h.h')(d.d'), so the
     (n, p) matrix of gradients is never formed; sums over positions and over several uses of a weight keep that form.
     Every route is compared with plain autograd on two samples before it is used. The pseudo-kernel is that of
-    Mohamadi and Sutherland, "labelled" is equation 3 of lpNTK. The factor 1/K is part of all but "full" and "loss".
+    Mohamadi and Sutherland, "labelled" is equation 3 of lpNTK. The factor 1/K is part of all but "full",
+    "loss" and "mse".
 
     Examples
     --------
@@ -234,7 +236,7 @@ class _Job:
 
     def _gradients(self, side: _Side) -> SampleGradients:
         blank = torch.zeros(len(side), self.routes.n_outputs, dtype=self.net.dtype, device=self.net.device)
-        logits = self.net.logits(side.x) if self.kind == "loss" else blank
+        logits = self.net.logits(side.x) if self.kind in ("loss", "mse") else blank
         return self.routes.gradients(side.x, cotangents(self.kind, logits, side.signs, side.labels))
 
     def _add(self, out: Tensor, top: int, first: int, rows: Any, columns: Any, n_rows: int, n_columns: int) -> None:

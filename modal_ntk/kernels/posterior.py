@@ -15,6 +15,8 @@ from torch import Tensor
 from modal_ntk import checks
 
 _LARGEST_JITTER = 1.0
+_SINGLE = 1e-5  # variance relative to the mean diagonal that float32 cannot tell from rounding
+_BAND_BYTES = 2**26
 
 
 @dataclass
@@ -141,17 +143,51 @@ def ntk_regression(
     residual = _outputs("targets", targets, train)
     if f0_train is not None:
         residual = residual - _outputs("f0_train", f0_train, train)
-    if time is None:
-        factor, _ = jittered_cholesky(train, rel=rel_jitter)
-        weights = torch.cholesky_solve(residual, factor)
-    else:
-        weights = _finite_time_weights(train, residual, checks.check_positive("time", time))
-    change = test @ weights
+    change = test @ training_weights(train, residual, time=time, rel_jitter=rel_jitter)
     return change if f0_test is None else change + torch.as_tensor(f0_test).detach().to(change)
 
 
+def training_weights(
+    kernel: Tensor, residual: Tensor, *, time: float | None = None, rel_jitter: float = 1e-6
+) -> Tensor:
+    """Solve the regression for the weights with which a row's kernel to the training rows makes its change.
+
+    Parameters
+    ----------
+    kernel : Tensor (..., l, l)
+        Kernel among the training rows.
+    residual : Tensor (..., l, K)
+        Targets less the outputs before training.
+    time, rel_jitter
+        As for `ntk_regression`.
+
+    Returns
+    -------
+    Tensor (..., l, K)
+        K^-1 (1 - exp(-t K)) residual, in float64.
+
+    Examples
+    --------
+    >>> round(training_weights(2 * torch.ones(1, 1), torch.ones(1, 1), rel_jitter=0.0).item(), 6)
+    0.5
+    """
+    train = _square("kernel", kernel)
+    residual = residual.to(train)
+    if time is not None:
+        return _finite_time_weights(train, residual, checks.check_positive("time", time))
+    factor, _ = jittered_cholesky(train, rel=rel_jitter)
+    return torch.cholesky_solve(residual, factor)
+
+
 def posterior(
-    kernel: Tensor, labeled: Any, targets: Tensor, *, f0: Tensor | None = None, rel_jitter: float = 1e-6
+    kernel: Tensor,
+    labeled: Any,
+    targets: Tensor,
+    *,
+    f0: Tensor | None = None,
+    rel_jitter: float = 1e-6,
+    dtype: torch.dtype = torch.float64,
+    overwrite: bool = False,
 ) -> Posterior:
     """Train the regression on some rows and return mean and covariance over all.
 
@@ -167,6 +203,11 @@ def posterior(
         Outputs before training; zero by default.
     rel_jitter : float, default=1e-6
         Jitter on the labelled block, relative to its mean diagonal.
+    dtype : torch.dtype, default=torch.float64
+        Type of the result. The regression is solved in float64 whatever it is; float32 halves the memory, and
+        its jitter counts as at least 1e-5 of the mean diagonal, below which a variance is rounding.
+    overwrite : bool, default=False
+        Whether the covariance may take the kernel's memory; it does where the types are equal.
 
     Returns
     -------
@@ -185,19 +226,23 @@ def posterior(
     >>> state.covariance[1, 1].item(), round(state.mean[1, 0].item(), 6)
     (1.5, 0.5)
     """
-    covariance = _square("kernel", kernel).clone()
-    rows = _row_numbers("labeled", labeled, covariance)
-    goal = _outputs("targets", targets, covariance)
-    mean = torch.zeros_like(goal) if f0 is None else _outputs("f0", f0, covariance).clone()
+    source = _square("kernel", kernel, dtype=None)
+    rows = _row_numbers("labeled", labeled, source)
+    scale = float(source.diagonal().to(torch.float64).mean())
+    known = 0.0 if dtype == torch.float64 else _SINGLE * scale
+    goal = _outputs("targets", targets, source, torch.float64)
+    mean = torch.zeros_like(goal) if f0 is None else _outputs("f0", f0, source, torch.float64).clone()
     if mean.shape != goal.shape:
         raise checks.expected(f"f0 of shape {tuple(goal.shape)}", f"{tuple(mean.shape)}", "Match the targets.")
+    cross = source[rows].to(torch.float64)
+    covariance = source.to(dtype, copy=not overwrite)
     if len(rows) == 0:
-        return Posterior(covariance, mean, rel_jitter * float(covariance.diagonal().mean()))
-    cross = covariance[rows]
+        return Posterior(covariance, mean.to(dtype), max(rel_jitter * scale, known))
     factor, jitter = jittered_cholesky(cross[:, rows], rel=rel_jitter)
-    state = Posterior(covariance, mean, jitter)
-    _absorb(state, factor, cross, goal[rows] - mean[rows])
-    return state
+    half = torch.linalg.solve_triangular(factor, cross, upper=False)
+    mean += half.T @ torch.linalg.solve_triangular(factor, goal[rows] - mean[rows], upper=False)
+    _subtract_square(covariance, half)
+    return Posterior(covariance, mean.to(dtype), max(jitter, known))
 
 
 def condition(state: Posterior, index: int, target_row: Tensor) -> None:
@@ -282,9 +327,21 @@ def condition_block(state: Posterior, indices: Any, target_rows: Tensor) -> floa
 
 
 def _absorb(state: Posterior, factor: Tensor, cross: Tensor, residual: Tensor) -> None:
-    half = torch.linalg.solve_triangular(factor, cross, upper=False)
-    state.mean.addmm_(half.T, torch.linalg.solve_triangular(factor, residual, upper=False))
-    state.covariance.addmm_(half.T, half, alpha=-1)
+    half = torch.linalg.solve_triangular(factor, cross.to(factor), upper=False)
+    change = half.T @ torch.linalg.solve_triangular(factor, residual.to(factor), upper=False)
+    state.mean.add_(change.to(state.mean))
+    _subtract_square(state.covariance, half)
+
+
+def _subtract_square(covariance: Tensor, half: Tensor) -> None:
+    # covariance - half' half, in place. In single precision the product is still summed in double, a band of rows
+    # at a time: a well-explained row's variance is a small difference of large numbers.
+    if covariance.dtype == half.dtype:
+        covariance.addmm_(half.T, half, alpha=-1)
+        return
+    width = max(1, _BAND_BYTES // (half.element_size() * covariance.shape[1]))
+    for band, part in zip(covariance.split(width), half.split(width, dim=1), strict=True):
+        band.copy_(band.to(half) - part.T @ half)
 
 
 def _finite_time_weights(train: Tensor, residual: Tensor, time: float) -> Tensor:
@@ -300,19 +357,19 @@ def _row_numbers(name: str, rows: Any, matrix: Tensor) -> Tensor:
     return torch.from_numpy(checks.check_rows(name, plain, len(matrix))).to(matrix.device)
 
 
-def _square(name: str, kernel: Any) -> Tensor:
+def _square(name: str, kernel: Any, dtype: torch.dtype | None = torch.float64) -> Tensor:
     matrix = torch.as_tensor(kernel).detach()
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
         raise checks.expected(f"a square {name}", f"shape {tuple(matrix.shape)}", "Use one row and column per sample.")
-    matrix = matrix.to(torch.float64)
+    matrix = matrix if dtype is None and matrix.is_floating_point() else matrix.to(dtype or torch.float64)
     # A sum is finite unless an entry is not (or it overflows, which is as bad), and needs no second matrix.
     if not bool(matrix.sum().isfinite()):
         raise checks.expected(f"a finite {name}", "NaN or infinity", "Look for overflow in the network's outputs.")
     return matrix
 
 
-def _outputs(name: str, values: Any, kernel: Tensor) -> Tensor:
-    out = torch.as_tensor(values).detach().to(kernel)
+def _outputs(name: str, values: Any, kernel: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    out = torch.as_tensor(values).detach().to(kernel.device, dtype or kernel.dtype)
     if out.ndim < 2 or out.shape[-2] != kernel.shape[-1]:
         got = f"shape {tuple(out.shape)}"
         raise checks.expected(f"{name} of shape ({kernel.shape[-1]}, K)", got, "Pass one row per row of the kernel.")

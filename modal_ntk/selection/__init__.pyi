@@ -1,3 +1,5 @@
+from .diffused import certainty as certainty
+from .diffused import select_by_diffusion as select_by_diffusion
 from .lookahead import look_ahead as look_ahead
 from .result import Selection as Selection
 from .top import best as best

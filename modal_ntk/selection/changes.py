@@ -1,17 +1,20 @@
-"""What would change if one more row were trained on: the inner loops of look-ahead.
+"""What would change if one more row were trained on, read off a Posterior: the inner loops of look-ahead.
 
 Layout: covariance (n, n) and mean (n, C) of a Posterior; ``labels`` (n,) target class of every row;
-``candidates`` (m,) and ``rows`` (e,) row numbers. Every function returns (m,) float64.
+``candidates`` (m,) and ``rows`` (e,) row numbers. Every function returns (m,) float64. On the CPU the passes over the
+covariance are compiled; elsewhere they are tensor code over blocks of bounded memory.
 """
 
 from __future__ import annotations
 
-import numba
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from modal_ntk.kernels.posterior import Posterior
+from modal_ntk.selection.compiled import count_mismatches, sum_changes, sum_shifted_changes
 
 _BLOCK_BYTES = 2**27
 
@@ -40,64 +43,58 @@ def mismatches(
         Counts.
     """
     if not state.covariance.is_cpu:
-        return _mismatches_blockwise(state, labels, candidates, rows, reference)
-    mean = state.mean[rows].numpy()
-    covariance = state.covariance.numpy()
-    outputs = state.mean[candidates].numpy()
-    residuals = _one_hot(labels[candidates], mean.shape[1], mean.dtype) - outputs
-    return _count(covariance, candidates, rows, mean, residuals, reference[rows], state.jitter).astype(np.float64)
+        return count_with_tensors(state, labels, candidates, rows, reference)
+    arrays = state.covariance.numpy(), state.mean.numpy()
+    counts = count_mismatches(*arrays, labels, candidates, rows, reference, state.jitter)
+    return counts.astype(np.float64)
 
 
-@numba.njit(parallel=True, cache=True)
-def _count(covariance, candidates, rows, mean, residuals, reference, floor):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    n_rows, n_classes = mean.shape
-    rival = np.empty(n_rows, np.int64)  # strongest class other than the reference
-    lead = np.empty(n_rows, mean.dtype)  # how far the reference is ahead of it
-    for e in range(n_rows):
-        best = -1
-        for c in range(n_classes):
-            if c != reference[e] and (best < 0 or mean[e, c] > mean[e, best]):
-                best = c
-        rival[e] = best
-        lead[e] = mean[e, reference[e]] - mean[e, best] if best >= 0 else np.inf
-    counts = np.zeros(len(candidates), np.int64)
-    for k in numba.prange(len(candidates)):
-        i = candidates[k]
-        variance = covariance[i, i]
-        r = residuals[k]
-        high, low = r.max(), r.min()
-        count = 0
-        for e in range(n_rows):
-            gain = covariance[i, rows[e]] / variance if variance > floor else 0.0
-            own = gain * r[reference[e]]
-            # No rival can gain more on the reference than `reach`. Rounding in either bound is far below
-            # this slack, and whatever falls inside it is decided by the full arg max.
-            reach = max(gain * high, gain * low) - own
-            slack = 1e-5 * (abs(lead[e]) + abs(reach)) if mean.itemsize == 4 else 1e-12 * (abs(lead[e]) + abs(reach))
-            if rival[e] < 0 or lead[e] > reach + slack:
-                continue
-            if lead[e] + own - gain * r[rival[e]] < -slack:
-                count += 1
-                continue
-            top = 0
-            for c in range(1, n_classes):
-                if mean[e, c] + gain * r[c] > mean[e, top] + gain * r[top]:
-                    top = c
-            count += top != reference[e]
-        counts[k] = count
-    return counts
-
-
-def _mismatches_blockwise(
+def count_with_tensors(
     state: Posterior, labels: np.ndarray, candidates: np.ndarray, rows: np.ndarray, reference: np.ndarray
 ) -> np.ndarray:
-    wanted = torch.from_numpy(reference[rows]).to(state.mean.device)
-    counts = [(after.argmax(dim=2) != wanted).sum(dim=1) for after in _after(state, labels, candidates, rows)]
-    return torch.cat(counts).cpu().numpy().astype(np.float64)
+    """Do as `mismatches` on any device: new outputs are formed only where the class can change.
+
+    Parameters
+    ----------
+    state, labels, candidates, rows, reference
+        As for `mismatches`.
+
+    Returns
+    -------
+    numpy.ndarray (m,), float64
+        Counts.
+    """
+    outputs, residuals = state.mean[rows], _residuals(state, labels, candidates)
+    wanted = torch.from_numpy(reference[rows]).to(outputs.device)
+    own = outputs.gather(1, wanted[:, None])[:, 0]
+    rival = outputs.scatter(1, wanted[:, None], -torch.inf).amax(dim=1)
+    rounding = 8 * torch.finfo(outputs.dtype).eps
+    room = (own - rival).abs() - rounding * outputs.abs().amax(dim=1)
+    span = residuals.amax(dim=1) - residuals.amin(dim=1)
+    reach = span + rounding * (span + residuals.abs().amax(dim=1))
+    wrong = outputs.argmax(dim=1) != wanted
+    counts = wrong.sum().expand(len(candidates)).clone()
+    n_pairs = max(1, _BLOCK_BYTES // (4 * outputs.shape[1] * outputs.element_size()))
+    start = 0
+    for gains in _gains(state, candidates, rows):
+        for pairs in (gains.abs() * reach[start : start + len(gains), None] >= room).nonzero().split(n_pairs):
+            k, e = pairs.unbind(dim=1)
+            after = outputs[e] + gains[k, e][:, None] * residuals[start + k]
+            counts.index_add_(0, start + k, (after.argmax(dim=1) != wanted[e]).long() - wrong[e].long())
+        start += len(gains)
+    return counts.cpu().numpy().astype(np.float64)
 
 
-def output_change(state: Posterior, labels: np.ndarray, candidates: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Sum, for every candidate, the Euclidean change of all predictions: |r| times the column sum of |G| over s.
+def output_change(
+    state: Posterior,
+    labels: np.ndarray,
+    candidates: np.ndarray,
+    rows: np.ndarray,
+    *,
+    squared: bool = False,
+    reference: Tensor | None = None,
+) -> np.ndarray:
+    """Sum, for every candidate, the Euclidean change of all predictions.
 
     Parameters
     ----------
@@ -109,15 +106,53 @@ def output_change(state: Posterior, labels: np.ndarray, candidates: np.ndarray, 
         Rows to try.
     rows : numpy.ndarray (e,)
         Rows to sum over.
+    squared : bool, default=False
+        Whether lengths are squared.
+    reference : Tensor (n, C), optional
+        Outputs that the change is measured from; the present mean by default. Then the change of row x is
+        G_xi / s r, and the sum is in closed form: |r| times the column sum of |G| over s.
 
     Returns
     -------
     numpy.ndarray (m,), float64
-        Total change; zero for a candidate that adds nothing new.
+        Total change; from the mean, zero for a candidate that adds nothing new.
     """
-    gains, residuals = _gains(state, candidates, rows), _residuals(state, labels, candidates)
-    change = torch.cat([block.abs().sum(dim=1) for block in gains]) * residuals.norm(dim=1)
-    return change.cpu().numpy().astype(np.float64)
+    if reference is not None:
+        shift = state.mean[rows] - reference[rows].to(state.mean)
+        return _shifted_change(state, labels, candidates, rows, shift, squared)
+    norms = _residuals(state, labels, candidates).norm(dim=1)
+    norms = norms.square() if squared else norms
+    if state.covariance.is_cpu:
+        sums = sum_changes(state.covariance.numpy(), candidates, rows, state.jitter, squared=squared)
+        return sums * norms.numpy().astype(np.float64)
+    power = 2 if squared else 1
+    by_block = [block.abs().pow(power).sum(dim=1) for block in _gains(state, candidates, rows)]
+    return (torch.cat(by_block) * norms).cpu().numpy().astype(np.float64)
+
+
+def _shifted_change(
+    state: Posterior, labels: np.ndarray, candidates: np.ndarray, rows: np.ndarray, shift: Tensor, squared: bool
+) -> np.ndarray:
+    # Row x changes by d + g r, whose squared length is d.d + 2 g d.r + g^2 r.r: one product D R' beside the gains.
+    residuals = _residuals(state, labels, candidates)
+    shift_norms, residual_norms = shift.square().sum(dim=1), residuals.square().sum(dim=1)
+    sums, start = [], 0
+    for gains in _gains(state, candidates, rows, width=2):
+        part = slice(start, start + len(gains))
+        start += len(gains)
+        if squared:
+            mixed = ((gains @ shift) * residuals[part]).sum(dim=1)
+            total = shift_norms.sum() + 2 * mixed + gains.square().sum(dim=1) * residual_norms[part]
+        elif gains.is_cpu:
+            dots = residuals[part] @ shift.T
+            arrays = (values.numpy() for values in (gains, dots, shift_norms, residual_norms[part]))
+            total = torch.from_numpy(sum_shifted_changes(*arrays))
+        else:
+            dots = residuals[part] @ shift.T
+            lengths = shift_norms + gains * (2 * dots + gains * residual_norms[part, None])
+            total = lengths.clamp_min_(0).sqrt_().sum(dim=1)
+        sums.append(total.cpu().double())
+    return torch.cat(sums).numpy()
 
 
 def mean_margin(state: Posterior, labels: np.ndarray, candidates: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -139,25 +174,35 @@ def mean_margin(state: Posterior, labels: np.ndarray, candidates: np.ndarray, ro
     numpy.ndarray (m,), float64
         Mean margins.
     """
-    own = torch.from_numpy(labels[rows]).to(state.mean.device)[None, :, None]
-    margins = []
-    for after in _after(state, labels, candidates, rows):
-        target = after.gather(2, own.expand(len(after), -1, 1))
-        rival = after.scatter(2, own.expand(len(after), -1, 1), -torch.inf).amax(dim=2, keepdim=True)
-        margins.append((target - rival).mean(dim=(1, 2)))
+    outputs, residuals = state.mean[rows], _residuals(state, labels, candidates)
+    margins, start = [], 0
+    for gains in _gains(state, candidates, rows, width=outputs.shape[1]):
+        after = outputs + gains[:, :, None] * residuals[start : start + len(gains), None, :]
+        margins.append(margins_of(after, labels[rows]).mean(dim=1))
+        start += len(gains)
     return torch.cat(margins).cpu().numpy().astype(np.float64)
 
 
-def _after(state: Posterior, labels: np.ndarray, candidates: np.ndarray, rows: np.ndarray):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    # Predictions (block, e, C) after each candidate, in blocks of bounded memory.
-    mean, residuals = state.mean[rows], _residuals(state, labels, candidates)
-    start = 0
-    for gains in _gains(state, candidates, rows, width=mean.shape[1]):
-        yield mean + gains[:, :, None] * residuals[start : start + len(gains), None, :]
-        start += len(gains)
+def margins_of(outputs: Tensor, labels: np.ndarray) -> Tensor:
+    """Return by how much each row's target class leads its strongest rival.
+
+    Parameters
+    ----------
+    outputs : Tensor (..., e, C)
+        Predictions.
+    labels : numpy.ndarray (e,)
+        Target classes.
+
+    Returns
+    -------
+    Tensor (..., e)
+        Negative where a rival leads.
+    """
+    own = torch.from_numpy(labels).to(outputs.device)[:, None].expand(*outputs.shape[:-1], 1)
+    return (outputs.gather(-1, own) - outputs.scatter(-1, own, -torch.inf).amax(dim=-1, keepdim=True))[..., 0]
 
 
-def _gains(state: Posterior, candidates: np.ndarray, rows: np.ndarray, width: int = 1):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _gains(state: Posterior, candidates: np.ndarray, rows: np.ndarray, width: int = 1) -> Iterator[Tensor]:
     # G_ix / s for a block of candidates against all rows; zero where a candidate adds nothing new.
     columns = torch.from_numpy(rows).to(state.covariance.device)
     size = max(1, _BLOCK_BYTES // (len(rows) * width * state.mean.element_size()))
@@ -169,10 +214,5 @@ def _gains(state: Posterior, candidates: np.ndarray, rows: np.ndarray, width: in
 
 
 def _residuals(state: Posterior, labels: np.ndarray, candidates: np.ndarray) -> Tensor:
-    n_classes = state.mean.shape[1]
-    one_hot = torch.nn.functional.one_hot(torch.from_numpy(labels[candidates]), n_classes).to(state.mean)
-    return one_hot - state.mean[candidates]
-
-
-def _one_hot(labels: np.ndarray, n_classes: int, dtype: np.dtype) -> np.ndarray:
-    return np.eye(n_classes, dtype=dtype)[labels]
+    targets = torch.from_numpy(labels[candidates]).to(state.mean.device)
+    return torch.nn.functional.one_hot(targets, state.mean.shape[1]).to(state.mean) - state.mean[candidates]

@@ -8,20 +8,23 @@ updates mean and covariance in place, at the cost of one pass over G.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from modal_ntk import checks
-from modal_ntk.kernels.posterior import Posterior, condition, posterior
-from modal_ntk.selection import changes
+from modal_ntk.kernels.posterior import posterior
+from modal_ntk.selection.engines import Engine, FiniteTime, Limit
 from modal_ntk.selection.result import Selection
 from modal_ntk.selection.top import best
 
-Objective = Literal["risk", "output_change", "disagreement"]
+Objective = Literal["risk", "output_change", "squared_change", "disagreement"]
 TieBreak = Literal["random", "margin", "first"]
+Reference = Literal["current", "start"]
+Precision = Literal["float64", "float32"]
 
 
 def look_ahead(
@@ -33,18 +36,24 @@ def look_ahead(
     candidates: Any = None,
     f0: Any = None,
     objective: Objective = "risk",
+    reference: Reference = "current",
     evaluation: Any = None,
+    greedy: bool = True,
+    time: float | None = None,
     tie_break: TieBreak = "random",
     rel_jitter: float = 1e-6,
+    dtype: Precision = "float64",
+    overwrite_kernel: bool = False,
+    memory_budget: int | None = None,
     random_state: Any = None,
     on_pick: Callable[[int], object] | None = None,
 ) -> Selection:
-    """Choose a batch greedily by what the kernel's regression would predict after each pick.
+    """Choose a batch by what the kernel's regression would predict after each pick.
 
     Parameters
     ----------
     kernel : array or Tensor (n, n)
-        Symmetric positive semi-definite kernel over all rows; never changed.
+        Symmetric positive semi-definite kernel over all rows; changed only with `overwrite_kernel`.
     targets : array-like (n,)
         Pseudo-label of every row, 0 to C-1.
     labeled : array-like (l,)
@@ -55,18 +64,34 @@ def look_ahead(
         Rows that may be chosen; by default all that are not labelled.
     f0 : array or Tensor (n, C'), optional
         Outputs before training, at least as many as there are classes; zero by default.
-    objective : {"risk", "output_change", "disagreement"}, default="risk"
+    objective : {"risk", "output_change", "squared_change", "disagreement"}, default="risk"
         "risk": least number of rows predicted unlike their target (NTKCPL, eq. 4). "output_change": largest
-        sum over rows of the Euclidean change in prediction (NTK look-ahead, eq. 13). "disagreement":
-        most rows whose predicted class changes (what that paper's code ranks by).
+        sum over rows of the Euclidean change in prediction (NTK look-ahead, eq. 13). "squared_change": the
+        same with squares. "disagreement": most rows whose predicted class changes (what that paper's code
+        ranks by).
+    reference : {"current", "start"}, default="current"
+        What the last three measure the change from: the present prediction, or `f0`.
     evaluation : array-like (e,), optional
         Rows over which the objective sums; all by default.
+    greedy : bool, default=True
+        Whether each pick is trained on, with its pseudo-label, before the next is chosen; otherwise the
+        best `n_instances` by the first scores are taken.
+    time : float or None, default=None
+        Training time at unit rate, for half the squared error summed over samples; None is the limit. At a
+        finite time every candidate costs an eigendecomposition of the labelled block: for small problems.
     tie_break : {"random", "margin", "first"}, default="random"
         Among equal objectives: by seed; by the larger mean margin of the targets after the pick, then by
         seed; or the lowest row.
     rel_jitter : float, default=1e-6
         Jitter on the labelled block, relative to its mean diagonal. A candidate whose posterior variance
-        is no larger adds nothing new and changes nothing.
+        is no larger adds nothing new and changes nothing. Not used at a finite time.
+    dtype : {"float64", "float32"}, default="float64"
+        Type of mean and covariance; the regression is solved in float64 either way. With "float32", half
+        the memory, candidates whose variance is below 1e-5 of the mean diagonal count as nothing new.
+    overwrite_kernel : bool, default=False
+        Whether the covariance may take the kernel's memory; it does where the types are equal.
+    memory_budget : int or None, default=None
+        Bytes that the covariance may take beside the kernel; checked before it is made. None is no limit.
     random_state : int, numpy generator or None, default=None
         Seed of the tie-break.
     on_pick : callable, optional
@@ -75,20 +100,23 @@ def look_ahead(
     Returns
     -------
     Selection
-        Row numbers in the order chosen; the objective after each pick as score (risk and disagreement as
-        fractions of the evaluation rows); ``info`` with ``risk`` (same, for any objective), the number of
-        ``ties`` at each pick and the ``jitter`` used.
+        Row numbers in the order chosen; the objective of each pick as score (risk and disagreement as
+        fractions of the evaluation rows); ``info`` with the ``jitter`` used and, for greedy batches, the
+        ``risk`` after each pick (for any objective) and the number of ``ties`` at it.
 
     Raises
     ------
     InvalidInputError
-        If shapes disagree, a row number is out of range or chosen twice, or fewer candidates than asked.
+        If shapes disagree, a row number is out of range or chosen twice, there are fewer candidates than
+        asked for, or the covariance does not fit the budget.
 
     Notes
     -----
-    NTKCPL (Wen, Pizarro, Williams), algorithm 1 lines 10 to 18; in the limit of training time. Earlier picks
-    of a batch keep their pseudo-label. The rank-one form is exact, not an approximation: it equals solving
-    the regression anew for every candidate. An arg max over equal outputs takes the lower class.
+    NTKCPL (Wen, Pizarro, Williams), algorithm 1 lines 10 to 18. Earlier picks of a batch keep their
+    pseudo-label. The rank-one form is exact, not an approximation: it equals solving the regression anew for
+    every candidate. An arg max over equal outputs takes the lower class. NTK look-ahead measures the change
+    from the trained network's outputs, here `f0` with ``reference="start"``; where that network fits its
+    labels exactly, both references are one.
 
     Examples
     --------
@@ -98,8 +126,11 @@ def look_ahead(
     >>> picks.indices.tolist(), picks.info["risk"]
     ([4, 1], [0.0, 0.0])
     """
-    checks.check_choice("objective", objective, ("risk", "output_change", "disagreement"))
-    checks.check_choice("tie_break", tie_break, ("random", "margin", "first"))
+    for name, value, kinds in (
+        ("objective", objective, Objective), ("reference", reference, Reference),
+        ("tie_break", tie_break, TieBreak), ("dtype", dtype, Precision),
+    ):  # fmt: skip
+        checks.check_choice(name, value, get_args(kinds))
     rng = checks.check_random_state(random_state)
     gram = _square(kernel)
     n = len(gram)
@@ -109,24 +140,91 @@ def look_ahead(
     rows = everyone if evaluation is None else checks.check_rows("evaluation", evaluation, n)
     free = np.setdiff1d(everyone if candidates is None else checks.check_rows("candidates", candidates, n), known)
     checks.check_n_instances(n_instances, len(free))
-    one_hot, start = _outputs(labels, f0, gram)
-    state = posterior(gram, torch.from_numpy(known).to(gram.device), one_hot, f0=start, rel_jitter=rel_jitter)
-    picks, scores, risks, ties = [], [], [], []
-    for step in range(n_instances):
-        values = _objective(objective, state, labels, free, rows)
-        tied = free[best(values)]
-        pick = int(_break_tie(tie_break, tied, state, labels, rows, rng))
-        picks.append(pick)
-        ties.append(len(tied))
-        scores.append(float(values.max()))
-        condition(state, pick, one_hot[pick])
-        risks.append(_risk(state, labels, rows))
-        free = free[free != pick]
-        if on_pick is not None:
-            on_pick(step + 1)
-    sign = -1.0 if objective == "risk" else 1.0
-    info = {"risk": risks, "ties": ties, "jitter": state.jitter}
-    return Selection(np.array(picks, dtype=np.int64), sign * np.array(scores), info)
+    if memory_budget is not None:
+        _check_memory(gram, dtype, overwrite_kernel, checks.check_integer("memory_budget", memory_budget))
+    start = _start(labels, f0, gram)
+    engine: Engine
+    if time is None:
+        one_hot = torch.nn.functional.one_hot(torch.from_numpy(labels), start.shape[1]).to(start)
+        state = posterior(
+            gram, known, one_hot, f0=start, rel_jitter=rel_jitter,
+            dtype=getattr(torch, dtype), overwrite=overwrite_kernel,
+        )  # fmt: skip
+        engine = Limit(state, labels, rows)
+    else:
+        engine = FiniteTime(gram.to(start), known, start, checks.check_positive("time", time), labels, rows)
+    search = _Search(engine, objective, start if reference == "start" else None, tie_break, rng)
+    chosen = search.greedily(free, n_instances, on_pick) if greedy else search.at_once(free, n_instances)
+    chosen.info["jitter"] = engine.jitter
+    return chosen
+
+
+@dataclass
+class _Search:
+    # The best of the candidates by one objective, larger being better inside for all of them.
+    engine: Engine
+    objective: Objective
+    start: Tensor | None
+    tie_break: TieBreak
+    rng: np.random.Generator
+
+    def greedily(self, free: np.ndarray, n_instances: int, on_pick: Callable[[int], object] | None) -> Selection:
+        picks, scores, risks, ties = [], [], [], []
+        for step in range(n_instances):
+            values = self._values(free)
+            tied = free[best(values)]
+            pick = int(self._order(tied)[0])
+            picks.append(pick)
+            ties.append(len(tied))
+            scores.append(float(values.max()))
+            self.engine.accept(pick)
+            risks.append(self._risk())
+            free = free[free != pick]
+            if on_pick is not None:
+                on_pick(step + 1)
+        return self._selection(np.array(picks), np.array(scores), {"risk": risks, "ties": ties})
+
+    def at_once(self, free: np.ndarray, n_instances: int) -> Selection:
+        values = self._values(free)
+        picks = np.empty(0, dtype=np.int64)
+        # One level of equal scores after another, each in the order of its tie-break.
+        for value in np.unique(values)[::-1]:
+            if len(picks) < n_instances:
+                picks = np.concatenate([picks, self._order(free[values == value])])
+        picks = picks[:n_instances]
+        return self._selection(picks, values[np.searchsorted(free, picks)], {})
+
+    def _selection(self, picks: np.ndarray, values: np.ndarray, info: dict[str, Any]) -> Selection:
+        return Selection(picks.astype(np.int64), -values if self.objective == "risk" else values, info)
+
+    def _values(self, free: np.ndarray) -> np.ndarray:
+        engine = self.engine
+        if self.objective in ("output_change", "squared_change"):
+            return engine.output_change(free, squared=self.objective == "squared_change", reference=self.start)
+        if self.objective == "risk":
+            return -engine.mismatches(free, engine.labels) / len(engine.rows)
+        reference = engine.classes(engine.mean if self.start is None else self.start)
+        return engine.mismatches(free, reference) / len(engine.rows)
+
+    def _order(self, tied: np.ndarray) -> np.ndarray:
+        if self.tie_break == "first" or len(tied) == 1:
+            return tied
+        if self.tie_break == "margin":
+            return tied[np.lexsort((self.rng.random(len(tied)), -self.engine.mean_margin(tied)))]
+        return self.rng.permutation(tied)
+
+    def _risk(self) -> float:
+        rows = self.engine.rows
+        return float((self.engine.classes(self.engine.mean)[rows] != self.engine.labels[rows]).mean())
+
+
+def _check_memory(gram: Tensor, dtype: Precision, overwrite: bool, budget: int) -> None:
+    wanted = getattr(torch, dtype)
+    needed = 0 if overwrite and gram.dtype == wanted else gram.numel() * wanted.itemsize
+    if needed > budget:
+        remedy = 'Pass fewer rows, dtype="float32", overwrite_kernel=True or a larger memory_budget.'
+        got = f"{len(gram)} rows, whose covariance takes {needed} bytes"
+        raise checks.expected(f"a covariance of at most {budget} bytes", got, remedy)
 
 
 def _square(kernel: Any) -> Tensor:
@@ -137,44 +235,12 @@ def _square(kernel: Any) -> Tensor:
     return gram
 
 
-def _outputs(labels: np.ndarray, f0: Any, gram: Tensor) -> tuple[Tensor, Tensor | None]:
+def _start(labels: np.ndarray, f0: Any, gram: Tensor) -> Tensor:
     n_classes = int(labels.max()) + 1
-    start = None if f0 is None else torch.as_tensor(f0, dtype=gram.dtype, device=gram.device)
-    if start is not None:
-        if start.ndim != 2 or len(start) != len(gram) or start.shape[1] < n_classes:
-            got = f"shape {tuple(start.shape)}"
-            raise checks.expected(f"f0 of shape ({len(gram)}, {n_classes} or more)", got, "One column per class.")
-        n_classes = start.shape[1]
-    one_hot = torch.zeros(len(gram), n_classes, dtype=gram.dtype, device=gram.device)
-    one_hot[torch.arange(len(gram)), torch.from_numpy(labels)] = 1
-    return one_hot, start
-
-
-def _objective(
-    objective: Objective, state: Posterior, labels: np.ndarray, free: np.ndarray, rows: np.ndarray
-) -> np.ndarray:
-    # Larger is better for all three, so that one arg max serves.
-    if objective == "output_change":
-        return changes.output_change(state, labels, free, rows)
-    if objective == "risk":
-        return -changes.mismatches(state, labels, free, rows, reference=labels) / len(rows)
-    current = state.mean.argmax(dim=1).cpu().numpy()
-    return changes.mismatches(state, labels, free, rows, reference=current) / len(rows)
-
-
-def _break_tie(
-    tie_break: TieBreak,
-    tied: np.ndarray,
-    state: Posterior,
-    labels: np.ndarray,
-    rows: np.ndarray,
-    rng: np.random.Generator,
-) -> int:
-    if tie_break == "margin" and len(tied) > 1:
-        tied = tied[best(changes.mean_margin(state, labels, tied, rows))]
-    return int(tied[0] if tie_break == "first" else rng.choice(tied))
-
-
-def _risk(state: Posterior, labels: np.ndarray, rows: np.ndarray) -> float:
-    predicted = state.mean.argmax(dim=1).cpu().numpy()
-    return float((predicted[rows] != labels[rows]).mean())
+    if f0 is None:
+        return torch.zeros(len(gram), n_classes, dtype=torch.float64, device=gram.device)
+    start = torch.as_tensor(f0, dtype=torch.float64, device=gram.device)
+    if start.ndim != 2 or len(start) != len(gram) or start.shape[1] < n_classes:
+        got = f"shape {tuple(start.shape)}"
+        raise checks.expected(f"f0 of shape ({len(gram)}, {n_classes} or more)", got, "One column per class.")
+    return start

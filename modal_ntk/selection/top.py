@@ -27,8 +27,15 @@ def top_b(scores: np.ndarray, n_instances: int, *, rng: np.random.Generator) -> 
     >>> top_b(np.array([0.1, 0.7, 0.3]), 2, rng=np.random.default_rng(0)).tolist()
     [1, 2]
     """
-    order = np.lexsort((rng.random(len(scores)), -scores))
-    return order[:n_instances].astype(np.int64)
+    keys = rng.random(len(scores))
+    # Only what can be chosen is sorted: on large pools that is most of the time.
+    least = np.partition(scores, len(scores) - n_instances)[len(scores) - n_instances]
+    above, tied = np.flatnonzero(scores > least), np.flatnonzero(scores == least)
+    n_tied = n_instances - len(above)
+    if n_tied < len(tied):
+        tied = tied[np.argpartition(keys[tied], n_tied)[:n_tied]]
+    chosen = np.concatenate([above, tied])
+    return chosen[np.lexsort((keys[chosen], -scores[chosen]))].astype(np.int64)
 
 
 def best(scores: np.ndarray) -> np.ndarray:

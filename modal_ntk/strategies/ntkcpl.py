@@ -3,23 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from time import perf_counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from tqdm import tqdm
 
-from modal_ntk import checks, kernels, selection, structure
+from modal_ntk import checks, selection, structure
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.kernel_query import Clock, candidate_rows, check_kernel_memory, head_kernel, stacked
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from modal_ntk.nets import NetView
-    from modal_ntk.selection.lookahead import TieBreak
-    from modal_ntk.structure.constrained import Constraint
+    from modal_ntk.selection.lookahead import Precision, TieBreak
+    from modal_ntk.structure.constrained import Clustering, Constraint
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What a query rests on.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray (m,)
+        Which of the labelled samples and the pool, stacked, the kernel covers; all labelled ones come first.
+    clusters : Clustering
+        Pseudo-labels of all stacked samples.
+    kernel : Tensor (m, m)
+        Of the freshly drawn head.
+    f0 : Tensor (m, C) or None
+        Its outputs; None if the regression starts from zero.
+    """
+
+    rows: np.ndarray
+    clusters: Clustering
+    kernel: Tensor
+    f0: Tensor | None
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Pseudo-labels of the rows."""
+        return np.asarray(self.clusters.labels[self.rows])
 
 
 class NTKCPL(QueryStrategy):
@@ -66,8 +94,15 @@ class NTKCPL(QueryStrategy):
         Size of the random part of the pool that is both candidate and evaluation set; None takes all.
     tie_break : {"random", "margin", "first"}, default="random"
         Among samples of equal risk: by seed, by the larger mean margin then by seed, or the first.
+    time : float or None, default=None
+        Training time of the regression at unit rate; None is the limit, as in the paper's derivation. A finite
+        time costs an eigendecomposition per candidate and pick: for small problems.
     rel_jitter : float, default=1e-6
         Jitter of the regression relative to the kernel's mean diagonal.
+    dtype : {"float64", "float32"}, default="float64"
+        Type of kernel and regression; "float32" halves the memory and may decide near ties otherwise.
+    memory_budget : int, default=2**32
+        Bytes the kernel may take; a larger one is refused before anything is computed.
     random_state : int, numpy generator or None, default=None
         Seed of subset, clusters, initialisation and ties.
     verbose : int, default=0
@@ -80,7 +115,8 @@ class NTKCPL(QueryStrategy):
     empirical one in NTK parametrisation, without BatchNorm; the number of clusters is half the labels there
     will be after this query; risk is counted over the candidate subset and all labelled samples, in the
     limit of training time; constraints are cannot-link. Clusters cover the whole pool, the kernel only the
-    subset: memory peaks at two square float64 matrices over subset and labelled samples.
+    subset: memory peaks at one square matrix over subset and labelled samples, updated in place, beside what
+    computing the kernel takes.
 
     Scores are the estimated risks after each pick, in [0, 1]; the smaller the better. ``info`` holds the
     number of clusters, the risk, the ties, the broken constraints, the jitter and the seconds by stage.
@@ -114,7 +150,10 @@ class NTKCPL(QueryStrategy):
         min_cluster_size: int = 1,
         n_candidates: int | None = 10000,
         tie_break: TieBreak = "random",
+        time: float | None = None,
         rel_jitter: float = 1e-6,
+        dtype: Precision = "float64",
+        memory_budget: int = 2**32,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -132,7 +171,10 @@ class NTKCPL(QueryStrategy):
         self.min_cluster_size = min_cluster_size
         self.n_candidates = n_candidates
         self.tie_break = tie_break
+        self.time = time
         self.rel_jitter = rel_jitter
+        self.dtype = dtype
+        self.memory_budget = memory_budget
         self.random_state = random_state
         self.verbose = verbose
 
@@ -144,7 +186,7 @@ class NTKCPL(QueryStrategy):
         InvalidInputError
             If one cannot be used.
         """
-        for name in ("max_clusters", "n_hidden", "min_cluster_size"):
+        for name in ("max_clusters", "n_hidden", "min_cluster_size", "memory_budget"):
             checks.check_integer(name, getattr(self, name))
         for name in ("n_start", "n_candidates"):
             if getattr(self, name) is not None:
@@ -154,7 +196,10 @@ class NTKCPL(QueryStrategy):
         checks.check_choice("feature_scaling", self.feature_scaling, (None, "l2", "standard"))
         checks.check_choice("constraint", self.constraint, ("cannot_link", "must_link", "none"))
         checks.check_choice("tie_break", self.tie_break, ("random", "margin", "first"))
+        checks.check_choice("dtype", self.dtype, ("float64", "float32"))
         checks.check_positive("rel_jitter", self.rel_jitter)
+        if self.time is not None:
+            checks.check_positive("time", self.time)
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:
         needed = set(self.needs)
@@ -166,25 +211,39 @@ class NTKCPL(QueryStrategy):
             needed.add("embedding")
         return [need for need in sorted(needed) if not view.offers(need)]
 
-    def _select(self, query: Query) -> Selection:
-        clock = _Clock()
+    def _belief(self, query: Query, *, clock: Clock | None = None, n_outputs: int = 0) -> Belief:
+        # What a query rests on; at least `n_outputs` outputs are drawn for the head.
+        check_kernel_memory(query, self.n_candidates, self.dtype, self.memory_budget)
+        clock = Clock() if clock is None else clock
         # The labelled rows come first, then the whole pool: one numbering for features, clusters, kernel.
-        features = self._stacked(query, lambda X: query.view.features(X, self.features))
+        features = stacked(query, lambda X: query.view.features(X, self.features))
         clock.lap("features")
         clusters = self._pseudo_labels(query, features)
         clock.lap("clusters")
-        rows = self._subset(query)
-        kernel, f0 = self._kernel(features[rows], int(clusters.labels.max()) + 1, query)
+        rows = candidate_rows(query, self.n_candidates)
+        kernel, f0 = head_kernel(
+            features[rows], query, n_hidden=self.n_hidden, n_outputs=max(n_outputs, int(clusters.labels.max()) + 1),
+            kind=self.kernel, scaling=self.feature_scaling, dtype=self.dtype,
+        )  # fmt: skip
         clock.lap("kernel")
+        return Belief(rows, clusters, kernel, f0 if self.use_f0 else None)
+
+    def _select(self, query: Query) -> Selection:
+        clock = Clock()
+        belief = self._belief(query, clock=clock)
+        rows, clusters = belief.rows, belief.clusters
         with tqdm(total=query.n_instances, desc="NTKCPL", unit="pick", disable=not self.verbose) as bar:
             picks = selection.look_ahead(
-                kernel,
-                clusters.labels[rows],
+                belief.kernel,
+                belief.targets,
                 np.arange(query.n_labeled),
                 query.n_instances,
-                f0=f0,
+                f0=belief.f0,
+                time=self.time,
                 tie_break=self.tie_break,
                 rel_jitter=self.rel_jitter,
+                dtype=self.dtype,
+                overwrite_kernel=True,
                 random_state=query.child_rng(),
                 on_pick=lambda _: bar.update(),
             )
@@ -198,22 +257,15 @@ class NTKCPL(QueryStrategy):
         }
         return Selection(rows[picks.indices] - query.n_labeled, picks.scores, info)
 
-    def _stacked(self, query: Query, read: Any) -> Tensor:
-        # Torch is imported where it is used: listing the strategies must not wait for it.
-        import torch
-
-        parts = [read(X) for X in (query.X_labeled, query.X_pool) if X is not None]
-        return torch.cat(parts)
-
-    def _pseudo_labels(self, query: Query, features: Tensor) -> Any:
+    def _pseudo_labels(self, query: Query, features: Tensor) -> Clustering:
         n_clusters = structure.n_pseudo_clusters(query.n_labeled, query.n_instances, self.max_clusters)
         n_classes = len(np.unique(query.y_labeled))
         n_start = max(query.n_instances, n_classes) if self.n_start is None else self.n_start
         predicted = None
         if query.n_labeled:
-            predicted = self._stacked(query, query.view.predictions).numpy()
+            predicted = stacked(query, query.view.predictions).numpy()
             if self.variant == "al":
-                features = self._stacked(query, lambda X: query.view.embeddings(X, self.embedding))
+                features = stacked(query, lambda X: query.view.embeddings(X, self.embedding))
         return structure.cluster_pseudo_labels(
             features.numpy(),
             n_clusters,
@@ -226,45 +278,6 @@ class NTKCPL(QueryStrategy):
             normalise=self.normalise_clusters,
             random_state=query.child_rng(),
         )
-
-    def _subset(self, query: Query) -> np.ndarray:
-        pool = np.arange(query.n_pool)
-        if self.n_candidates is not None and self.n_candidates < query.n_pool:
-            # Never fewer candidates than the batch needs.
-            size = max(self.n_candidates, query.n_instances)
-            pool = np.sort(query.rng.choice(query.n_pool, size, replace=False))
-        return np.concatenate([np.arange(query.n_labeled), query.n_labeled + pool])
-
-    def _kernel(self, features: Tensor, n_clusters: int, query: Query) -> tuple[Tensor, Tensor | None]:
-        import torch
-
-        x = _scaled(features, self.feature_scaling).to(query.view.device, torch.float64)
-        generator = torch.Generator().manual_seed(int(query.rng.integers(2**31)))
-        head = kernels.ntk_head(x.shape[1], self.n_hidden, n_clusters, generator=generator, dtype=torch.float64)
-        head = head.to(x.device)
-        kernel = kernels.empirical_ntk(head, x, kind=self.kernel)
-        with torch.no_grad():
-            return kernel, head(x) if self.use_f0 else None
-
-
-def _scaled(features: Tensor, how: str | None) -> Tensor:
-    if how == "l2":
-        return features / features.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    if how == "standard":
-        deviation = features.std(dim=0, correction=0)
-        return (features - features.mean(dim=0)) / deviation.where(deviation > 0, 1.0)
-    return features
-
-
-class _Clock:
-    # Seconds by stage: each lap takes the time since the one before.
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = perf_counter()
-        self.seconds[stage], self._last = now - self._last, now
 
 
 ntkcpl = NTKCPL()

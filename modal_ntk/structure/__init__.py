@@ -1,4 +1,4 @@
-"""Structure of a pool: constrained clusters and the pseudo-labels made of them."""
+"""Structure of a pool: constrained clusters and their pseudo-labels, neighbour graphs and diffusion over them."""
 
 import lazy_loader
 

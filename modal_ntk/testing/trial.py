@@ -47,11 +47,17 @@ class Trial:
 
     def home(self) -> Situation:
         """Return the first learner that the strategy works for."""
-        for build in self.learners.values():
-            situation = build()
+        asked = (repr(self.strategy), tuple(self.learners))
+        if asked not in _HOMES:
+            _HOMES[asked] = self._first_that_works()
+        # Built anew, for the attempt itself may have left a trace.
+        return self.learners[_HOMES[asked]]()
+
+    def _first_that_works(self) -> str:
+        for name, build in self.learners.items():
             with contextlib.suppress(UnmetNeedError):
-                situation.select(self.fresh(), 1)
-                return situation
+                build().select(self.fresh(), 1)
+                return name
         raise ContractError(
             "Expected a learner that the strategy works for, got none. Pass learners= if it needs its own."
         )
@@ -67,6 +73,10 @@ class Trial:
         if isinstance(situation.X_pool, dict) or isinstance(situation.learner, modAL.models.Committee):
             raise SkipTest("modAL's learner cannot hold what this strategy works for")
         return situation
+
+
+_HOMES: dict[tuple[str, tuple[str, ...]], str] = {}
+# Which learner a strategy works for is asked by most clauses, and costs a query to find out.
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import zoo
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 
 from modal_ntk import NTKCPL
 from modal_ntk.bench import default_estimator, load_dataset, report, run
@@ -168,6 +168,16 @@ class TestRun:
         small_run(npz, tmp_path / "out")
         with pytest.raises(InvalidInputError, match=r"n_initial is 6 there and 7 here\. Use another folder"):
             small_run(npz, tmp_path / "out", n_initial=7)
+
+    def test_training_may_go_on_from_round_to_round(self, npz, tmp_path):
+        """Continued rounds are another protocol, which starts from the same first round."""
+        options = {"strategies": ["random_sampling"], "seeds": 1, "estimator": SGDClassifier(max_iter=5, tol=None)}
+        fresh = small_run(npz, tmp_path / "a", **options)
+        continued = small_run(npz, tmp_path / "b", **options, reinitialise=False)
+        assert (fresh.protocol().get("reinitialise"), continued.protocol()["reinitialise"]) == (None, False)
+        assert fresh.rows()[0].score == continued.rows()[0].score
+        with pytest.raises(InvalidInputError, match="reinitialise"):
+            small_run(npz, tmp_path / "a", **options, reinitialise=False)
 
     @pytest.mark.parametrize(
         ("options", "message"),

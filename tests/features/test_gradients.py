@@ -11,14 +11,22 @@ from torch.nn import functional as F
 from zoo import assert_same_state, state_of
 
 from modal_ntk.errors import InvalidInputError, ModalNTKWarning
-from modal_ntk.features import gradient_sketch, loss_gradient_norms, loss_gradient_products, loss_gradient_sum
+from modal_ntk.features import (
+    LossGradients,
+    gradient_sketch,
+    loss_gradient_norms,
+    loss_gradient_products,
+    loss_gradient_sum,
+)
 
 F64 = {"dtype": torch.float64}
+LOSSES = ["cross_entropy", "mse"]
 
 
-def loss_gradients(module, x, y):
+def loss_gradients(module, x, y, loss="cross_entropy"):
     """Each sample's loss gradient (n, P): residual times Jacobian."""
-    residuals = logits64(module, x).softmax(1)
+    residuals = logits64(module, x)
+    residuals = residuals.softmax(1) if loss == "cross_entropy" else residuals
     residuals = residuals - F.one_hot(y, residuals.shape[1])
     return torch.einsum("nk,nkp->np", residuals, jacobian(module, x))
 
@@ -28,36 +36,88 @@ def labels(x):
 
 
 @pytest.mark.parametrize("budget", [1, 2**30])
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", NETS)
-def test_norms(name, budget):
+def test_norms(name, loss, budget):
     """Lengths of the rows of the loss gradients' matrix."""
     module, x = nets()[name]
-    want = loss_gradients(module, x, labels(x)).norm(dim=1)
-    got = loss_gradient_norms(module, x, labels(x), memory_budget=budget, **F64)
+    want = loss_gradients(module, x, labels(x), loss).norm(dim=1)
+    got = loss_gradient_norms(module, x, labels(x), loss=loss, memory_budget=budget, **F64)
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", NETS)
-def test_sum(name):
+def test_sum(name, loss):
     """The sum over samples of the loss gradients, in the parameters' shapes."""
     module, x = nets()[name]
-    found = loss_gradient_sum(module, x, labels(x), batch_size=2, **F64)
+    found = loss_gradient_sum(module, x, labels(x), loss=loss, batch_size=2, **F64)
     for path, p in module.named_parameters():
         assert found[path].shape == p.shape
-    want = loss_gradients(module, x, labels(x)).sum(0)
+    want = loss_gradients(module, x, labels(x), loss).sum(0)
     torch.testing.assert_close(torch.cat([g.flatten() for g in found.values()]), want, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", NETS)
-def test_products(name):
+def test_products(name, loss):
     """Products of each loss gradient with a given direction, by one forward-mode pass where torch has one."""
     module, x = nets()[name]
     direction = {path: torch.randn_like(p) for path, p in module.named_parameters()}
     flat = torch.cat([d.flatten() for d in direction.values()]).double()
     told = pytest.warns(ModalNTKWarning, match="weight_norm") if name == "weight_norm" else nullcontext()
     with told:
-        got = loss_gradient_products(module, x, labels(x), direction, batch_size=3, **F64)
-    torch.testing.assert_close(got, loss_gradients(module, x, labels(x)) @ flat, rtol=1e-8, atol=1e-8)
+        got = loss_gradient_products(module, x, labels(x), direction, loss=loss, batch_size=3, **F64)
+    torch.testing.assert_close(got, loss_gradients(module, x, labels(x), loss) @ flat, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(("explicit", "budget"), [(False, 1), (False, 2**30), (True, 2**30)])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", NETS)
+def test_measuring_gives_lengths_and_products_in_one_pass(name, loss, budget, explicit):
+    """Squared lengths and products are those of the gradients' matrix at the predicted classes, or at given ones."""
+    module, x = nets()[name]
+    direction = {path: torch.randn_like(p).double() for path, p in module.named_parameters()}
+    flat = torch.cat([d.flatten() for d in direction.values()])
+    gradients = LossGradients(module, loss=loss, explicit=explicit, memory_budget=budget, **F64)
+    for given in (None, labels(x)):
+        classes = logits64(module, x).argmax(1) if given is None else given
+        want = loss_gradients(module, x, classes, loss)
+        with gradients.evaluating():
+            got = gradients.measure(x, direction, given)
+            alone = gradients.products(x, direction, classes)
+        torch.testing.assert_close(got.labels, classes)
+        torch.testing.assert_close(got.squared_norms, want.square().sum(1), rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(got.products, want @ flat, rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(alone, got.products, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("positions", [2, 30])
+def test_lengths_by_pairs_of_positions_and_written_out_agree(positions):
+    """A convolution with few positions and one with many have the lengths of their gradients written out."""
+    module = torch.nn.Sequential(torch.nn.Conv1d(9, 20, 3), torch.nn.Tanh(), torch.nn.Flatten())
+    module.append(torch.nn.Linear(20 * positions, 3))
+    x = torch.randn(4, 9, positions + 2)
+    want = loss_gradients(module, x, labels(x)).norm(dim=1)
+    torch.testing.assert_close(loss_gradient_norms(module, x, labels(x), **F64), want, rtol=1e-9, atol=1e-12)
+
+
+def test_logits_that_depend_on_no_parameter_have_no_gradient():
+    """All lengths and products are zero, and labels still the predicted ones."""
+
+    class Constant(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = torch.nn.Parameter(torch.ones(2))
+
+        def forward(self, x):
+            return x
+
+    gradients = LossGradients(Constant())
+    with gradients.evaluating():
+        got = gradients.measure(torch.eye(3), {"unused": torch.ones(2)})
+    assert got.labels.tolist() == [0, 1, 2]
+    assert got.squared_norms.tolist() == got.products.tolist() == [0.0, 0.0, 0.0]
 
 
 def test_products_without_forward_mode_say_so():

@@ -15,7 +15,7 @@ from zoo import assert_same_state, state_of
 from modal_ntk.errors import InvalidInputError, ModalNTKWarning
 from modal_ntk.kernels import empirical_ntk
 
-KINDS = ("pseudo", "trace", "full", "labelled", "loss")
+KINDS = ("pseudo", "trace", "full", "labelled", "loss", "mse")
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 
 

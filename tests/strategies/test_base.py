@@ -1,13 +1,9 @@
 """The contract between a strategy and modAL, whichever version is installed."""
 
-import pickle
-import warnings
-
 import modAL.models
 import numpy as np
 import pytest
 import zoo
-from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
@@ -183,73 +179,10 @@ def _starts_cold(strategy):
 
 
 @pytest.mark.parametrize("registered", modal_ntk.list_strategies(), ids=lambda r: r.name)
-class TestEveryStrategy:
-    """What scikit-learn and modAL users expect of every registered strategy."""
-
-    def fitted(self, registered):
-        return registered.spec.factory(random_state=3), zoo.net().fit(X[:12], y[:12])
-
-    def labelled(self):
-        return {"X_labeled": X[:12], "y_labeled": y[:12]}
-
-    def test_it_is_a_scikit_learn_estimator(self, registered):
-        """clone, repr, get_params, set_params and pickle keep the parameters."""
-        strategy = registered.spec.factory(random_state=3)
-        assert strategy.get_params() == clone(strategy).get_params()
-        assert strategy.get_params() == pickle.loads(pickle.dumps(strategy)).get_params()
-        assert "random_state=3" in repr(strategy)
-        assert strategy.set_params(random_state=4).random_state == 4
-
-    @pytest.mark.parametrize("n_instances", [1, 2, 7, 48])
-    def test_selection_is_well_formed(self, registered, n_instances):
-        """Indices are int64, unique, in range, of the asked number; scores finite; info is a dict with seconds."""
-        strategy, net = self.fitted(registered)
-        selected = strategy.select(net, POOL, n_instances, **self.labelled())
-        assert selected.indices.dtype == np.int64
-        assert selected.indices.shape == selected.scores.shape == (n_instances,)
-        assert len(set(selected.indices.tolist())) == n_instances
-        assert 0 <= selected.indices.min() <= selected.indices.max() < len(POOL)
-        assert selected.scores.dtype == np.float64
-        assert np.isfinite(selected.scores).all()
-        assert selected.info["seconds"]["total"] > 0
-
-    def test_same_seed_same_picks_and_no_trace(self, registered):
-        """The same seed repeats the picks; net, data and global generators are bit-equal afterwards."""
-        strategy, net = self.fitted(registered)
-        before, pool, labels = zoo.state_of(net.module_), POOL.copy(), y.copy()
-        with zoo.generators_untouched():
-            first = strategy.select(net, POOL, 5, **self.labelled())
-        zoo.assert_same_state(before, zoo.state_of(net.module_))
-        np.testing.assert_array_equal(pool, POOL)
-        np.testing.assert_array_equal(labels, y)
-        np.random.rand()  # the global generator must not matter
-        second = clone(strategy).select(net, POOL, 5, **self.labelled())
-        np.testing.assert_array_equal(first.indices, second.indices)
-
-    def test_a_users_generator_is_read_not_advanced(self, registered):
-        """A generator given as random_state is as it was, so the same object repeats the picks."""
-        _, net = self.fitted(registered)
-        for generator in (np.random.default_rng(5), np.random.RandomState(5)):
-            strategy = registered.spec.factory(random_state=generator)
-            first, second = (strategy.select(net, POOL, 4, **self.labelled()).indices for _ in range(2))
-            np.testing.assert_array_equal(first, second)
-
-    @pytest.mark.parametrize("labels", ["strings", "gaps", "one class"])
-    def test_labels_of_any_kind(self, registered, labels):
-        """Strings, numbers with gaps and a single class are labels like any other."""
-        kinds = {"strings": np.array(["ant", "bee", "cat"])[y], "gaps": y * 7 - 3, "one class": 0 * y}
-        forest = RandomForestClassifier(5, random_state=0).fit(X[:12], kinds[labels][:12])
-        strategy = registered.spec.factory(random_state=0)
-        if "variant" in strategy.get_params():
-            strategy.set_params(variant="self")
-        selected = strategy.select(forest, POOL, 4, X_labeled=X[:12], y_labeled=kinds[labels][:12])
-        assert len(set(selected.indices.tolist())) == 4
-
-    def test_a_pool_of_duplicates_gives_distinct_positions(self, registered):
-        """Equal samples are still different positions."""
-        strategy, net = self.fitted(registered)
-        pool = np.repeat(X[:1], 9, axis=0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", modal_ntk.errors.ModalNTKWarning)
-            selected = strategy.select(net, pool, 9, X_labeled=X[:1], y_labeled=y[:1])
-        assert sorted(selected.indices.tolist()) == list(range(9))
+def test_every_selection_tells_its_seconds(registered):
+    """Beside what the contract suite asks, our own strategies say how long they took, and score in float64."""
+    selected = registered.spec.factory(random_state=3).select(
+        zoo.net().fit(X[:12], y[:12]), POOL, 2, X_labeled=X[:12], y_labeled=y[:12]
+    )
+    assert selected.info["seconds"]["total"] > 0
+    assert selected.scores.dtype == np.float64

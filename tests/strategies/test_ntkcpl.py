@@ -9,6 +9,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from modal_ntk import NTKCPL
 from modal_ntk.errors import InvalidInputError, UnmetNeedError
+from modal_ntk.strategies import kernel_query
 from modal_ntk.strategies import ntkcpl as module
 
 X, y = zoo.blobs(n=48)
@@ -27,7 +28,8 @@ def seen(monkeypatch):
     real = module.selection.look_ahead
 
     def spy(kernel, targets, labeled, n_instances, **options):
-        calls.update(kernel=kernel, targets=targets, labeled=labeled, n_instances=n_instances, **options)
+        # The strategy gives its kernel away to be overwritten.
+        calls.update(kernel=kernel.clone(), targets=targets, labeled=labeled, n_instances=n_instances, **options)
         return real(kernel, targets, labeled, n_instances, **options)
 
     monkeypatch.setattr(module.selection, "look_ahead", spy)
@@ -54,8 +56,8 @@ def test_the_whole_equals_a_naive_run(net, seen, variant, cold):
 def test_the_kernel_is_that_of_a_fresh_two_layer_head(seen, monkeypatch):
     """The kernel equals one written out weight by weight, f0 the head's outputs; features enter as they are."""
     heads = []
-    real = module.kernels.ntk_head
-    monkeypatch.setattr(module.kernels, "ntk_head", lambda *a, **k: heads.append(real(*a, **k)) or heads[-1])
+    real = kernel_query.kernels.ntk_head
+    monkeypatch.setattr(kernel_query.kernels, "ntk_head", lambda *a, **k: heads.append(real(*a, **k)) or heads[-1])
     NTKCPL(n_hidden=7, random_state=3).select(None, X, 4)
     first, second = (p.detach().numpy() for p in heads[0].parameters())
     x = X.astype(np.float64)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import pickle
 import warnings
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -27,10 +29,20 @@ def is_a_scikit_learn_estimator(trial: Trial) -> None:
         got = copy.get_params()
         same = got.keys() == parameters.keys() and all(repr(got[k]) == repr(parameters[k]) for k in got)
         require(same, f"{name} to keep {parameters}", got)
+    for name, default in _defaults(type(trial.strategy)).items():
+        got = type(trial.strategy)().get_params()[name]
+        require(got is default or got == default, f"a new object to hold {name}={default!r}, as it says", got)
     require(type(trial.strategy).__name__ in repr(trial.strategy), "its name in its repr", repr(trial.strategy))
     for name, value in parameters.items():
         marked = clone(trial.strategy).set_params(**{name: value})
         require(repr(marked.get_params()[name]) == repr(value), f"set_params to keep {name}={value!r}", marked)
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    parameters = inspect.signature(kind).parameters.values()
+    # With an argument that has no default, there is no object to look at.
+    given = all(p.default is not p.empty for p in parameters)
+    return {p.name: p.default for p in parameters} if given else {}
 
 
 @clause()

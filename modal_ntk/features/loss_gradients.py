@@ -1,0 +1,172 @@
+"""The gradient of each sample's loss, read batch by batch: its length, its product with a direction, the sum."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from modal_ntk import checks
+from modal_ntk.features.cotangents import LOSSES, class_numbers, cotangents
+from modal_ntk.features.factors import norms_and_products, products, squared_norms
+from modal_ntk.features.functional import FunctionalNet
+from modal_ntk.features.routes import Routes, SampleGradients
+from modal_ntk.features.samples import Samples
+
+Loss = Literal["cross_entropy", "mse"]
+Direction = dict[str, Tensor]
+
+
+class Measured(NamedTuple):
+    """What one pass tells of a batch of n samples.
+
+    Parameters
+    ----------
+    labels : Tensor (n,), int64
+        The classes that the loss was taken against.
+    squared_norms : Tensor (n,)
+        Squared lengths of the loss gradients.
+    products : Tensor (n,)
+        Their products with the direction; zero if none was given.
+    """
+
+    labels: Tensor
+    squared_norms: Tensor
+    products: Tensor
+
+
+class LossGradients:
+    """Per-sample loss gradients of a module, without their (n, p) matrix.
+
+    One forward and one backward pass over a batch give the lengths of all its gradients and their products with a
+    direction. Use it inside `evaluating`, with one batch after another; nothing is kept between them.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Takes one tensor (n, ...), or several by name, and returns logits (n, K); read in evaluation mode, by those of
+        its parameters that require gradients.
+    loss : {"cross_entropy", "mse"}, default="cross_entropy"
+        What is differentiated: the cross-entropy, or half the squared error of the logits to the one-hot label.
+    explicit : bool, default=False
+        Whether per-sample gradients are written out, by BackPACK where it is proved and `torch.func` elsewhere.
+    memory_budget : int, default=2**30
+        Bytes for what is held beside module and results; batches are taken in parts to keep to it.
+    dtype : torch.dtype, optional
+        Type to compute in; the module's by default.
+
+    Attributes
+    ----------
+    routes : Routes or None
+        How each parameter is served, settled on the first batch measured.
+
+    Examples
+    --------
+    >>> gradients = LossGradients(nn.Linear(2, 2, bias=False))
+    >>> with gradients.evaluating():
+    ...     measured = gradients.measure(torch.zeros(3, 2), labels=[0, 1, 1])
+    >>> measured.squared_norms
+    tensor([0., 0., 0.])
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        loss: Loss = "cross_entropy",
+        explicit: bool = False,
+        memory_budget: int = 2**30,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self._kind = LOSSES[checks.check_choice("loss", loss, LOSSES)]
+        self._budget = checks.check_integer("memory_budget", memory_budget)
+        self._explicit = explicit
+        self.net = FunctionalNet(module, dtype)
+        self.routes: Routes | None = None
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Context in which the module is in evaluation mode, to be left as found."""
+        return self.net.evaluating()
+
+    def measure(self, batch: Any, direction: Direction | None = None, labels: Any = None) -> Measured:
+        """Measure the loss gradients of a batch.
+
+        Parameters
+        ----------
+        batch : Tensor (n, ...), or dict of them by argument
+            Samples, on any device.
+        direction : dict of str to Tensor, optional
+            By trainable parameter, in its shape.
+        labels : array-like (n,), optional
+            Class numbers; by default those that the module predicts, the lowest where several tie.
+
+        Returns
+        -------
+        Measured
+            Labels, squared lengths and products.
+        """
+        samples = self.net.batch(batch)
+        parts = [self._measured(samples[i:j], direction, labels, i) for i, j in self._parts(samples)]
+        return Measured(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def products(self, batch: Any, direction: Direction, labels: Any) -> Tensor:
+        """Return products (n,) of the loss gradients of a batch with a direction."""
+        samples = self.net.batch(batch)
+        out = []
+        for start, stop in self._parts(samples):
+            gradients = self._gradients(samples[start:stop], labels[start:stop])[0]
+            out.append(self._summed(gradients, lambda f, v: (products(f, v),), direction, stop - start)[0])
+        return torch.cat(out)
+
+    def sum(self, batch: Any, labels: Any) -> Direction:
+        """Return the loss gradient summed over a batch, by parameter in its shape."""
+        samples, leaves = self.net.batch(batch), self.net.leaves()
+        with torch.enable_grad():
+            logits = self.net(leaves, samples)
+        if not logits.requires_grad or not len(samples):
+            return {name: torch.zeros_like(leaf) for name, leaf in self.net.parameters.items()}
+        residuals = cotangents(self._kind, logits.detach(), None, labels)[:, 0]
+        found = torch.autograd.grad(logits, list(leaves.values()), residuals, allow_unused=True)
+        pairs = zip(leaves.items(), found, strict=True)
+        return {name: torch.zeros_like(leaf).detach() if g is None else g.detach() for (name, leaf), g in pairs}
+
+    def _parts(self, samples: Samples) -> list[tuple[int, int]]:
+        if self.routes is None:
+            self.routes = Routes(self.net, samples, explicit=self._explicit)
+        step = max(1, self._budget // max(1, self.routes.bytes_per_direction))
+        return [(start, min(start + step, len(samples))) for start in range(0, len(samples), step)]
+
+    def _measured(self, samples: Samples, direction: Direction | None, labels: Any, start: int) -> Measured:
+        given = None if labels is None else labels[start : start + len(samples)]
+        gradients, classes = self._gradients(samples, given)
+        total = torch.zeros(2, len(samples), dtype=self.net.dtype, device=self.net.device)
+        if direction is None:
+            total[:1] += self._summed(gradients, lambda f, _: (squared_norms(f),), self.net.parameters, len(samples))
+        else:
+            total += self._summed(gradients, norms_and_products, direction, len(samples))
+        return Measured(classes, total[0], total[1])
+
+    def _gradients(self, samples: Samples, labels: Any) -> tuple[SampleGradients, Tensor]:
+        assert self.routes is not None  # settled by _parts
+        seen: list[Tensor] = []
+
+        def weights(logits: Tensor) -> Tensor:
+            classes = logits.argmax(1) if labels is None else class_numbers(labels, logits)
+            seen.append(classes)
+            return cotangents(self._kind, logits, None, classes)
+
+        gradients = self.routes.gradients(samples, weights)
+        if not seen:  # logits that depend on no parameter are not differentiated
+            weights(self.net.logits(samples))
+        return gradients, seen[0]
+
+    def _summed(self, gradients: SampleGradients, measure: Any, direction: Direction, n: int) -> Tensor:
+        # Over parameters; each one's gradients are made, measured and let go before the next one's.
+        assert self.routes is not None
+        total = torch.zeros(1, n, dtype=self.net.dtype, device=self.net.device)
+        for name in self.routes.names():
+            vector = direction[name].to(self.net.parameters[name]).flatten()
+            total = total + torch.stack(measure(gradients.factor(name, joint=True), vector))
+        return total

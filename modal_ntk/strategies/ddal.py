@@ -1,0 +1,299 @@
+"""DDAL: diffuse what is known over the graph of the pool, explore what it does not reach, then refine."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+
+from modal_ntk import checks, selection, structure
+from modal_ntk.errors import ModalNTKWarning
+from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.selection.diffused import CRITERIA
+from modal_ntk.selection.result import Selection
+from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.structure.reuse import GraphMemory, PlacedGraph
+
+if TYPE_CHECKING:
+    from modal_ntk.nets import NetView
+    from modal_ntk.selection.diffused import Criterion, TieBreak
+    from modal_ntk.structure.graph import Search, Similarity, Symmetrise
+
+STEPS_WITH_TOL = 1000
+"""Limit of the steps where a tolerance is set and no number of steps."""
+
+
+class DDAL(QueryStrategy):
+    """Query the samples about which labels, diffused over a neighbour graph, say least.
+
+    Labels walk T steps over the graph of all samples, labelled and not. Rows that no label reaches score zero
+    and come first, which is exploration; when every row is reached, the rows where classes cancel come first,
+    which is refinement.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=10
+        Neighbours K of each row (the paper: 10 for the checkerboard and MNIST, 20 for CIFAR-10); lowered, with
+        a warning, where there are fewer other rows.
+    n_steps : int or None, default=None
+        Steps T (the paper: 4, 5, 4). None takes the smallest T with K ** T above the number of rows, which
+        gives these; with `tol` a limit of 1,000.
+    tol : float or None, default=None
+        Stop when no value changes by more in a step.
+    criterion : {"min", "norm", "max_probability", "margin", "entropy"}, default="min"
+        What is smallest for the rows queried: of the one-vs-all values chi, the least absolute one over the
+        classes (equation 6) or the p-norm; of the multivariate probabilities, the largest, the gap of the two
+        largest, or sum p log p.
+    norm_order : float, default=2.0
+        The p of "norm", from 1 to infinity.
+    per_round : int or None, default=None
+        Samples added in each inner round (the paper's P: 1, 1, 10), after which labels are diffused anew. None
+        takes the whole batch in one round.
+    oracle : callable or None, default=None
+        Gives inner rounds true labels: is called with pool indices (k,), returns k labels, which ``info``
+        hands back. None gives each pick its diffused class until the query ends, a random one where that is
+        undecided.
+    tie_break : {"random", "farthest"}, default="random"
+        Among rows of equal score, hence in exploration: by seed; or (ours, not the paper's) the one most hops
+        away from all labelled and chosen rows, then by seed.
+    features : str or callable, default="auto"
+        Where the graph is built: "embedding", the input of the net's last linear layer; "input", the samples
+        themselves; the name of a layer; a callable from prepared samples to a matrix (n, d); "auto", the
+        embedding of a fitted torch net, the samples where there is none.
+    affinity : sparse matrix, callable or None, default=None
+        Weights in place of a neighbour graph: a matrix (l + n, l + n) whose rows are the labelled samples,
+        then the pool; or a callable from prepared samples in this order to such a matrix.
+    similarity : {"exp", "constant"} or callable, default="exp"
+        The paper's m: what makes a weight of a negative squared distance over the row's largest.
+    symmetrise : {None, "max", "mean"}, default=None
+        Whether weights become the larger, or the mean, of both directions.
+    self_loops : bool, default=False
+        Whether each row is its own neighbour, too.
+    search : {"auto", "exact", "approximate"}, default="auto"
+        How neighbours are found: by scikit-learn, or by pynndescent (extra ``ann``); "auto" takes the exact
+        search up to 100,000 rows.
+    n_classes : int or None, default=None
+        Number of classes C. None takes the number the fitted model knows, or that was seen.
+    reuse_graph : bool, default=True
+        Whether the graph is kept for the next query, and used again if the rows' features are the same.
+    random_state : int, numpy generator or None, default=None
+        Seed of ties, of random temporary labels and of the approximate search.
+
+    Notes
+    -----
+    Kushnir, Venturi, "Diffusion-Based Sampling for Deep Active Learning", equations 1 to 6, algorithm 1 and
+    the appendix's variants. Decisions where the paper is silent: weights are exp(-rho / sigma), without self
+    loops and not made symmetric; P is the number added per inner round. In algorithm 1 the oracle answers
+    inside a query, which modAL does not ask for; so by default a query is one round, the B smallest of
+    equation 6. Without labels every score is equal and the choice is random.
+
+    Scores are the criterion at the time of the pick; the smaller the better. ``info`` holds the ``stage``
+    ("exploring" while some pool row is unreached, else "refining"), ``n_unreached``, ``hops`` (number of
+    pool rows 1, 2, ..., T hops from a label), ``n_explored`` (picks no label or earlier pick reached),
+    ``n_rounds``, ``n_steps``, ``n_neighbors``, ``n_classes``, ``features``, ``graph_reused``, the oracle's
+    ``labels`` and the seconds by stage. Memory beyond the features: the graph, 8 bytes (12 in float64) for
+    each of its K n edges twice, and two arrays (n, C).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[0.0], [1.0], [2.0], [10.0], [11.0], [12.5]])       # two groups, the first has a label
+    >>> ddal = DDAL(n_neighbors=2, n_steps=2, random_state=0)
+    >>> selected = ddal.select(None, X[1:], 3, X_labeled=X[:1], y_labeled=["left"])
+    >>> sorted(selected.indices.tolist()), selected.info["stage"], selected.info["n_unreached"]
+    ([2, 3, 4], 'exploring', 3)
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
+
+    def __init__(
+        self,
+        *,
+        n_neighbors: int = 10,
+        n_steps: int | None = None,
+        tol: float | None = None,
+        criterion: Criterion = "min",
+        norm_order: float = 2.0,
+        per_round: int | None = None,
+        oracle: Any = None,
+        tie_break: TieBreak = "random",
+        features: Any = "auto",
+        affinity: Any = None,
+        similarity: Similarity = "exp",
+        symmetrise: Symmetrise = None,
+        self_loops: bool = False,
+        search: Search = "auto",
+        n_classes: int | None = None,
+        reuse_graph: bool = True,
+        random_state: Any = None,
+    ) -> None:
+        self.n_neighbors = n_neighbors
+        self.n_steps = n_steps
+        self.tol = tol
+        self.criterion = criterion
+        self.norm_order = norm_order
+        self.per_round = per_round
+        self.oracle = oracle
+        self.tie_break = tie_break
+        self.features = features
+        self.affinity = affinity
+        self.similarity = similarity
+        self.symmetrise = symmetrise
+        self.self_loops = self_loops
+        self.search = search
+        self.n_classes = n_classes
+        self.reuse_graph = reuse_graph
+        self.random_state = random_state
+
+    def __getstate__(self) -> Any:
+        """Leave the remembered graph out of pickles: it is made again where it is needed."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_memory"}
+
+    def check_params(self) -> None:
+        """Check the parameters; called before anything is computed.
+
+        Raises
+        ------
+        InvalidInputError
+            If one cannot be used.
+        """
+        checks.check_integer("n_neighbors", self.n_neighbors)
+        for name in ("n_steps", "per_round", "n_classes"):
+            if getattr(self, name) is not None:
+                checks.check_integer(name, getattr(self, name), optional=True)
+        if self.tol is not None:
+            checks.check_positive("tol", self.tol)
+        checks.check_choice("criterion", self.criterion, CRITERIA)
+        order = self.norm_order
+        if isinstance(order, (bool, str)) or not isinstance(order, (int, float, np.number)) or not order >= 1:
+            remedy = "Use 1, 2 or float('inf')."
+            raise checks.expected("norm_order to be a number of at least 1", repr(order), remedy)
+        checks.check_choice("tie_break", self.tie_break, ("random", "farthest"))
+        checks.check_choice("symmetrise", self.symmetrise, (None, "max", "mean"))
+        checks.check_choice("search", self.search, ("auto", "exact", "approximate"))
+        if not callable(self.similarity):
+            checks.check_choice("similarity", self.similarity, ("exp", "constant"))
+        if self.oracle is not None and not callable(self.oracle):
+            remedy = "Pass a function from pool indices to labels."
+            raise checks.expected("oracle to be callable or None", repr(self.oracle), remedy)
+        if not callable(self.features) and not isinstance(self.features, str):
+            remedy = 'Pass "auto", "embedding", "input", a layer\'s name or a function.'
+            raise checks.expected("features to be a string or callable", repr(self.features), remedy)
+
+    def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - labels change no need
+        needed = set(self.needs)
+        if self.affinity is None and isinstance(self.features, str) and self.features not in ("auto", "input"):
+            needed.add("embedding")
+        return [need for need in sorted(needed) if not view.offers(need)]
+
+    def _select(self, query: Query) -> Selection:
+        started = perf_counter()
+        graph, info = self._graph(query)
+        seconds = {"graph": perf_counter() - started}
+        n_steps = self._n_steps(graph.transition)
+        selected = selection.select_by_diffusion(
+            graph.transition,
+            graph.nodes[: query.n_labeled],
+            query.y_labeled,
+            query.n_instances,
+            candidates=graph.nodes[query.n_labeled :],
+            n_steps=n_steps,
+            n_classes=self._n_classes(query.view),
+            criterion=self.criterion,
+            norm_order=self.norm_order,
+            tol=self.tol,
+            per_round=self.per_round,
+            oracle=self.oracle,
+            tie_break=self.tie_break,
+            device=query.view.device if query.view.net is not None else "cpu",
+            random_state=query.child_rng(),
+        )
+        selected.info.update(info, n_steps=n_steps)
+        selected.info["seconds"] = {**seconds, **selected.info["seconds"]}
+        return selected
+
+    def _graph(self, query: Query) -> tuple[PlacedGraph, dict[str, Any]]:
+        seed = int(query.rng.integers(2**31))  # drawn always, so that a reused graph changes no later draw
+        n = query.n_labeled + query.n_pool
+        if self.affinity is not None:
+            transition = self._from_affinity(query, n)
+            return PlacedGraph(transition, np.arange(n), False), {"features": "affinity", "graph_reused": False}
+        parts, source = self._rows(query)
+        n_neighbors = min(self.n_neighbors, n - 1)
+        if n_neighbors < self.n_neighbors:
+            message = f"DDAL: n_neighbors lowered from {self.n_neighbors} to {n_neighbors}, for {n} rows."
+            warnings.warn(message, ModalNTKWarning, stacklevel=4)
+
+        def build() -> sp.csr_matrix:
+            if n == 1:
+                return sp.identity(1, dtype=parts[0].dtype, format="csr")
+            return structure.knn_transition(
+                np.concatenate(parts),
+                n_neighbors,
+                similarity=self.similarity,
+                symmetrise=self.symmetrise,
+                self_loops=self.self_loops,
+                method=self.search,
+                random_state=seed,
+            )
+
+        settings = (n_neighbors, self.similarity, self.symmetrise, self.self_loops, self.search)
+        graph = self._remembered().get(parts, settings, build)
+        info = {"features": source, "n_neighbors": n_neighbors, "graph_reused": graph.reused}
+        return graph, info
+
+    def _remembered(self) -> GraphMemory:
+        if not self.reuse_graph:
+            return GraphMemory()
+        if not hasattr(self, "_memory"):
+            self._memory = GraphMemory()
+        return self._memory
+
+    def _rows(self, query: Query) -> tuple[list[np.ndarray], str]:
+        # The labelled rows come first, then the whole pool: one numbering for graph and labels.
+        source = self.features
+        if source == "auto":
+            source = "embedding" if query.view.offers("embedding") else "input"
+        layer = None if source == "embedding" else source
+        read = query.view.embeddings if layer is None else query.view.features
+        parts = [read(X, layer).numpy() for X in (query.X_labeled, query.X_pool) if X is not None]
+        return parts, source if isinstance(source, str) else "callable"
+
+    def _from_affinity(self, query: Query, n: int) -> sp.csr_matrix:
+        affinity = self.affinity
+        if callable(affinity):
+            parts = [query.view.prepare(X) for X in (query.X_labeled, query.X_pool) if X is not None]
+            affinity = affinity(sp.vstack(parts) if sp.issparse(parts[0]) else np.concatenate(parts))
+        if getattr(affinity, "shape", None) != (n, n):
+            got = f"one of shape {getattr(affinity, 'shape', None)}"
+            remedy = "Its rows are the labelled samples, then the pool; pass a callable where these change."
+            raise checks.expected(f"an affinity matrix of shape ({n}, {n})", got, remedy)
+        return structure.affinity_transition(affinity, symmetrise=self.symmetrise)
+
+    def _n_steps(self, transition: sp.csr_matrix) -> int:
+        if self.n_steps is not None:
+            return self.n_steps
+        if self.tol is not None:
+            return STEPS_WITH_TOL
+        n = transition.shape[0]
+        # Of a user's own graph the mean number of neighbours stands for K.
+        return structure.n_diffusion_steps(n, self.n_neighbors if self.affinity is None else -(-transition.nnz // n))
+
+    def _n_classes(self, view: NetView) -> int:
+        if self.n_classes is not None:
+            return self.n_classes
+        return len(getattr(view, "classes", ())) if view.is_fitted else 2
+
+
+ddal = DDAL()
+
+
+@hookimpl
+def modal_ntk_strategies() -> Iterable[StrategySpec]:
+    """Announce the strategy."""
+    summary = "least certain rows after diffusing labels over the neighbour graph"
+    return [StrategySpec("ddal", DDAL, summary, DDAL.needs, "DDAL (Kushnir, Venturi)")]

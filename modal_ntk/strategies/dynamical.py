@@ -1,0 +1,281 @@
+"""dynamicAL: query the samples that speed training up most, at the price of about one epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from modal_ntk import checks, features, kernels, nets, selection
+from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.selection.result import Selection
+from modal_ntk.strategies.base import Query, QueryStrategy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from modal_ntk.features.samples import Samples
+
+
+class DynamicAL(QueryStrategy):
+    """Query the samples whose loss gradients would speed training up most, pseudo-labelled by the net itself.
+
+    How fast gradient descent lowers the loss of a set is the squared length of the set's summed loss gradient.
+    A sample's score is what it adds to that: the squared length of its own gradient plus twice its product with
+    the labelled set's.
+
+    Parameters
+    ----------
+    batch : {"top", "greedy", "de_influence"}, default="top"
+        How the batch follows from the scores. "top": the largest (the paper). "greedy": one at a time, each score
+        counting also its product with the samples already picked, so that what is maximised is the exact gain of the
+        batch. "de_influence": the authors' code; the largest `sub_batch` at a time, each score lowered by its
+        product with the mean gradient of every sub-batch before.
+    loss : {"cross_entropy", "mse"}, default="cross_entropy"
+        Whose dynamics: of the cross-entropy, or of half the squared error of the logits to the one-hot label.
+    influence : float, default=2.0
+        Weight of the product with the labelled set's gradient; 2 makes scores exact gains, 0 leaves it out.
+    sub_batch : int, default=100
+        Samples picked at a time by "de_influence".
+    parameters : str, sequence of str or None, default=None
+        Parameters whose gradients count, by name or by name of the module that holds them, such as "head"; None
+        takes all that require gradients.
+    method : {"factored", "explicit"}, default="factored"
+        "factored" never writes the per-sample gradients of known layers out; "explicit" writes all of them, by
+        BackPACK where it is proved right and by torch.func elsewhere.
+    memory_budget : int, default=2**30
+        Bytes for what is held beside net and samples. Picking in several steps keeps the products of all pairs
+        of pool samples if they fit and steps are many, and otherwise reads the pool once more for every step.
+    random_state : int, numpy generator or None, default=None
+        Seed of the order of equal scores.
+    verbose : int, default=0
+        1 shows a progress bar over the picks.
+
+    Notes
+    -----
+    Wang et al., "Deep Active Learning by Leveraging Training Dynamics" (NeurIPS 2022), the score of its equation 15
+    with g the gradient of the loss at the predicted class (the lowest where several tie)::
+
+        score(u) = |g(u)|^2 + 2 g(u) . sum of g over the labelled set
+
+    Gradients are those of the net in evaluation mode, exact for each sample under BatchNorm too, where the authors'
+    code takes the batch's mean. Lengths and products come from one forward and one backward pass over the pool; the
+    memory needed does not grow with the pool. The paper continues training between rounds instead of starting anew:
+    ``modal_ntk.bench.SimulatedActiveLearning(..., reinitialise=False)``.
+
+    Scores are the values by which samples were picked; the larger the better. ``info`` holds the training dynamics
+    of the labelled set, ``dynamics``; those after adding the batch under its pseudo-labels, ``dynamics_after``; the
+    chosen samples' pseudo-labels as columns of the logits, ``pseudo_labels``; how each parameter's gradient was
+    read, ``routes``; for several steps, ``products``, whether from a "kernel" or "passes"; and the seconds by stage.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from skorch import NeuralNetClassifier
+    >>> net = NeuralNetClassifier(
+    ...     torch.nn.Linear(2, 2, bias=False), criterion=torch.nn.CrossEntropyLoss, classes=[0, 1]
+    ... ).initialize()
+    >>> _ = torch.nn.init.eye_(net.module_.weight)
+    >>> pool = np.array([[0.5, 0.4], [2.0, -1.0], [0.1, 0.1]], dtype="float32")
+    >>> labeled = {"X_labeled": np.eye(2, dtype="float32"), "y_labeled": [0, 1]}
+    >>> selected = DynamicAL().select(net, pool, 2, **labeled)
+    >>> selected.indices.tolist(), selected.scores.round(3).tolist()
+    ([0, 1], [0.236, 0.176])
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"gradients", "labels"})
+
+    def __init__(
+        self,
+        *,
+        batch: Literal["top", "greedy", "de_influence"] = "top",
+        loss: Literal["cross_entropy", "mse"] = "cross_entropy",
+        influence: float = 2.0,
+        sub_batch: int = 100,
+        parameters: str | Sequence[str] | None = None,
+        method: Literal["factored", "explicit"] = "factored",
+        memory_budget: int = 2**30,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.batch = batch
+        self.loss = loss
+        self.influence = influence
+        self.sub_batch = sub_batch
+        self.parameters = parameters
+        self.method = method
+        self.memory_budget = memory_budget
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def check_params(self) -> None:
+        """Check the parameters; called before anything is computed.
+
+        Raises
+        ------
+        InvalidInputError
+            If one cannot be used.
+        """
+        checks.check_choice("batch", self.batch, ("top", "greedy", "de_influence"))
+        checks.check_choice("loss", self.loss, ("cross_entropy", "mse"))
+        checks.check_choice("method", self.method, ("factored", "explicit"))
+        checks.check_integer("sub_batch", self.sub_batch)
+        checks.check_integer("memory_budget", self.memory_budget)
+        if self.influence != 0:
+            checks.check_positive("influence", self.influence)
+
+    def _select(self, query: Query) -> Selection:
+        started = perf_counter()
+        module = nets.logit_module(query.view, query.X_pool)
+        _restrict(query.view.module, self.parameters)
+        reader = _Reader(query, module, self)
+        with reader.gradients.evaluating():
+            direction = reader.labelled_sum()
+            labelled = perf_counter()
+            scores = reader.scores(direction, self.influence)
+            scored = perf_counter()
+            indices, values, how = self._pick(query, reader, scores)
+            seconds = {"labelled": labelled - started, "scores": scored - labelled, "batch": perf_counter() - scored}
+            added = reader.sum_of(indices)
+        routes = reader.gradients.routes
+        info = {
+            "dynamics": _squared_norm(direction),
+            "dynamics_after": _squared_norm({name: g + added[name] for name, g in direction.items()}),
+            "pseudo_labels": reader.labels[indices].cpu().numpy(),
+            "routes": {} if routes is None else {name.removeprefix("module."): r for name, r in routes.by_name.items()},
+            **how,
+            "seconds": seconds,
+        }
+        return Selection(indices, values, info)
+
+    def _pick(self, query: Query, reader: _Reader, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+        size = {"top": query.n_instances, "greedy": 1, "de_influence": self.sub_batch}[self.batch]
+        if size >= query.n_instances:
+            indices = selection.top_b(scores, query.n_instances, rng=query.rng)
+            return indices, scores[indices], {}
+        products, how = reader.pool_products(query.n_instances / size)
+        scores, values = scores.copy(), np.zeros(query.n_instances)
+        picked: list[np.ndarray] = []
+        with tqdm(total=query.n_instances, desc="DynamicAL", unit="pick", disable=not self.verbose) as bar:
+            for start in range(0, query.n_instances, size):
+                chosen = selection.top_b(scores, min(size, query.n_instances - start), rng=query.rng)
+                values[start : start + len(chosen)] = scores[chosen]
+                picked.append(chosen)
+                bar.update(len(chosen))
+                if start + size < query.n_instances:
+                    # The exact gain grows by twice the product; the authors' rule falls by that with the mean.
+                    weight = 2.0 if self.batch == "greedy" else -1.0 / len(chosen)
+                    scores += weight * products(chosen)
+                    scores[chosen] = -np.inf
+        return np.concatenate(picked), values, {"products": how}
+
+
+class _Reader:
+    # Reads labelled set and pool batch by batch; of the pool it keeps scores and pseudo-labels alone.
+    def __init__(self, query: Query, module: nn.Module, strategy: DynamicAL) -> None:
+        self.query, self.module, self.loss = query, module, strategy.loss
+        self.budget = strategy.memory_budget
+        explicit = strategy.method == "explicit"
+        self.gradients = features.LossGradients(
+            module, loss=strategy.loss, explicit=explicit, memory_budget=self.budget
+        )
+        self.labels: Tensor
+
+    def labelled_sum(self) -> dict[str, Tensor]:
+        total: dict[str, Tensor] = {}
+        columns, start = np.zeros(0, np.int64), 0
+        for batch in self._batches(self.query.X_labeled):
+            if start == 0:
+                n_outputs = self.gradients.net.logits(batch[:1]).shape[1]
+                columns = nets.class_columns(self.query.view, self.query.y_labeled, n_outputs)
+            _add(total, self.gradients.sum(batch, columns[start : start + len(batch)]))
+            start += len(batch)
+        return total
+
+    def scores(self, direction: dict[str, Tensor], influence: float) -> np.ndarray:
+        import torch
+
+        parts = [self.gradients.measure(batch, direction) for batch in self._pool()]
+        self.labels = torch.cat([part.labels for part in parts])
+        scores = torch.cat([part.squared_norms.double() + influence * part.products.double() for part in parts])
+        return scores.cpu().numpy()
+
+    def sum_of(self, rows: np.ndarray) -> dict[str, Tensor]:
+        # Summed loss gradient of some pool samples, under their pseudo-labels.
+        total: dict[str, Tensor] = {}
+        wanted, start = np.sort(rows), 0
+        for batch in self._pool():
+            stop = start + len(batch)
+            inside = wanted[(wanted >= start) & (wanted < stop)]
+            if len(inside) or not total:
+                _add(total, self.gradients.sum(batch[inside - start], self.labels[inside]))
+            start = stop
+        return total
+
+    def pool_products(self, n_steps: float) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
+        # From picks to the product of every pool sample's gradient with the sum of theirs.
+
+        n = self.query.n_pool
+        # For LeNet-5 a kernel of 8,000 samples cost seven passes over them; nets with more parameters pay more.
+        if 200 * n_steps < n or n * n * self.gradients.net.dtype.itemsize > self.budget:
+            return self._products_by_pass, "passes"
+        x = features.concatenated(list(self._pool()))
+        kind: Any = "loss" if self.loss == "cross_entropy" else "mse"
+        kernel = kernels.empirical_ntk(self.module, x, kind=kind, labels=self.labels, memory_budget=self.budget)
+        return lambda rows: kernel[:, rows].double().sum(1).cpu().numpy(), "kernel"
+
+    def _products_by_pass(self, rows: np.ndarray) -> np.ndarray:
+        import torch
+
+        direction, start, out = self.sum_of(rows), 0, []
+        for batch in self._pool():
+            out.append(self.gradients.products(batch, direction, self.labels[start : start + len(batch)]))
+            start += len(batch)
+        return torch.cat(out).double().cpu().numpy()
+
+    def _pool(self) -> Iterable[Samples]:
+        return self._batches(self.query.X_pool)
+
+    def _batches(self, X: Any) -> Iterable[Samples]:
+        return (self.gradients.net.batch(batch) for batch in nets.input_batches(self.query.view, X))
+
+
+def _restrict(module: nn.Module, names: str | Sequence[str] | None) -> None:
+    # Inside the view's own context, which puts every flag back.
+    if names is None:
+        return
+    wanted = [names] if isinstance(names, str) else list(names)
+    trainable = [name for name, p in module.named_parameters() if p.requires_grad]
+    chosen: set[str] = set()
+    for prefix in wanted:
+        found = {name for name in trainable if name == prefix or name.startswith(f"{prefix}.")}
+        if not found:
+            remedy = "Names come from module.named_parameters(); frozen parameters have no gradient."
+            raise checks.unknown_name("trainable parameter", prefix, trainable, remedy)
+        chosen |= found
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name in chosen)
+
+
+def _add(total: dict[str, Tensor], more: dict[str, Tensor]) -> None:
+    for name, gradient in more.items():
+        total[name] = total[name] + gradient if name in total else gradient
+
+
+def _squared_norm(gradient: dict[str, Tensor]) -> float:
+    return sum(float(g.double().square().sum()) for g in gradient.values())
+
+
+dynamical = DynamicAL()
+
+
+@hookimpl
+def modal_ntk_strategies() -> Iterable[StrategySpec]:
+    """Announce the strategy."""
+    summary = "largest gain in training dynamics: own gradient's length, product with the labelled set's"
+    return [StrategySpec("dynamical", DynamicAL, summary, DynamicAL.needs, "dynamicAL (Wang et al., NeurIPS 2022)")]

@@ -1,0 +1,186 @@
+"""What strategies share that put labelled samples and candidates into one kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+
+from modal_ntk import checks, kernels
+from modal_ntk.strategies.base import Query
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Scaling = Literal["l2", "standard"] | None
+_ITEM_BYTES = {"float32": 4, "float64": 8}
+
+
+def stacked(query: Query, read: Callable[[Any], Tensor]) -> Tensor:
+    """Read the labelled samples, then the whole pool, as one tensor.
+
+    Parameters
+    ----------
+    query : Query
+        Where they are.
+    read : callable
+        From samples to a tensor with one row each.
+
+    Returns
+    -------
+    Tensor (l + n, ...)
+        Rows in one numbering: labelled first.
+    """
+    # Torch is imported where it is used: listing the strategies must not wait for it.
+    import torch
+
+    return torch.cat([read(X) for X in (query.X_labeled, query.X_pool) if X is not None])
+
+
+def candidate_rows(query: Query, n_candidates: int | None) -> np.ndarray:
+    """Return the stacked rows of the labelled samples and of a random part of the pool.
+
+    Parameters
+    ----------
+    query : Query
+        Gives sizes and the draw.
+    n_candidates : int or None
+        Size of the part; None or more than there are takes all, and never fewer than the batch needs.
+
+    Returns
+    -------
+    numpy.ndarray (l + m,), int64
+        The labelled rows, then the candidates in rising order.
+    """
+    pool = np.arange(query.n_pool)
+    if n_candidates is not None and n_candidates < query.n_pool:
+        pool = np.sort(query.rng.choice(query.n_pool, max(n_candidates, query.n_instances), replace=False))
+    return np.concatenate([np.arange(query.n_labeled), query.n_labeled + pool])
+
+
+def samples_at(X: Any, positions: np.ndarray) -> Any:
+    """Return some samples of a pool, held as they were.
+
+    Parameters
+    ----------
+    X : samples (n, ...)
+        An array, tensor, frame, sparse matrix, a dict of these, or a torch data set.
+    positions : numpy.ndarray (m,)
+        Which, in order.
+
+    Returns
+    -------
+    samples (m, ...)
+        The same kind; a data set is left whole if all of it is asked for, else it is a ``Subset``.
+    """
+    if len(positions) == checks.n_rows(X) and (np.diff(positions) == 1).all():
+        return X
+    if isinstance(X, Mapping):
+        return {name: samples_at(part, positions) for name, part in X.items()}
+    if hasattr(X, "__getitem__") and not hasattr(X, "shape"):
+        from torch.utils.data import Subset
+
+        return Subset(X, positions.tolist())
+    return _safe_indexing(X, positions)
+
+
+def check_kernel_memory(query: Query, n_candidates: int | None, dtype: str, memory_budget: int) -> None:
+    """Refuse a kernel that would not fit the budget, before anything is computed.
+
+    Parameters
+    ----------
+    query : Query
+        Gives sizes.
+    n_candidates : int or None
+        As for `candidate_rows`.
+    dtype : {"float32", "float64"}
+        Type of the kernel.
+    memory_budget : int
+        Bytes.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is larger.
+    """
+    n_pool = query.n_pool if n_candidates is None else min(query.n_pool, max(n_candidates, query.n_instances))
+    n = query.n_labeled + n_pool
+    needed = n * n * _ITEM_BYTES[dtype]
+    if needed > memory_budget:
+        remedy = 'Lower n_candidates, pass dtype="float32", or raise memory_budget.'
+        raise checks.expected(f"a kernel of at most {memory_budget} bytes", f"{n} rows, {needed} bytes", remedy)
+
+
+def head_kernel(
+    features: Tensor,
+    query: Query,
+    *,
+    n_hidden: int,
+    n_outputs: int,
+    kind: Literal["pseudo", "trace"],
+    scaling: Scaling,
+    dtype: str,
+) -> tuple[Tensor, Tensor]:
+    """Compute kernel and outputs of a freshly drawn two-layer head on fixed features.
+
+    Parameters
+    ----------
+    features : Tensor (n, d)
+        Fixed features.
+    query : Query
+        Gives the device and the draw.
+    n_hidden, n_outputs : int
+        Widths.
+    kind : {"pseudo", "trace"}
+        As for ``kernels.empirical_ntk``.
+    scaling : {"l2", "standard"} or None
+        What is done to the features first.
+    dtype : {"float32", "float64"}
+        Type of the kernel; weights are drawn in double precision, so that both have the same.
+
+    Returns
+    -------
+    kernel : Tensor (n, n)
+        On the device of the learner's net.
+    f0 : Tensor (n, n_outputs)
+        Outputs at initialisation.
+    """
+    import torch
+
+    x = _scaled(features.to(query.view.device, torch.float64), scaling).to(getattr(torch, dtype))
+    generator = torch.Generator().manual_seed(int(query.rng.integers(2**31)))
+    head = kernels.ntk_head(x.shape[1], n_hidden, n_outputs, generator=generator, dtype=torch.float64).to(x)
+    kernel = kernels.empirical_ntk(head, x, kind=kind)
+    with torch.no_grad():
+        return kernel, head(x)
+
+
+def _scaled(features: Tensor, how: Scaling) -> Tensor:
+    if how == "l2":
+        return features / features.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    if how == "standard":
+        deviation = features.std(dim=0, correction=0)
+        return (features - features.mean(dim=0)) / deviation.where(deviation > 0, 1.0)
+    return features
+
+
+class Clock:
+    """Seconds by stage: each lap takes the time since the one before."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """End a stage.
+
+        Parameters
+        ----------
+        stage : str
+            Its name.
+        """
+        now = perf_counter()
+        self.seconds[stage], self._last = now - self._last, now

@@ -1,0 +1,56 @@
+"""The scripts that reproduce dynamicAL run, at a size that takes seconds."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "examples/reproduce"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.setenv("MODAL_NTK_SMALL", "1")
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        return runpy.run_path(str(FOLDER / name), run_name="__main__")
+
+    return run
+
+
+def test_theory(script, tmp_path, capsys):
+    """Both plots and all values are written; alignment goes with the dynamics, more so under true labels."""
+    script("dynamical_theory.py", "--out", tmp_path)
+    assert (tmp_path / "dynamical_theory.png").stat().st_size > 0
+    record = json.loads((tmp_path / "dynamical_theory.json").read_text())
+    taus = record["kendall_tau"]
+    assert 0 < taus["A and G_MSE, pseudo-labels"] < taus["A and G_MSE, true labels"]
+    assert f"{taus['B and G_MSE, true labels']:.3f}" in capsys.readouterr().out
+
+
+def test_table_goes_on_where_it_stopped(script, tmp_path, capsys):
+    """A second strategy joins the first one's rows, which are not computed again."""
+    script("dynamical_table.py", tmp_path, "--strategy", "random_sampling")
+    first = capsys.readouterr().out.splitlines()
+    script("dynamical_table.py", tmp_path, "--strategy", "random_sampling", "--strategy", "dynamical")
+    second = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in first] == [line.split()[-1] for line in second]
+    table = (tmp_path / "table.md").read_text()
+    assert "dynamical_table.py OUT --strategy" in table
+    assert str(tmp_path) not in table
+
+
+def test_batches(script, tmp_path, capsys):
+    """Counts are printed and written; no rule gains more than the best batch."""
+    script("dynamical_batches.py", "--problems", 2, "--out", tmp_path / "batches.txt")
+    text = (tmp_path / "batches.txt").read_text()
+    assert text == capsys.readouterr().out
+    assert "part of its gain: mean" in text
+    parts = [float(line.split("mean ")[1].split("%")[0]) for line in text.splitlines() if "part of its gain" in line]
+    assert len(parts) == 2
+    assert max(parts) <= 100

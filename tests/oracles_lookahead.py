@@ -1,0 +1,42 @@
+"""Slow float64 references for look-ahead beyond the naive risk, sharing no code with the library."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import expm
+
+
+def trained(kernel, f0, rows, one_hot, *, jitter=0.0, time=None):
+    """Predictions over all rows after training on `rows`, in the limit (jitter per row) or at a finite time."""
+    if len(rows) == 0:
+        return f0.copy()
+    block = kernel[np.ix_(rows, rows)] + np.diag(np.broadcast_to(jitter, len(rows)))
+    residual = one_hot[rows] - f0[rows]
+    if time is None:
+        return f0 + kernel[:, rows] @ np.linalg.solve(block, residual)
+    # The upper right block of exp(t [[-K, 1], [0, 0]]) is the integral of exp(-s K) over s from 0 to t, that is
+    # K^-1 (1 - exp(-t K)), and exists for a singular K too.
+    n = len(rows)
+    generator = np.block([[-block, np.eye(n)], [np.zeros((n, 2 * n))]])
+    return f0 + kernel[:, rows] @ expm(time * generator)[:n, n:] @ residual
+
+
+def objective_of(name, after, reference, targets, rows):
+    """One candidate's objective from its predictions `after` (n, C) and those it is compared with."""
+    if name == "risk":
+        return np.mean(after[rows].argmax(1) != targets[rows])
+    if name == "disagreement":
+        return np.mean(after[rows].argmax(1) != reference[rows].argmax(1))
+    lengths = np.sqrt(((after[rows] - reference[rows]) ** 2).sum(1))
+    return (lengths**2 if name == "squared_change" else lengths).sum()
+
+
+def count_entry_by_entry(covariance, mean, targets, candidates, rows, reference, floor):
+    """Mismatch counts with every new prediction formed, in the arrays' own arithmetic."""
+    counts = []
+    for i in candidates:
+        residual = np.eye(mean.shape[1], dtype=mean.dtype)[targets[i]] - mean[i]
+        scale = mean.dtype.type(1) / covariance[i, i] if covariance[i, i] > floor else mean.dtype.type(0)
+        after = mean[rows] + (covariance[i, rows] * scale)[:, None] * residual
+        counts.append(int((after.argmax(1) != reference[rows]).sum()))
+    return np.array(counts)
