@@ -65,3 +65,11 @@ def relation(own, other, between, threshold, unrelated):
     if max(ratios) <= -threshold:
         return "contradictory"
     return "unrelated" if max(map(abs, ratios)) <= unrelated else ""
+
+
+def conflict(kernel, labels, i, k):
+    """Mean cosine of row i with its k most similar rows of other labels, less that with those of its own."""
+    cosine = [kernel[i][j] / np.sqrt(kernel[i][i] * kernel[j][j]) for j in range(len(kernel))]
+    own = sorted((cosine[j] for j in range(len(kernel)) if labels[j] == labels[i] and j != i), reverse=True)[:k]
+    others = sorted((cosine[j] for j in range(len(kernel)) if labels[j] != labels[i]), reverse=True)[:k]
+    return np.mean(others) - (np.mean(own) if own else 0)

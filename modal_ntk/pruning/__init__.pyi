@@ -1,4 +1,6 @@
 from .base import DataPruner as DataPruner
+from .conflicts import LabelConflicts as LabelConflicts
+from .conflicts import find_label_conflicts as find_label_conflicts
 from .difficulty import SampleHistory as SampleHistory
 from .difficulty import forgetting_counts as forgetting_counts
 from .difficulty import learning_difficulty as learning_difficulty
