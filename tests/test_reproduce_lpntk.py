@@ -1,41 +1,43 @@
 """The script that reproduces lpNTK's tables runs, stage by stage, and goes on where it was stopped."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "reproduce" / "lpntk_mnist.py"
+FILES = {
+    "pruning": ["pruning.csv", "reference.pt", "kept pruned lpNTK.npy"],
+    "forgetting": ["forgetting.csv"],
+    "difficulty": ["difficulty.csv"],
+    "control": ["control.csv"],
+    "pictures": ["redundant.png", "interchangeable.png", "contradictory.png", "clusters.png"],
+    "conflicts": ["conflicts.csv"],
+}
 
 
-def run(stage, out):
-    environment = {**os.environ, "MODAL_NTK_SMALL": "1", "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(SCRIPT), "--stage", stage, "--out", str(out), "--epochs", "1"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.setenv("MODAL_NTK_SMALL", "1")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "examples" / "reproduce"))
+    import lpntk_mnist
+
+    return lpntk_mnist
 
 
-@pytest.mark.parametrize(
-    ("stage", "files"),
-    [
-        ("pruning", ["pruning.csv", "reference.pt", "kept pruned lpNTK.npy"]),
-        ("difficulty", ["difficulty.csv"]),
-        ("pictures", ["redundant.png", "interchangeable.png", "contradictory.png", "clusters.png"]),
-    ],
-)
-def test_a_stage_writes_its_results(stage, files, tmp_path):
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("stage", FILES)
+def test_a_stage_writes_its_results(script, stage, tmp_path):
     """Every stage ends well and leaves its tables and pictures."""
-    run(stage, tmp_path)
-    assert all((tmp_path / name).stat().st_size for name in files)
+    script.main(["--stage", stage, "--out", str(tmp_path), "--epochs", "1", "--n", "150"])
+    assert all((tmp_path / name).stat().st_size for name in FILES[stage])
 
 
-def test_a_stage_goes_on_where_it_was_stopped(tmp_path):
-    """Cells that are there already are not computed again."""
-    run("forgetting", tmp_path)
+@pytest.mark.filterwarnings("ignore")
+def test_a_stage_goes_on_where_it_was_stopped(script, tmp_path):
+    """Cells that are there already are not computed again, and those that are missing are."""
+    arguments = ["--stage", "forgetting", "--out", str(tmp_path)]
+    script.main(arguments)
     first = (tmp_path / "forgetting.csv").read_text()
     (tmp_path / "forgetting.csv").write_text("\n".join(first.splitlines()[:-1]) + "\n")
-    run("forgetting", tmp_path)
+    script.main(arguments)
     assert (tmp_path / "forgetting.csv").read_text().splitlines() == first.splitlines()

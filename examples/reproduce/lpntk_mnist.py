@@ -97,6 +97,7 @@ def arguments(given=None):
     parser.add_argument("--epochs", type=int, default=2 if small else 10)
     parser.add_argument("--models", type=int, default=1 if small else 10, help="nets averaged by EL2N and GraNd")
     parser.add_argument("--early", type=int, default=1 if small else 3, help="epochs before EL2N and GraNd look")
+    parser.add_argument("--steps", type=int, default=3 if small else 50, help="steps of the forgetting stage")
     parser.add_argument("--minutes", type=float, default=60)
     return parser.parse_args(given)
 
