@@ -34,6 +34,8 @@ from .strategies.dynamical import DynamicAL as DynamicAL
 from .strategies.dynamical import dynamical as dynamical
 from .strategies.lookahead import LookAhead as LookAhead
 from .strategies.lookahead import lookahead as lookahead
+from .strategies.lpntk import LpNTK as LpNTK
+from .strategies.lpntk import lpntk as lpntk
 from .strategies.ntkcpl import NTKCPL as NTKCPL
 from .strategies.ntkcpl import ntkcpl as ntkcpl
 from .strategies.waal import WAAL as WAAL

@@ -4,6 +4,9 @@ from .constrained import constrained_kmeans as constrained_kmeans
 from .diffusion import as_torch as as_torch
 from .diffusion import diffuse as diffuse
 from .diffusion import n_diffusion_steps as n_diffusion_steps
+from .farthest_point import FarthestPoints as FarthestPoints
+from .farthest_point import farthest_point_clustering as farthest_point_clustering
+from .farthest_point import redundant_samples as redundant_samples
 from .graph import affinity_transition as affinity_transition
 from .graph import knn_transition as knn_transition
 from .graph import nearest_neighbors as nearest_neighbors
