@@ -140,7 +140,7 @@ def run_cell(arm, seed, data, extractor, options):
 
 
 def summary(out):
-    """Write and return accuracy in percent, mean and standard deviation, for each arm, number of labels, settings."""
+    """Write and return accuracy in percent, mean and deviation, for each arm, number of labels and settings."""
     groups = {}
     for r in results(out):
         key = (json.dumps(r["settings"]), r["arm"], r["n_labels"])

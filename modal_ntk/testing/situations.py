@@ -95,6 +95,16 @@ class ConvNet(nn.Module):
         return logits
 
 
+class DropoutMLP(MLP):
+    """The same with dropout, called as a function."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (n, n_classes)."""
+        hidden = torch.relu(self.norm(self.hidden(x)))
+        logits: Tensor = self.head(nn.functional.dropout(hidden, 0.5, self.training))
+        return logits
+
+
 class DictNet(nn.Module):
     """Two inputs by name."""
 
@@ -247,6 +257,7 @@ def _learner() -> Situation:
 LEARNERS: dict[str, Callable[[], Situation]] = {
     "MLP": lambda: taught(skorch_net()),
     "conv net with BatchNorm and dropout": _images,
+    "MLP with dropout": lambda: taught(skorch_net(DropoutMLP)),
     "dict inputs": _named,
     "frozen backbone": lambda: taught(skorch_net(FrozenBackbone)),
     "log-softmax outputs": lambda: taught(skorch_net(MLP, module__output="log_softmax", criterion=nn.NLLLoss)),
