@@ -4,7 +4,7 @@ import numpy as np
 import oracles_waal as oracle
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -34,6 +34,7 @@ def test_coefficients_of_the_authors_code():
     assert (weights.adversarial, weights.labeled) == (2e-3, pytest.approx(1 / 9))
 
 
+@settings(deadline=None)
 @given(n_labeled=SIZES, n_unlabeled=SIZES, n_instances=SIZES)
 def test_coefficients_are_those_of_equation_7(n_labeled, n_unlabeled, n_instances):
     """C0 and mu' are the sums of equation 7 as means, the labelled one divided by U/L; never negative."""
@@ -140,6 +141,7 @@ def test_transport_orders_the_diverse_query_first_and_h_divergence_does_not():
         assert h_divergence_1d(d1, d2, balanced=True) < h_divergence_1d(d1, d3, balanced=True)
 
 
+@settings(deadline=None)
 @given(x=SAMPLES, y=SAMPLES, balanced=st.booleans())
 def test_h_divergence_is_that_of_the_best_threshold(x, y, balanced):
     """It equals 1 - 2 e with e found by trying every threshold; it is symmetric and in [0, 1]."""
@@ -149,6 +151,7 @@ def test_h_divergence_is_that_of_the_best_threshold(x, y, balanced):
     assert -1e-12 <= got <= 1 + 1e-12
 
 
+@settings(deadline=None)
 @given(x=SAMPLES, shift=st.floats(-3, 3))
 def test_moving_a_sample_costs_its_way(x, shift):
     """W1 between a sample and the same one shifted is the length of the shift."""

@@ -5,7 +5,7 @@ import oracles_waal as oracle
 import pytest
 import torch
 import zoo
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -73,6 +73,7 @@ def test_the_terms_of_the_worked_example():
         np.testing.assert_allclose(WAAL(**options)._uncertainty(log_p).numpy(), expected, atol=5e-7)
 
 
+@settings(deadline=None)
 @given(
     rows=ROWS, mixture=st.floats(0, 1), coefficient=st.floats(0, 20), official=st.booleans(), seed=st.integers(0, 99)
 )
@@ -91,6 +92,7 @@ def test_scores_follow_the_formula(rows, mixture, coefficient, official, seed):
     np.testing.assert_allclose(parts, selected.scores, rtol=1e-9, atol=1e-9)
 
 
+@settings(deadline=None)
 @given(p=arrays(np.float64, 4, elements=st.floats(0.01, 1)))
 def test_uncertainty_is_least_for_the_uniform_prediction(p):
     """No prediction over four classes scores below the uniform one, in either form."""
