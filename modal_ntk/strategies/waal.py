@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 
 from modal_ntk import checks, selection
 from modal_ntk.hooks import StrategySpec, hookimpl
@@ -107,7 +106,7 @@ class WAAL(QueryStrategy):
             logits, g = view.logits_and_critic(X)
             return logits.double().log_softmax(dim=1), g.double().numpy()
         values = self.critic(view.prepare(X))
-        values = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+        values = values.detach().cpu().numpy() if hasattr(values, "detach") else values
         return self._log_probabilities(view, X), _values_of(values, query.n_pool)
 
     @staticmethod
