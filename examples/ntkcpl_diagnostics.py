@@ -97,12 +97,16 @@ def main(arguments):
     strategy = NTKCPL(variant=arguments.variant, n_candidates=arguments.candidates)
     batches = arguments.batches[:2] if SMALL else arguments.batches
     seeds = 1 if SMALL else arguments.seeds
-    found = [entry for seed in range(seeds) for entry in diagnosed(estimator, X, y, strategy, batches, seed)]
     folder = Path(arguments.out)
     folder.mkdir(parents=True, exist_ok=True)
     setting = {"dataset": data.name, "pool": len(X), "strategy": repr(strategy), "batches": batches}
-    (folder / f"{NAME}.json").write_text(json.dumps({**setting, "found": found}, indent=1) + "\n")
-    draw(found, f"{data.name}, {len(X)} rows, {strategy!r}, {seeds} seeds", folder / f"{NAME}.png")
+    found = []
+    for seed in range(seeds):
+        found += diagnosed(estimator, X, y, strategy, batches, seed)
+        # After every seed, so that an interrupted run leaves what it has.
+        (folder / f"{NAME}.json").write_text(json.dumps({**setting, "found": found}, indent=1) + "\n")
+        title = f"{data.name}, {len(X)} rows, {strategy!r}, seeds: {seed + 1}"
+        draw(found, title, folder / f"{NAME}.png")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,12 @@ from .host import list_strategies as list_strategies
 from .nets.active_learner import ActiveLearner as ActiveLearner
 from .selection.result import Selection as Selection
 from .strategies.base import QueryStrategy as QueryStrategy
+from .strategies.baselines.albl import ALBL as ALBL
+from .strategies.baselines.albl import albl as albl
+from .strategies.baselines.bald import BALD as BALD
+from .strategies.baselines.bald import bald as bald
+from .strategies.baselines.deepfool import DeepFool as DeepFool
+from .strategies.baselines.deepfool import deepfool as deepfool
 from .strategies.baselines.entropy import Entropy as Entropy
 from .strategies.baselines.entropy import entropy as entropy
 from .strategies.baselines.least_confidence import LeastConfidence as LeastConfidence
@@ -11,6 +17,7 @@ from .strategies.baselines.margin import Margin as Margin
 from .strategies.baselines.margin import margin as margin
 from .strategies.baselines.random_sampling import RandomSampling as RandomSampling
 from .strategies.baselines.random_sampling import random_sampling as random_sampling
+from .strategies.candidate_subset import CandidateSubset as CandidateSubset
 from .strategies.ddal import DDAL as DDAL
 from .strategies.ddal import ddal as ddal
 from .strategies.dynamical import DynamicAL as DynamicAL

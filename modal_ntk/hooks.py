@@ -22,6 +22,7 @@ NEEDS = {
     "probabilities": "class probabilities: a fitted classifier with predict_proba",
     "predictions": "predicted classes: a fitted classifier",
     "embedding": "the penultimate activations of a fitted torch net",
+    "dropout": "a fitted torch net with dropout",
     "features": "a feature matrix: a flat pool, a callable, or a layer of a torch net",
     "gradients": "gradients of a torch net with respect to its parameters",
     "critic": "a net with a critic, such as modal_ntk.nets.WAALClassifier",

@@ -22,6 +22,7 @@ from modal_ntk.hooks import API_VERSION, NAMESPACE, NEEDS, StrategySpec
 OWN = "modal-ntk"
 """The distribution whose plugins are the built-in strategies."""
 
+_UNKNOWN = "an unknown distribution"
 SLOW_SECONDS = 2.0
 """A plugin that takes longer to import is reported: every listing waits for it."""
 
@@ -90,7 +91,7 @@ def installed() -> tuple[list[tuple[EntryPoint, Distribution]], list[PluginFailu
         Distributions whose entry points cannot be read.
     """
     found: dict[tuple[str, str], tuple[EntryPoint, Distribution]] = {}
-    failures = []
+    failures, seen = [], set[str]()
     for distribution in distributions():
         try:
             entry_points = [e for e in distribution.entry_points if e.group == NAMESPACE]
@@ -99,11 +100,15 @@ def installed() -> tuple[list[tuple[EntryPoint, Distribution]], list[PluginFailu
                 origin = origin_of(EntryPoint("entry_points.txt", "", NAMESPACE), distribution)
                 failures.append(failure(origin, error))
             continue
-        for entry_point in entry_points:
-            # A distribution seen twice on the path counts once, as it does for imports: the first wins.
-            found.setdefault(
-                (same(origin_of(entry_point, distribution).distribution), entry_point.name), (entry_point, distribution)
-            )
+        if not entry_points:
+            continue
+        name = same(origin_of(entry_points[0], distribution).distribution)
+        # A distribution seen twice on the path counts once and whole, as it does for imports: the first wins.
+        if name not in seen:
+            for entry_point in entry_points:
+                found.setdefault((name, entry_point.name), (entry_point, distribution))
+        if name != same(_UNKNOWN):
+            seen.add(name)
     order = {key: (key[0] != OWN, *key) for key in found}
     return [found[key] for key in sorted(found, key=order.__getitem__)], failures
 
@@ -156,7 +161,7 @@ def origin_of(entry_point: EntryPoint, distribution: Distribution) -> Origin:
         described = metadata["Name"] or "", metadata["Version"] or ""
     except Exception:  # noqa: BLE001 - metadata that cannot be read are told as such
         described = "", ""
-    return Origin(entry_point.name, described[0] or "an unknown distribution", described[1] or "unknown")
+    return Origin(entry_point.name, described[0] or _UNKNOWN, described[1] or "unknown")
 
 
 def failure(origin: Origin, error: BaseException) -> PluginFailure:

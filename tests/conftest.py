@@ -1,5 +1,6 @@
 """Fixtures for all tests: seeded torch, the learners that run here, a guard on the global generators."""
 
+import os
 import re
 
 import modAL.models
@@ -8,9 +9,15 @@ import pytest
 import sklearn
 import torch
 from packaging.version import Version
+from threadpoolctl import threadpool_limits
 
 import modal_ntk
 from modal_ntk.testing.situations import CONTAINERS, LABELS, LEARNERS
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores: one thread each.
+    torch.set_num_threads(1)
+    threadpool_limits(1)
 
 MODAL_RUNS = Version(sklearn.__version__) < Version("1.8")
 

@@ -129,6 +129,19 @@ def test_of_two_plugins_the_first_by_distribution_keeps_the_name(tmp_path):
     assert [(f["name"], f["distribution"], f["kind"]) for f in listing["failures"]] == [("b", "dist-b", "duplicate")]
 
 
+def test_a_distribution_seen_twice_on_the_path_counts_once(tmp_path):
+    """As for imports the first on the path wins, with all it has: what only an older copy behind it names is gone."""
+    sites = [tmp_path / "new", tmp_path / "old"]
+    for folder in sites:
+        folder.mkdir()
+        install(folder, "kept", GOOD.format(name="kept"))
+    entry_points = "[modal_ntk]\nkept = plugin_kept\nremoved = plugin_removed\n"
+    (sites[1] / "dist_kept-1.5.dist-info" / "entry_points.txt").write_text(entry_points)
+    listing = json.loads(command(os.pathsep.join(map(str, sites)), "strategies", "--json"))
+    assert [s["name"] for s in listing["strategies"] if s["distribution"] == "dist-kept"] == ["kept"]
+    assert "removed" not in {f["name"] for f in listing["failures"]}
+
+
 def test_damaged_metadata_are_told_where_they_are_ours(tmp_path):
     """Entry points that cannot be read, and metadata without a name, do not end the listing (torch they do)."""
     install(tmp_path, "good", GOOD.format(name="good"))

@@ -34,7 +34,7 @@ from modal_ntk import kernels
 from modal_ntk.bench import load_dataset
 from modal_ntk.errors import UnknownNameError
 
-PAPER = {"n_labeled": 500, "n_query": 250, "n_candidates": 2000, "n_draws": 150, "width": 64}
+PAPER = {"n_labeled": 500, "n_query": 250, "n_candidates": 2000, "n_draws": 150, "width": 32}
 SMALL = {"n_labeled": 40, "n_query": 20, "n_candidates": 150, "n_draws": 40, "width": 8}
 PAIRS = [
     ("A", "G_MSE, true labels"),
@@ -143,6 +143,8 @@ def main(argv):
     x, y, source = images(bool(os.environ.get("MODAL_NTK_SMALL")))
     settings = dict(SMALL if source == "digits" else PAPER)
     settings.update({k: v for k in ("width", "n_candidates") if (v := getattr(arguments, k)) is not None})
+    if not settings["n_query"] < settings["n_candidates"]:
+        parser.error(f"--n-candidates must be above {settings['n_query']}, the size of a batch, for draws to differ")
     found = study(x, y, settings)
     print(f"{source}, " + ", ".join(f"{key} {value}" for key, value in settings.items()))
     taus = {" and ".join(pair): float(kendalltau(*(found[name] for name in pair)).statistic) for pair in PAIRS}

@@ -1,5 +1,6 @@
 from .active_learner import ActiveLearner as ActiveLearner
-from .inputs import rows_of as rows_of
+from .dropout import dropping as dropping
+from .dropout import has_dropout as has_dropout
 from .inputs import stacked_inputs as stacked_inputs
 from .learners import estimator_of as estimator_of
 from .learners import labeled_set_of as labeled_set_of
@@ -8,6 +9,8 @@ from .learners import warn_if_it_cannot_teach as warn_if_it_cannot_teach
 from .logits import class_columns as class_columns
 from .logits import input_batches as input_batches
 from .logits import logit_module as logit_module
+from .rows import row_digests as row_digests
+from .rows import take_rows as take_rows
 from .traceless import no_trace as no_trace
 from .traceless import seeded as seeded
 from .view import NetView as NetView

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from modal_ntk import checks
 from modal_ntk.errors import UnmetNeedError
 from modal_ntk.hooks import NEEDS
+from modal_ntk.nets.dropout import has_dropout
 from modal_ntk.nets.learners import estimator_of
 from modal_ntk.nets.traceless import no_trace
 
@@ -103,6 +104,8 @@ class NetView:
         """
         if need in ("embedding", "gradients"):
             return self.net is not None and self.is_fitted
+        if need == "dropout":
+            return self.net is not None and self.is_fitted and has_dropout(self.module)
         if need == "net":
             return self.net is not None
         if need == "critic":

@@ -52,7 +52,7 @@ def count_mismatches(
     outputs = np.ascontiguousarray(mean[rows])
     one, eps = mean.dtype.type(1), np.finfo(mean.dtype).eps
     own, rival_values, rival_classes, slack = _rivals(outputs, reference[rows], 8 * eps)
-    first = _first_of_run(rows)
+    first = first_of_run(rows)
     by_class = np.ascontiguousarray(outputs.T)
     return _count(
         covariance, mean, labels, candidates, rows, first, one, 8 * eps,
@@ -114,7 +114,7 @@ def sum_changes(
     numpy.ndarray (m,), float64
         Sums.
     """
-    return _sum_gains(covariance, candidates, rows, _first_of_run(rows), floor, squared)
+    return _sum_gains(covariance, candidates, rows, first_of_run(rows), floor, squared)
 
 
 def sum_shifted_changes(
@@ -141,9 +141,20 @@ def sum_shifted_changes(
     return _sum_shifted(gains, dots, shift_norms, residual_norms)
 
 
-def _first_of_run(rows: np.ndarray) -> int:
-    # Where the rows are consecutive, their first: a slice is read faster than a list of positions. Else -1.
-    return int(rows[0]) if np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))) else -1
+def first_of_run(rows: np.ndarray) -> int:
+    """Tell whether rows are consecutive: a slice is read faster than a list of positions.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray (e,)
+        Row numbers.
+
+    Returns
+    -------
+    int
+        The first of them, or -1 if they are not consecutive.
+    """
+    return int(rows[0]) if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))) else -1
 
 
 # Sums may be reordered, which lets the compiler use vector instructions.

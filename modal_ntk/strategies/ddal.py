@@ -16,12 +16,12 @@ from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.diffused import CRITERIA
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
-from modal_ntk.structure.reuse import GraphMemory, PlacedGraph
 
 if TYPE_CHECKING:
     from modal_ntk.nets import NetView
     from modal_ntk.selection.diffused import Criterion, TieBreak
     from modal_ntk.structure.graph import Search, Similarity, Symmetrise
+    from modal_ntk.structure.reuse import GraphMemory, PlacedGraph
 
 STEPS_WITH_TOL = 1000
 """Limit of the steps where a tolerance is set and no number of steps."""
@@ -220,8 +220,8 @@ class DDAL(QueryStrategy):
         seed = int(query.rng.integers(2**31))  # drawn always, so that a reused graph changes no later draw
         n = query.n_labeled + query.n_pool
         if self.affinity is not None:
-            transition = self._from_affinity(query, n)
-            return PlacedGraph(transition, np.arange(n), False), {"features": "affinity", "graph_reused": False}
+            given = structure.PlacedGraph(self._from_affinity(query, n), np.arange(n), False)
+            return given, {"features": "affinity", "graph_reused": False}
         parts, source = self._rows(query)
         n_neighbors = min(self.n_neighbors, n - 1)
         if n_neighbors < self.n_neighbors:
@@ -248,9 +248,9 @@ class DDAL(QueryStrategy):
 
     def _remembered(self) -> GraphMemory:
         if not self.reuse_graph:
-            return GraphMemory()
+            return structure.GraphMemory()
         if not hasattr(self, "_memory"):
-            self._memory = GraphMemory()
+            self._memory = structure.GraphMemory()
         return self._memory
 
     def _rows(self, query: Query) -> tuple[list[np.ndarray], str]:

@@ -14,3 +14,5 @@ from .pseudo_labels import cluster_pseudo_labels as cluster_pseudo_labels
 from .pseudo_labels import confusing_counts as confusing_counts
 from .pseudo_labels import n_pseudo_clusters as n_pseudo_clusters
 from .pseudo_labels import split_clusters as split_clusters
+from .reuse import GraphMemory as GraphMemory
+from .reuse import PlacedGraph as PlacedGraph

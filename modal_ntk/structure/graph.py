@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -102,18 +101,16 @@ def _as_rows(X: Any) -> np.ndarray:
 
 def _search(method: str, n: int) -> str:
     checks.check_choice("method", method, ("auto", "exact", "approximate"))
-    installed = find_spec("pynndescent") is not None
-    if method == "approximate" and not installed:
-        raise MissingExtraError(
-            "Expected pynndescent for approximate neighbours, got an environment without it. "
-            "Install modal-ntk[ann], or choose the exact search."
-        )
-    if method != "auto":
-        return method
-    if n > APPROXIMATE_ABOVE and not installed:
-        message = f"Neighbours of {n} rows are searched exactly, at quadratic cost: install modal-ntk[ann]."
-        warnings.warn(message, ModalNTKWarning, stacklevel=3)
-    return "approximate" if n > APPROXIMATE_ABOVE and installed else "exact"
+    if method == "exact" or (method == "auto" and n <= APPROXIMATE_ABOVE):
+        return "exact"
+    try:
+        checks.check_installed("The approximate search of neighbours", ["pynndescent"], extra="ann")
+    except MissingExtraError as error:
+        if method == "approximate":
+            raise
+        warnings.warn(f"{n} rows are searched exactly, at quadratic cost. {error}", ModalNTKWarning, stacklevel=3)
+        return "exact"
+    return "approximate"
 
 
 def _approximate(X: np.ndarray, n_neighbors: int, random_state: Any, n_jobs: int | None) -> np.ndarray:

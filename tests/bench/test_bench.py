@@ -272,6 +272,14 @@ class TestCommandLine:
         assert main(["report", str(tmp_path / "o")]) == 0
         assert capsys.readouterr().out == printed.out
 
+    def test_bench_continues_training_if_told(self, npz, tmp_path, capsys):
+        """--continue reaches the protocol."""
+        arguments = ["bench", "--dataset", str(npz), "--strategy", "random_sampling", "--continue", "--quiet"]
+        arguments += ["--seeds", "1", "--initial", "6", "--rounds", "0", "--out", str(tmp_path / "o")]
+        assert main(arguments) == 0
+        assert Store(tmp_path / "o").protocol()["reinitialise"] is False
+        assert capsys.readouterr().err == ""
+
     def test_strategies_are_listed(self, capsys):
         """Names, origin and needs, as text and as JSON."""
         assert main(["strategies"]) == 0
@@ -281,8 +289,9 @@ class TestCommandLine:
         assert {"name", "needs", "paper", "distribution"} <= set(listing["strategies"][0])
 
     def test_listing_does_not_import_torch(self):
-        """`modal-ntk strategies` reads metadata and specs only."""
-        code = "import sys; from modal_ntk.cli import main; main(['strategies']); assert 'torch' not in sys.modules"
+        """`modal-ntk strategies` reads metadata and specs only: neither torch nor numba is loaded for it."""
+        code = "import sys; from modal_ntk.cli import main; main(['strategies']); "
+        code += "assert not {'torch', 'numba'} & set(sys.modules)"
         subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
     @pytest.mark.parametrize(

@@ -78,13 +78,13 @@ def prepared(n, n_classes, n_labeled, dtype):
     kernel, f0, targets = problem(n + n_labeled, n_classes)
     one_hot = torch.eye(n_classes, dtype=kernel.dtype)[targets]
     state = posterior(kernel, np.arange(n_labeled), one_hot, f0=f0, dtype=dtype, overwrite=True)
-    return state, targets, one_hot, np.arange(n_labeled, n + n_labeled)
+    return state, targets, one_hot, f0, np.arange(n_labeled, n + n_labeled)
 
 
 def case(n, n_classes, n_labeled, dtype, n_compared=48):
     """One row of the table: times in seconds, memory in MiB."""
     torch.set_num_threads(2)
-    state, targets, one_hot, free = prepared(n, n_classes, n_labeled, dtype)
+    state, targets, one_hot, f0, free = prepared(n, n_classes, n_labeled, dtype)
     spare = torch.empty_like(state.covariance)
     copy = seconds(lambda: spare.copy_(state.covariance), 9)
     spare = None
@@ -92,6 +92,7 @@ def case(n, n_classes, n_labeled, dtype, n_compared=48):
     scored = seconds(lambda: changes.mismatches(state, targets, free, free, reference=targets), 7)
     counts = changes.mismatches(state, targets, free, free, reference=targets)
     change = seconds(lambda: changes.output_change(state, targets, free, free), 5)
+    shifted = seconds(lambda: changes.output_change(state, targets, free, free, reference=f0), 3)
     few = free[:: len(free) // n_compared][:n_compared]
     slow, naive = min(
         (timed_once(state, targets, few, free, chunk) for chunk in (1, 4, 16)), key=lambda timed: timed[0]
@@ -100,6 +101,7 @@ def case(n, n_classes, n_labeled, dtype, n_compared=48):
     updated = update_seconds(state, free[np.argsort(counts)[:5]], one_hot)
     return {
         "pick": scored + updated, "scored": scored, "updated": updated, "copy": copy, "change": change,
+        "shifted": shifted,
         "vectorised": slow * n / n_compared, "peak": peak, "matrix": state.covariance.nbytes / 2**20,
     }  # fmt: skip
 
@@ -122,7 +124,8 @@ def row(figures):
     return (
         f"{pick:.3f} s a pick (count {figures['scored']:.3f}, update {figures['updated']:.3f}); "
         f"{figures['vectorised'] / pick:.0f} times faster than vectorised ({figures['vectorised']:.1f} s); "
-        f"{pick / copy:.1f} copies of {copy:.3f} s; output change {figures['change'] / copy:.1f} copies; "
+        f"{pick / copy:.1f} copies of {copy:.3f} s; output change {figures['change'] / copy:.1f} copies, "
+        f"from f0 {figures['shifted'] / copy:.1f}; "
         f"peak {figures['peak'] / figures['matrix']:.1f} matrices of {figures['matrix']:.0f} MiB"
     )
 
@@ -170,10 +173,11 @@ def table_query(dtype):
     forest = RandomForestClassifier(20, random_state=0).fit(x[:100], classes[:100])
     for n_instances in (20, 500):
         strategy = NTKCPL(variant="self", random_state=0, dtype=dtype)
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         info = strategy.select(forest, x[100:], n_instances, X_labeled=x[:100], y_labeled=classes[:100]).info
         stages = ", ".join(f"{name} {value:.1f}" for name, value in info["seconds"].items() if name != "total")
-        print(f"  {n_instances} points: {time.perf_counter() - began:.1f} s ({stages})", flush=True)
+        taken = f"{time.perf_counter() - began:.1f} s, {time.process_time() - busy:.1f} s of CPU"
+        print(f"  {n_instances} points: {taken} ({stages})", flush=True)
 
 
 if __name__ == "__main__":

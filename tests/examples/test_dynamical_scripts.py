@@ -46,11 +46,11 @@ def test_table_goes_on_where_it_stopped(script, tmp_path, capsys):
 
 
 def test_batches(script, tmp_path, capsys):
-    """Counts are printed and written; no rule gains more than the best batch."""
+    """Counts are printed and written; no rule beats the best batch."""
     script("dynamical_batches.py", "--problems", 2, "--out", tmp_path / "batches.txt")
     text = (tmp_path / "batches.txt").read_text()
     assert text == capsys.readouterr().out
-    assert "part of its gain: mean" in text
-    parts = [float(line.split("mean ")[1].split("%")[0]) for line in text.splitlines() if "part of its gain" in line]
+    assert "part of its G: mean" in text
+    parts = [float(line.split("mean ")[1].split("%")[0]) for line in text.splitlines() if "part of its G" in line]
     assert len(parts) == 2
     assert max(parts) <= 100

@@ -1,0 +1,163 @@
+"""NTKCPL's protocol on self-supervised features of Fashion-MNIST: accuracy and effective budget ratio.
+
+    MODAL_NTK_DATA=... python examples/reproduce/ntkcpl_table.py OUT
+
+20 labels a query to 100, then 100 a query to 500; 5 seeds; the classifier anew each round, learning rate 0.3; the
+whole pool; 10,000 candidates for NTKCPL and 6,000 for look-ahead. Strategies that start without labels choose their
+first 20 themselves, the others start from random ones. The run goes on where it was interrupted; OUT receives
+ntkcpl_table.md and ntkcpl_table.png, with --report from what is finished so far. Without the data set, or with
+MODAL_NTK_SMALL=1, digits stand in.
+"""
+
+import argparse
+import dataclasses
+import os
+import platform
+import shlex
+import sys
+from collections import defaultdict
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from modal_ntk import list_strategies
+from modal_ntk.bench import default_estimator, load_dataset, run
+from modal_ntk.bench.store import Store
+from modal_ntk.errors import UnknownNameError
+
+BATCHES = [20] * 4 + [100] * 4
+RANDOM = "random_sampling"
+
+
+def comparisons(candidates):
+    """Strategies that choose their first batch themselves, and those that start from random labels."""
+    registered = {strategy.name for strategy in list_strategies()}
+    cold = [f"ntkcpl:n_candidates={candidates}", f"ntkcpl:n_candidates={candidates},variant=self"]
+    cold += [name for name in ("coreset", "typiclust") if name in registered]
+    fewer = min(candidates, 6000)
+    warm = [RANDOM, "entropy", f"lookahead:n_candidates={fewer}", f"lookahead:n_candidates={fewer},variant=initial"]
+    return {"query": cold, "random": warm}
+
+
+def deviation(scores):
+    """Sample standard deviation over seeds; zero for a single one."""
+    return scores.std(axis=0, ddof=1) if len(scores) > 1 else np.zeros(scores.shape[1])
+
+
+def effective_budget_ratio(budgets, scores, baseline):
+    """Share of the labels bought by queries after which the mean exceeds random's mean plus standard deviation.
+
+    `scores` and `baseline` are (seeds, budgets). A budget stands for the labels since the one before.
+    """
+    bar = baseline.mean(axis=0) + deviation(baseline)
+    bought = np.diff(budgets, prepend=0)
+    return float(bought[scores.mean(axis=0) > bar].sum() / bought.sum())
+
+
+def curves(stores):
+    """Scores (seeds, budgets) and mean query seconds (budgets,) of every strategy, over its finished seeds."""
+    rows = defaultdict(lambda: defaultdict(list))
+    for store in stores:
+        for row in store.rows():
+            rows[row.strategy][row.seed].append((row.n_labels, row.score, row.query_seconds))
+    found = {}
+    for strategy, by_seed in rows.items():
+        whole = np.array([by_seed[seed] for seed in sorted(by_seed)])
+        found[strategy] = whole[0, :, 0].astype(int), whole[:, :, 1], whole[:, :, 2].mean(axis=0)
+    return found
+
+
+def table(found):
+    """Mean and sample standard deviation in percent, the effective budget ratio and the seconds of the last query."""
+    budgets = next(iter(found.values()))[0]
+    lines = [f"| strategy | {' | '.join(map(str, budgets))} | effective budget | last query | seeds |"]
+    lines.append("|" + "---|" * (len(budgets) + 4))
+    for strategy, (_, scores, seconds) in found.items():
+        spread = [f" ± {100 * s:.1f}" for s in deviation(scores)] if len(scores) > 1 else [""] * len(budgets)
+        cells = [f"{100 * mean:.1f}{s}" for mean, s in zip(scores.mean(axis=0), spread, strict=True)]
+        ratio = "" if strategy == RANDOM else f"{100 * effective_budget_ratio(budgets, scores, found[RANDOM][1]):.0f} %"
+        lines.append(f"| {strategy} | {' | '.join(cells)} | {ratio} | {seconds[-1]:.1f} s | {len(scores)} |")
+    return "\n".join(lines)
+
+
+def header(data, estimator, batches, out):
+    """How the figures were made: command, data, protocol, versions, machine."""
+    names = ("torch", "scikit-learn", "skorch", "numpy", "modAL-python", "modal-ntk")
+    versions = ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)])
+    asked = [argument if argument != out else "OUT" for argument in sys.argv[1:]]
+    command = shlex.join(["python", "examples/reproduce/ntkcpl_table.py", *asked])
+    return (
+        f"# NTKCPL's protocol on {data.name}\n\n"
+        f"command: MODAL_NTK_DATA=... {command}\n"
+        f"data: {data.name}, pool = its first {len(data.x_train)} training rows, {len(data.y_test)} test rows\n"
+        f"protocol: {batches} labels a query; strategies that start cold choose the first themselves, the others\n"
+        "          start from random labels; classifier anew each round,\n"
+        f"          lr {estimator.lr}, {estimator.max_epochs} epochs; accuracy in percent, mean and sample standard\n"
+        "          deviation; effective budget: share of the labels at which the mean exceeds random's mean plus\n"
+        "          standard deviation\n"
+        f"versions: {versions}\n"
+        f"machine: {os.cpu_count()} cores, {platform.machine()}\n"
+    )
+
+
+def draw(found, path):
+    """Mean accuracy less random's, with random's standard deviation as a band (the paper's figure 3)."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    baseline = found[RANDOM][1]
+    for strategy, (budgets, scores, _) in found.items():
+        gain = 100 * (scores.mean(axis=0) - baseline.mean(axis=0))
+        (line,) = axes.plot(budgets, gain, marker="o", markersize=4, label=strategy)
+        if strategy == RANDOM:
+            spread = 100 * deviation(scores)
+            axes.fill_between(budgets, -spread, spread, color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set_xlabel("labels")
+    axes.set_ylabel("test accuracy less random's, percentage points")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=130)
+
+
+def main(arguments):
+    small = bool(os.environ.get("MODAL_NTK_SMALL"))
+    try:
+        data = load_dataset("digits" if small else "fashion_mnist_simclr")
+    except UnknownNameError as error:
+        print(error, "Using digits.", sep="\n")
+        data = load_dataset("digits")
+    pool = len(data.x_train) if arguments.pool is None else arguments.pool
+    data = dataclasses.replace(data, x_train=data.x_train[:pool], y_train=data.y_train[:pool])
+    estimator = default_estimator(data).set_params(lr=0.3, max_epochs=5 if small else 100)
+    compared = comparisons(arguments.candidates)
+    batches = BATCHES[: 1 if small else arguments.rounds]
+    seeds = 1 if small else arguments.seeds
+    out = Path(arguments.out)
+    stores = []
+    for initial in ("random", "query"):
+        if arguments.report:
+            stores.append(Store.open(out / initial))
+        else:
+            settings = {"seeds": seeds, "n_initial": 20, "batch_size": batches, "initial": initial}
+            settings |= {"estimator": estimator, "jobs": arguments.jobs, "progress": True}
+            stores.append(run(data, compared[initial], out=out / initial, **settings))
+    found = curves(stores)
+    text = f"{header(data, estimator, [20, *batches], arguments.out)}\n{table(found)}\n"
+    (out / "ntkcpl_table.md").write_text(text)
+    draw(found, out / "ntkcpl_table.png")
+    print(text)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", help="folder of the results")
+    parser.add_argument("--pool", type=int, default=None, help="first rows of the pool to use; all by default")
+    parser.add_argument("--candidates", type=int, default=10000)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=len(BATCHES), help="queries after the first")
+    parser.add_argument("--jobs", type=int, default=1, help="cells run at once")
+    parser.add_argument("--report", action="store_true", help="only tabulate what is finished")
+    main(parser.parse_args())
