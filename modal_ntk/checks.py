@@ -238,8 +238,8 @@ def check_positive(name: str, value: Any) -> float:
     return float(value)
 
 
-def check_share(name: str, value: Any) -> float:
-    """Return `value` as a float from 0 to 1.
+def check_number(name: str, value: Any, *, minimum: float = 0.0, maximum: float = np.inf) -> float:
+    """Return `value` as a finite float between two bounds, both included.
 
     Parameters
     ----------
@@ -247,6 +247,8 @@ def check_share(name: str, value: Any) -> float:
         The argument's name.
     value : object
         What was given.
+    minimum, maximum : float, default=0 and infinity
+        The bounds.
 
     Returns
     -------
@@ -256,15 +258,17 @@ def check_share(name: str, value: Any) -> float:
     Raises
     ------
     InvalidInputError
-        If it is no number from 0 to 1.
+        If it is no finite number, or out of bounds.
 
     Examples
     --------
-    >>> check_share("head_drop", 0.1)
-    0.1
+    >>> check_number("mixture", 1, maximum=1)
+    1.0
     """
-    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool) or not 0 <= float(value) <= 1:
-        raise expected(f"{name} to be a number from 0 to 1", repr(value), f"Pass {name} as a share, such as 0.1.")
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not number or not np.isfinite(value) or not minimum <= value <= maximum:
+        bounds = f"of at least {minimum:g}" if maximum == np.inf else f"between {minimum:g} and {maximum:g}"
+        raise expected(f"{name} to be a finite number {bounds}", repr(value), f"Pass {name} as such a number.")
     return float(value)
 
 

@@ -140,8 +140,8 @@ class LpNTKPruner(DataPruner):
         checks.check_choice("method", self.method, ("auto", "exact", "sketch"))
         checks.check_integer("memory_budget", self.memory_budget)
         checks.check_integer("sketch_dim", self.sketch_dim)
-        checks.check_share("head_drop", self.head_drop)
-        checks.check_share("cluster_share", self.cluster_share)
+        checks.check_number("head_drop", self.head_drop, maximum=1)
+        checks.check_number("cluster_share", self.cluster_share, maximum=1)
         if self.n_keep is not None:
             checks.check_integer("n_keep", self.n_keep, optional=True)
 

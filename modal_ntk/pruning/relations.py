@@ -78,9 +78,9 @@ def sample_relations(
     matrix = np.asarray(kernel.detach().cpu().numpy() if hasattr(kernel, "detach") else kernel)
     if matrix.ndim != 2:
         raise checks.expected("a kernel of shape (n, m)", f"shape {matrix.shape}", "Pass a matrix.")
-    if not checks.check_share("threshold", threshold) > 0.5:
+    if not checks.check_number("threshold", threshold, maximum=1) > 0.5:
         raise checks.expected("threshold above 1/2 and up to 1", threshold, "The paper's range.")
-    limit = checks.check_share("unrelated", unrelated)
+    limit = checks.check_number("unrelated", unrelated, maximum=1)
     if limit >= threshold:
         remedy = "Else a pair would be of two kinds."
         raise checks.expected(f"unrelated below threshold={threshold}", unrelated, remedy)

@@ -28,7 +28,7 @@ class ScorePruner(DataPruner):
         InvalidInputError
             If one cannot be used.
         """
-        checks.check_share("keep", self.keep)
+        checks.check_number("keep", self.keep, maximum=1)
         for name in ("n_models", "n_epochs"):
             if getattr(self, name, None) is not None:
                 checks.check_integer(name, getattr(self, name), minimum=0 if name == "n_epochs" else 1, optional=True)

@@ -112,8 +112,8 @@ class LpNTK(QueryStrategy):
         """
         checks.check_choice("budget", self.budget, ("auto", "small", "large"))
         checks.check_choice("method", self.method, ("auto", "exact", "sketch"))
-        checks.check_share("small_share", self.small_share)
-        checks.check_share("cluster_share", self.cluster_share)
+        checks.check_number("small_share", self.small_share, maximum=1)
+        checks.check_number("cluster_share", self.cluster_share, maximum=1)
         checks.check_integer("memory_budget", self.memory_budget)
         checks.check_integer("sketch_dim", self.sketch_dim)
         if self.n_candidates is not None:

@@ -1,3 +1,4 @@
+from .clusters import kmeans_clusters as kmeans_clusters
 from .constrained import Clustering as Clustering
 from .constrained import constrained_kmeans as constrained_kmeans
 from .diffusion import as_torch as as_torch
@@ -10,6 +11,8 @@ from .graph import affinity_transition as affinity_transition
 from .graph import knn_transition as knn_transition
 from .graph import nearest_neighbors as nearest_neighbors
 from .hops import HopDistances as HopDistances
+from .neighbors import distance_to_other_groups as distance_to_other_groups
+from .neighbors import nearest_rows as nearest_rows
 from .pseudo_labels import cluster_pseudo_labels as cluster_pseudo_labels
 from .pseudo_labels import confusing_counts as confusing_counts
 from .pseudo_labels import n_pseudo_clusters as n_pseudo_clusters

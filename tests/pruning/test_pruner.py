@@ -158,8 +158,8 @@ def test_dict_inputs():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"head_drop": 1.5}, "head_drop to be a number from 0 to 1, got 1.5"),
-        ({"cluster_share": "x"}, "cluster_share to be a number from 0 to 1"),
+        ({"head_drop": 1.5}, "head_drop to be a finite number between 0 and 1, got 1.5"),
+        ({"cluster_share": "x"}, "cluster_share to be a finite number between 0 and 1"),
         ({"mode": "tails"}, "mode to be one of 'prune_head'"),
         ({"redundancy": None}, "redundancy to be one of"),
         ({"n_keep": 0}, "n_keep to be an integer of at least 1 or None"),

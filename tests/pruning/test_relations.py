@@ -63,7 +63,7 @@ def test_no_gradient_is_unrelated_to_all():
     ("kernel", "options", "message"),
     [
         (np.eye(2), {"threshold": 0.5}, "threshold above 1/2 and up to 1, got 0.5"),
-        (np.eye(2), {"threshold": 2}, "threshold to be a number from 0 to 1"),
+        (np.eye(2), {"threshold": 2}, "threshold to be a finite number between 0 and 1"),
         (np.eye(2), {"unrelated": 0.8}, "unrelated below threshold"),
         (np.ones(3), {}, r"kernel of shape \(n, m\)"),
         (np.ones((2, 3)), {}, r"rows for a kernel of shape \(2, 3\)"),

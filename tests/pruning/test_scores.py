@@ -153,7 +153,7 @@ def test_the_easiest_can_stay_instead(kind):
 @pytest.mark.parametrize(
     ("pruner", "message"),
     [
-        (EL2N(None, keep=2), "keep to be a number from 0 to 1"),
+        (EL2N(None, keep=2), "keep to be a finite number between 0 and 1"),
         (GraNd(None, n_models=0), "n_models to be an integer of at least 1"),
         (ForgettingScore(None, never="never"), "never to be one of"),
         (ForgettingScore(None, n_epochs=-1), "n_epochs to be an integer of at least 0"),

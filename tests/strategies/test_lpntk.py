@@ -133,8 +133,8 @@ def test_a_tight_memory_sketches_and_says_so(net):
     ("parameters", "message"),
     [
         ({"budget": "tiny"}, "budget to be one of 'auto', 'small', 'large', got 'tiny'"),
-        ({"small_share": 7}, "small_share to be a number from 0 to 1"),
-        ({"cluster_share": -1}, "cluster_share to be a number from 0 to 1"),
+        ({"small_share": 7}, "small_share to be a finite number between 0 and 1"),
+        ({"cluster_share": -1}, "cluster_share to be a finite number between 0 and 1"),
         ({"n_candidates": 0}, "n_candidates to be an integer of at least 1 or None"),
         ({"method": "explicit"}, "method to be one of"),
         ({"sketch_dim": 0}, "sketch_dim to be an integer"),
