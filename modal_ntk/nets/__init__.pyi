@@ -6,7 +6,6 @@ from .distances import h_divergence_1d as h_divergence_1d
 from .distances import wasserstein_1d as wasserstein_1d
 from .dropout import dropping as dropping
 from .dropout import has_dropout as has_dropout
-from .inputs import rows_of as rows_of
 from .inputs import stacked_inputs as stacked_inputs
 from .learners import estimator_of as estimator_of
 from .learners import labeled_set_of as labeled_set_of

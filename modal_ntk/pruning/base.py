@@ -86,7 +86,7 @@ class DataPruner(OneToOneFeatureMixin, BaseEstimator, ABC):
             If a parameter, the samples or the labels cannot be used.
         """
         self.fit(X, y)
-        return nets.rows_of(X, self.sample_indices_), nets.rows_of(y, self.sample_indices_)
+        return nets.take_rows(X, self.sample_indices_), nets.take_rows(y, self.sample_indices_)
 
     def fit(self, X: Any, y: Any) -> DataPruner:
         """Choose samples; the choice is `sample_indices_`.

@@ -103,7 +103,7 @@ def find_label_conflicts(
     data = checked_data(X, y, random_state)
     view = fitted_view(estimator, data, prefit=True)
     with view.no_trace():
-        n_outputs = view.logits(nets.rows_of(data.X, np.arange(1))).shape[1]
+        n_outputs = view.logits(nets.take_rows(data.X, np.arange(1))).shape[1]
         rows = kernels.kernel_rows(
             nets.logit_module(view, data.X),
             nets.stacked_inputs(view, data.X),

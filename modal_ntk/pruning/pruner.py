@@ -166,7 +166,7 @@ class LpNTKPruner(DataPruner):
         module = nets.logit_module(view, data.X)
         labels = None
         if self.kernel == "labelled":
-            labels = nets.class_columns(view, data.y, view.logits(nets.rows_of(data.X, np.arange(1))).shape[1])
+            labels = nets.class_columns(view, data.y, view.logits(nets.take_rows(data.X, np.arange(1))).shape[1])
         return kernels.kernel_rows(
             module,
             nets.stacked_inputs(view, data.X),

@@ -252,5 +252,5 @@ def _models(pruner: Any, data: Labelled) -> Iterator[tuple[nets.NetView, torch.T
     # One trained net after another, with each sample's column of its logits.
     for _ in range(pruner.n_models):
         view = nets.NetView(trained(pruner.estimator, data, data.seed(), n_epochs=pruner.n_epochs))
-        n_outputs = view.logits(nets.rows_of(data.X, np.arange(1))).shape[1]
+        n_outputs = view.logits(nets.take_rows(data.X, np.arange(1))).shape[1]
         yield view, torch.from_numpy(nets.class_columns(view, data.y, n_outputs))

@@ -162,7 +162,7 @@ class LpNTK(QueryStrategy):
 
     def _kernel(self, query: Query, pool: np.ndarray) -> tuple[KernelRows, np.ndarray]:
         view = query.view
-        X_pool = query.X_pool if len(pool) == query.n_pool else nets.rows_of(query.X_pool, pool)
+        X_pool = query.X_pool if len(pool) == query.n_pool else nets.take_rows(query.X_pool, pool)
         logits = view.logits(X_pool)
         known = nets.class_columns(view, query.y_labeled, logits.shape[1])
         labels = np.concatenate([known, logits.argmax(dim=1).numpy()])
