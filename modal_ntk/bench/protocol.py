@@ -69,6 +69,8 @@ class Protocol:
         Seed of these draws, the same for every seed of the comparison.
     metrics : sequence of str, default=()
         Names of scikit-learn scorers to store beside the estimator's own score.
+    unlabeled_param : str or None, default=None
+        Name of the fit parameter for the rows not labelled yet, for nets that train on them too.
 
     Examples
     --------
@@ -95,6 +97,7 @@ class Protocol:
     pool_size: int | None = None
     split_seed: int = 0
     metrics: Sequence[str] = ()
+    unlabeled_param: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.strategies, (str, Mapping)) or not self.strategies:
@@ -276,6 +279,7 @@ class Protocol:
             What JSON can hold. Parameters at their defaults are left out where older stores have no word for them.
         """
         new = {"reinitialise", "test_size", "validation", "imbalance", "pool_size", "split_seed", "metrics"}
+        new |= {"unlabeled_param"}
         values, defaults = self.to_dict(), {f.name: f.default for f in dataclasses.fields(self)}
         return {
             "dataset": data.name,

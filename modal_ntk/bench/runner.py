@@ -223,6 +223,7 @@ class Plan:
             evaluation_set=(data.x_test, data.y_test),
             validation_set=None if data.x_validation is None else (data.x_validation, data.y_validation),
             metrics=protocol.metrics,
+            unlabeled_param=protocol.unlabeled_param,
         )
         objects = {"dataset": dataset, "estimator": estimator}
         given = [name for name, value in objects.items() if value is not None]
