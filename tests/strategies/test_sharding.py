@@ -40,7 +40,7 @@ STRATEGIES = [
 ]
 
 
-def net():
+def net(**options):
     """A net with dropout, in batches of 8."""
     return NeuralNetClassifier(
         torch.nn.Sequential(torch.nn.Linear(X.shape[1], 16), torch.nn.Dropout(), torch.nn.Linear(16, 3)),
@@ -50,6 +50,7 @@ def net():
         batch_size=8,
         train_split=None,
         verbose=0,
+        **options,
     ).fit(X[:20], y[:20])
 
 
@@ -196,6 +197,21 @@ def test_the_net_is_unpacked_once_in_a_worker():
     finally:
         sharding.cloudpickle.loads = real
     assert len(loads) == 2
+
+
+def test_dask_picks_from_a_large_mapped_pool_what_one_process_picks(tmp_path):
+    """Over 200,000 mapped samples a LocalCluster's picks and scores are those of this process."""
+    distributed = pytest.importorskip("distributed")
+    pool = np.lib.format.open_memmap(tmp_path / "pool.npy", "w+", np.float32, (200_000, X.shape[1]))
+    pool[:] = np.random.default_rng(0).normal(size=pool.shape)
+    pool.flush()
+    pool, learner = np.load(tmp_path / "pool.npy", mmap_mode="r"), net(iterator_valid__batch_size=2048)
+    strategies = [Margin(random_state=0), BALD(n_draws=1, random_state=0)]
+    alone = [strategy.select(learner, pool, 100, **LABELED) for strategy in strategies]
+    local = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    with local as cluster, distributed.Client(cluster), joblib.parallel_config("dask"):
+        for strategy, expected in zip(strategies, alone, strict=True):
+            same(strategy.select(learner, pool, 100, **LABELED), expected)
 
 
 class TestMemoryMaps:
