@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from joblib import delayed
@@ -159,7 +161,7 @@ def run_protocol(
 
     with tqdm(total=len(cells), desc=plan.data.name, unit="run", disable=not progress) as bar:
         # Each cell is stored as it comes in, by this process alone.
-        for label, seed, curve in plan.curves(missing(), workers):
+        for label, seed, curve in plan.curves(missing(), workers, store.folder):
             store.add(label, seed, curve, paired=protocol.initial != "query")
             bar.update()
     return store
@@ -229,7 +231,9 @@ class Plan:
         given = [name for name, value in objects.items() if value is not None]
         return cls(data, simulation, strategies, simulation.schedule(len(data.x_train)), given)
 
-    def curves(self, cells: Iterable[Cell], workers: Workers) -> Iterator[tuple[str, int, list[Round]]]:
+    def curves(
+        self, cells: Iterable[Cell], workers: Workers, folder: Path | None = None
+    ) -> Iterator[tuple[str, int, list[Round]]]:
         """Run cells.
 
         Parameters
@@ -238,6 +242,9 @@ class Plan:
             Strategy and seed; read as workers come free.
         workers : Workers
             Where they run.
+        folder : Path, optional
+            Of a store that keeps each round as it ends, and where cells go on from; read and written by workers on
+            this machine alone, as SQLite's locks do not reach others.
 
         Yields
         ------
@@ -247,23 +254,38 @@ class Plan:
         data = self.data
         # Large arrays are arguments of their own, so that joblib shares them among cells instead of sending them anew.
         held_out = (data.x_test, data.y_test, data.x_validation, data.y_validation)
+        place = folder if workers.backend == "loky" else None
         bare = clone(self.simulation).set_params(evaluation_set=None, validation_set=None)
 
         def task(cell: Cell) -> Any:
             label, seed = cell
             simulation = clone(bare).set_params(query_strategy=self.strategies[label], random_state=seed)
-            return delayed(_cell)(simulation, data.x_train, data.y_train, *held_out, label, seed, workers)
+            return delayed(_cell)(simulation, data.x_train, data.y_train, *held_out, label, seed, workers, place)
 
         with workers.parallel() as parallel:
             yield from parallel(task(cell) for cell in cells)
 
 
 def _cell(
-    simulation: Any, X: Any, y: Any, x_test: Any, y_test: Any, x_val: Any, y_val: Any, label: str, seed: int, w: Workers
+    simulation: Any,
+    X: Any,
+    y: Any,
+    x_test: Any,
+    y_test: Any,
+    x_validation: Any,
+    y_validation: Any,
+    label: str,
+    seed: int,
+    workers: Workers,
+    folder: Path | None,
 ) -> tuple[str, int, list[Round]]:
-    sets = {"evaluation_set": (x_test, y_test), "validation_set": None if x_val is None else (x_val, y_val)}
-    simulation.set_params(**sets)
-    if w.devices:
-        simulation.set_params(estimator__device=w.devices[worker_number() % len(w.devices)])
-    with limited_threads(w.threads):
-        return label, seed, simulation.fit(X, y).curve_
+    held_out = None if x_validation is None else (x_validation, y_validation)
+    simulation.set_params(evaluation_set=(x_test, y_test), validation_set=held_out)
+    if workers.devices:
+        simulation.set_params(estimator__device=workers.devices[worker_number() % len(workers.devices)])
+    rounds: dict[str, Any] = {}
+    if folder is not None:
+        store = Store(folder)
+        rounds = {"past": store.noted(label, seed), "on_round": partial(store.note, label, seed)}
+    with limited_threads(workers.threads):
+        return label, seed, simulation.replay(X, y, **rounds).curve_

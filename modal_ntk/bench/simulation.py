@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Literal
@@ -51,6 +51,12 @@ class Round:
     metrics: dict[str, float] = field(default_factory=dict)
     fit_seed: int = 0
     peak: Peak = Peak()  # noqa: RUF009 - a named tuple
+
+
+def _has_state(strategy: Any) -> bool:
+    # What a strategy keeps beside its parameters and its latest choice, as a bandit does its weights.
+    known = set(strategy.get_params(deep=False)) if hasattr(strategy, "get_params") else set()
+    return bool(set(getattr(strategy, "__dict__", {})) - known - {"last_selection_"})
 
 
 def _final_has(method: str) -> Any:
@@ -173,6 +179,29 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         InvalidInputError
             If a parameter is unusable, or the labels asked for are more than there are.
         """
+        return self.replay(X, y)
+
+    def replay(
+        self, X: Any, y: Any, *, past: Sequence[Round] = (), on_round: Callable[[int, Round], None] | None = None
+    ) -> SimulatedActiveLearning:
+        """Replay labelling as `fit` does, going on after rounds that were run before.
+
+        Parameters
+        ----------
+        X, y : samples (n, ...) and labels (n,)
+            As for `fit`.
+        past : sequence of Round, default=()
+            The first rounds of the same replay. They are not run again, but the last one's fit is. Of another replay,
+            or where rounds continue each other's training, they are left unread.
+        on_round : callable, optional
+            Called with the number and the entry of each round that is run, from which `past` can be made another time.
+            Not any more once the strategy has a state of its own that no round tells.
+
+        Returns
+        -------
+        SimulatedActiveLearning
+            Itself, with the curve.
+        """
         X = checks.check_samples("X", X)
         n = checks.n_rows(X)
         y = checks.check_labels(y, n)
@@ -190,7 +219,16 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         labeled = np.zeros(0, np.int64)
         self.curve_: list[Round] = []
         steps = [self.n_initial, *sizes]
+        past = past if self._belongs(past, steps, n, seeds, first_rows) else ()
         for step, size in enumerate(tqdm(steps, desc="rounds", disable=not self.verbose)):
+            if step < len(past):
+                labeled = np.concatenate([labeled, past[step].indices])
+                self.curve_.append(past[step])
+                if step == len(past) - 1:
+                    learner.X_training, learner.y_training = _safe_indexing(X, labeled), y[labeled]
+                    with nets.seeded(int(seeds[step, 0])):
+                        learner.estimator = self._fitted(learner, X, labeled, step)
+                continue
             started, memory = perf_counter(), PeakMemory()
             given = first_rows if step == 0 else None
             chosen = self._query(learner, X, labeled, size) if given is None else given
@@ -205,6 +243,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             scores = getattr(getattr(strategy, "last_selection_", None), "scores", None) if given is None else None
             times = (query_seconds, fitted - queried)
             self.curve_.append(Round(len(labeled), score, *times, chosen, scores, metrics, int(seeds[step, 0]), peak))
+            if on_round is not None and not _has_state(strategy):
+                on_round(step, self.curve_[-1])
         self.labeled_indices_ = labeled
         self.estimator_ = learner.estimator
         return self
@@ -288,6 +328,21 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
                 ranks[members] = np.arange(len(members))
             order = order[np.argsort(ranks[order], kind="stable")]
         return order[: self.n_initial].astype(np.int64)
+
+    def _belongs(
+        self, past: Sequence[Round], steps: list[int], n: int, seeds: np.ndarray, first_rows: np.ndarray | None
+    ) -> bool:
+        if not past or not self.reinitialise or len(past) > len(steps):
+            return False
+        rows = np.concatenate([entry.indices for entry in past])
+        return (
+            [len(entry.indices) for entry in past] == steps[: len(past)]
+            and [entry.fit_seed for entry in past] == seeds[: len(past), 0].tolist()
+            and len(np.unique(rows)) == len(rows)
+            and rows.min() >= 0
+            and rows.max() < n
+            and (first_rows is None or np.array_equal(past[0].indices, first_rows))
+        )
 
     def _strategy(self, seed: int) -> Any:
         strategy = clone(self.query_strategy, safe=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sqlite3
@@ -12,7 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from modal_ntk import checks
+from modal_ntk.bench.memory import Peak
 from modal_ntk.bench.simulation import Round
 from modal_ntk.errors import InvalidInputError
 
@@ -30,6 +34,10 @@ CREATE TABLE IF NOT EXISTS details (
     strategy TEXT NOT NULL, seed INTEGER NOT NULL, round INTEGER NOT NULL,
     scores TEXT NOT NULL, metrics TEXT NOT NULL, fit_seed INTEGER NOT NULL,
     peak_memory INTEGER, peak_gpu_memory INTEGER,
+    PRIMARY KEY (strategy, seed, round)
+);
+CREATE TABLE IF NOT EXISTS unfinished (
+    strategy TEXT NOT NULL, seed INTEGER NOT NULL, round INTEGER NOT NULL, entry TEXT NOT NULL,
     PRIMARY KEY (strategy, seed, round)
 );
 CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, manifest TEXT NOT NULL);
@@ -230,7 +238,45 @@ class Store:
                 _check_paired(strategy, seed, curve[0].indices.tolist(), found)
             connection.executemany("INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             connection.executemany("INSERT INTO details VALUES (?, ?, ?, ?, ?, ?, ?, ?)", details)
+            connection.execute("DELETE FROM unfinished WHERE strategy = ? AND seed = ?", (strategy, seed))
         return True
+
+    def note(self, strategy: str, seed: int, number: int, entry: Round) -> None:
+        """Keep a round of a cell that is not finished yet, so that it need not be run again after a crash.
+
+        Parameters
+        ----------
+        strategy : str
+            Name and parameters of the strategy.
+        seed, number : int
+            Seed of the cell, and place of the round in it.
+        entry : Round
+            The round.
+        """
+        text = json.dumps({**dataclasses.asdict(entry), "peak": list(entry.peak)}, default=np.ndarray.tolist)
+        with self._writing() as connection:
+            values = (strategy, seed, number, text)
+            connection.execute("INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?, ?)", values)
+
+    def noted(self, strategy: str, seed: int) -> list[Round]:
+        """Return the rounds kept of a cell that is not finished yet.
+
+        Parameters
+        ----------
+        strategy : str
+            Name and parameters of the strategy.
+        seed : int
+            Seed of the cell.
+
+        Returns
+        -------
+        list of Round
+            From the first on, without gaps.
+        """
+        query = "SELECT round, entry FROM unfinished WHERE strategy = ? AND seed = ? ORDER BY round"
+        with _reading(self.folder / FILE_NAME), closing(self._connect()) as connection:
+            found = connection.execute(query, (strategy, seed)).fetchall()
+            return [_round(text) for i, (number, text) in enumerate(found) if i == number]
 
     def begin(self, manifest: dict[str, Any]) -> None:
         """Note that a run begins.
@@ -296,7 +342,7 @@ def _reading(path: Path) -> Iterator[None]:
     # Whatever a file from elsewhere holds, the reader is told that it is no store, never shown a traceback.
     try:
         yield
-    except (sqlite3.Error, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (sqlite3.Error, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         remedy = "Name a folder that `modal-ntk bench` has written."
         raise checks.expected(f"{path} to be a store of results", checks.one_line(str(error)), remedy) from error
 
@@ -338,6 +384,13 @@ def row_of(strategy: str, seed: int, number: int, r: Round) -> Row:
 def _details(r: Round) -> tuple[Any, ...]:
     scores = json.dumps(None if r.scores is None else [float(x) for x in r.scores])
     return scores, json.dumps(r.metrics, sort_keys=True), r.fit_seed, r.peak.host, r.peak.gpu
+
+
+def _round(text: str) -> Round:
+    values = json.loads(text)
+    scores = None if values["scores"] is None else np.array(values["scores"], dtype=np.float64)
+    indices = np.array(values["indices"], dtype=np.int64)
+    return Round(**{**values, "scores": scores, "indices": indices, "peak": Peak(*values["peak"])})
 
 
 def _check_paired(strategy: str, seed: int, started_from: list[int], others: tuple[str] | None) -> None:

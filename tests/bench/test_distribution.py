@@ -1,6 +1,7 @@
 """Where cells run changes nothing: processes, Dask, several runs on one store, kills at any moment, verification."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -246,6 +247,98 @@ def test_backends_that_are_not_installed(tmp_path, monkeypatch, backend, module)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=f'backend="{backend}" needs {module}.*pip install'):
         small_run(tmp_path / "out", Workers(backend=backend))
+
+
+class Dies(LogisticRegression):
+    """Raises at the fit that would be number `lives`; counts fits in a file."""
+
+    def __init__(self, folder=None, lives=None):
+        super().__init__()
+        self.folder = folder
+        self.lives = lives
+
+    def __repr__(self):
+        return "Dies()"  # how long it lives is no part of the protocol
+
+    def fit(self, X, y):
+        with open(os.path.join(self.folder, "fits"), "a+") as file:
+            file.write(".")
+            file.seek(0)
+            fits = len(file.read())
+        if self.lives is not None and fits > self.lives:
+            raise KeyboardInterrupt
+        return super().fit(X, y)
+
+
+class TestUnfinishedCells:
+    @pytest.mark.parametrize("strategy", ["margin", "random_sampling", "ntkcpl:variant=self"])
+    @pytest.mark.parametrize("initial", ["random", "query"])
+    @pytest.mark.parametrize("lives", [1, 3])
+    def test_rounds_are_not_run_again(self, tmp_path, strategy, initial, lives):
+        """A cell broken off goes on after its last whole round, with one fit repeated; its rows are a calm cell's."""
+        if (strategy, initial) == ("margin", "query"):
+            pytest.skip("margin does not start without labels")
+        settings = {"strategies": [strategy], "seeds": 1, "n_rounds": 4, "initial": initial}
+        with pytest.raises(KeyboardInterrupt):
+            small_run(tmp_path / "out", estimator=Dies(str(tmp_path), lives), **settings)
+        assert len(Store(tmp_path / "out").noted(strategy, 0)) == lives
+        assert Store(tmp_path / "out").rows() == []
+        before = len((tmp_path / "fits").read_text())
+        resumed = small_run(tmp_path / "out", estimator=Dies(str(tmp_path)), **settings)
+        assert len((tmp_path / "fits").read_text()) - before == 5 - lives + 1
+        assert resumed.noted(strategy, 0) == []
+        calm = small_run(tmp_path / "calm", estimator=Dies(str(tmp_path)), **settings)
+        assert [row.result for row in resumed.rows()] == [row.result for row in calm.rows()]
+
+    @pytest.mark.parametrize(
+        ("strategy", "reinitialise"), [("albl", True), ("random_sampling", False)], ids=["bandit", "continued"]
+    )
+    def test_what_no_round_tells_is_run_from_the_start(self, tmp_path, strategy, reinitialise):
+        """A strategy with a state of its own, and training that goes on, begin anew and end as a calm cell does."""
+        from sklearn.linear_model import SGDClassifier
+
+        class Breaks(SGDClassifier):
+            left = 3
+
+            def __repr__(self):
+                return "Breaks()"
+
+            def fit(self, X, y):
+                Breaks.left -= 1
+                return super().fit(X, y)
+
+            def score(self, X, y):
+                if Breaks.left == 0:
+                    Breaks.left = 10**6
+                    raise KeyboardInterrupt
+                if not reinitialise:
+                    Breaks.left -= 1
+                return super().score(X, y)
+
+        settings = {"strategies": [strategy], "seeds": 1, "n_rounds": 4, "reinitialise": reinitialise}
+        model = Breaks(loss="log_loss", max_iter=5, tol=None)
+        with pytest.raises(KeyboardInterrupt):
+            small_run(tmp_path / "out", estimator=model, **settings)
+        resumed = small_run(tmp_path / "out", estimator=model, **settings)
+        calm = small_run(tmp_path / "calm", estimator=model, **settings)
+        assert [row.result for row in resumed.rows()] == [row.result for row in calm.rows()]
+
+    def test_rounds_of_another_replay_are_left_unread(self, tmp_path):
+        """Rounds that do not fit seed, schedule or pool change nothing."""
+        settings = {"strategies": ["margin"], "seeds": 1}
+        calm = small_run(tmp_path / "calm", **settings)
+        right = [Round(r.n_labels, r.score, 0.0, 0.0, np.array(r.indices), fit_seed=r.fit_seed) for r in calm.rows()]
+        wrong = [
+            dataclasses.replace(right[0], fit_seed=1),
+            dataclasses.replace(right[0], indices=right[0].indices + 1000),
+            dataclasses.replace(right[0], indices=right[0].indices[:3]),
+            dataclasses.replace(right[0], indices=right[0].indices[::-1]),
+        ]
+        for i, entry in enumerate(wrong):
+            store = Store(tmp_path / str(i))
+            store.note("margin", 0, 0, entry)
+            again = small_run(tmp_path / str(i), **settings)
+            assert [row.result for row in again.rows()] == [row.result for row in calm.rows()]
 
 
 class TestStore:
