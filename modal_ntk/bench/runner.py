@@ -17,7 +17,8 @@ from modal_ntk.bench.datasets import Dataset, load_dataset
 from modal_ntk.bench.manifest import manifest
 from modal_ntk.bench.naming import checked_strategies
 from modal_ntk.bench.protocol import Protocol
-from modal_ntk.bench.simulation import Round, SimulatedActiveLearning
+from modal_ntk.bench.rounds import Round
+from modal_ntk.bench.simulation import SimulatedActiveLearning
 from modal_ntk.bench.store import Store
 from modal_ntk.bench.workers import Workers, limited_threads, worker_number
 

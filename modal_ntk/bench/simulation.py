@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Literal
 
@@ -15,42 +14,8 @@ from sklearn.utils.metaestimators import available_if
 from tqdm import tqdm
 
 from modal_ntk import checks, nets
-from modal_ntk.bench.memory import Peak, PeakMemory
-
-
-@dataclass(frozen=True)
-class Round:
-    """One round of a simulation.
-
-    Parameters
-    ----------
-    n_labels : int
-        Labels after the round's query.
-    score : float
-        Score of the estimator fitted to them.
-    query_seconds, fit_seconds : float
-        Time of the query (zero for the initial labels) and of the fit.
-    indices : numpy.ndarray (b,), int64
-        Rows labelled in this round.
-    scores : numpy.ndarray (b,) or None
-        The strategy's scores of these rows; None for initial labels and for strategies that keep none.
-    metrics : dict of str to float
-        Further scores, by name.
-    fit_seed : int
-        Seed of the fit.
-    peak : Peak
-        Most memory held while querying and fitting.
-    """
-
-    n_labels: int
-    score: float
-    query_seconds: float
-    fit_seconds: float
-    indices: np.ndarray
-    scores: np.ndarray | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
-    fit_seed: int = 0
-    peak: Peak = Peak()  # noqa: RUF009 - a named tuple
+from modal_ntk.bench.memory import PeakMemory
+from modal_ntk.bench.rounds import Round as Round
 
 
 def _has_state(strategy: Any) -> bool:

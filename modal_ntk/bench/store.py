@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from modal_ntk import checks
-from modal_ntk.bench.memory import Peak
-from modal_ntk.bench.simulation import Round
+from modal_ntk.bench.rounds import Round, details_of, round_of, row_from, text_of
+from modal_ntk.bench.rounds import Row as Row
 from modal_ntk.errors import InvalidInputError
 
 FILE_NAME = "results.sqlite"
@@ -49,57 +45,6 @@ SELECT strategy, seed, round, n_labels, score, query_seconds, fit_seconds, indic
     scores, metrics, fit_seed, peak_memory, peak_gpu_memory
 FROM rounds LEFT JOIN details USING (strategy, seed, round) ORDER BY strategy, seed, round
 """
-
-
-@dataclass(frozen=True)
-class Row:
-    """One round of one cell, as stored.
-
-    Parameters
-    ----------
-    strategy : str
-        Name and parameters of the strategy.
-    seed : int
-        Seed of the cell.
-    round : int
-        Zero is the fit on the initial labels.
-    n_labels : int
-        Labels after the round's query.
-    score : float
-        Score on the test set.
-    query_seconds, fit_seconds : float
-        Times.
-    indices : tuple of int
-        Rows of the pool labelled in the round.
-    scores : tuple of float or None
-        The strategy's scores of these; None where there are none.
-    metrics : dict of str to float
-        Further scores, by name.
-    fit_seed : int or None
-        Seed of the fit; None in stores of early versions, which kept no details.
-    peak_memory, peak_gpu_memory : int or None
-        Most bytes held by the process and by torch on its GPU; None where unknown.
-    """
-
-    strategy: str
-    seed: int
-    round: int
-    n_labels: int
-    score: float
-    query_seconds: float
-    fit_seconds: float
-    indices: tuple[int, ...]
-    scores: tuple[float, ...] | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
-    fit_seed: int | None = None
-    peak_memory: int | None = None
-    peak_gpu_memory: int | None = None
-
-    @property
-    def result(self) -> tuple[Any, ...]:
-        """All that the same cell run again must equal: everything but times and memory."""
-        cell = (self.strategy, self.seed, self.round, self.n_labels)
-        return (*cell, self.score, self.indices, self.scores, self.metrics, self.fit_seed)
 
 
 class Store:
@@ -227,7 +172,7 @@ class Store:
             (strategy, seed, i, r.n_labels, r.score, r.query_seconds, r.fit_seconds, json.dumps(r.indices.tolist()))
             for i, r in enumerate(curve)
         ]
-        details = [(strategy, seed, i, *_details(r)) for i, r in enumerate(curve)]
+        details = [(strategy, seed, i, *details_of(r)) for i, r in enumerate(curve)]
         with self._writing() as connection:
             if connection.execute("SELECT 1 FROM rounds WHERE strategy = ? AND seed = ?", (strategy, seed)).fetchone():
                 return False
@@ -253,7 +198,7 @@ class Store:
         entry : Round
             The round.
         """
-        text = json.dumps({**dataclasses.asdict(entry), "peak": list(entry.peak)}, default=np.ndarray.tolist)
+        text = text_of(entry)
         with self._writing() as connection:
             values = (strategy, seed, number, text)
             connection.execute("INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?, ?)", values)
@@ -276,7 +221,7 @@ class Store:
         query = "SELECT round, entry FROM unfinished WHERE strategy = ? AND seed = ? ORDER BY round"
         with _reading(self.folder / FILE_NAME), closing(self._connect()) as connection:
             found = connection.execute(query, (strategy, seed)).fetchall()
-            return [_round(text) for i, (number, text) in enumerate(found) if i == number]
+            return [round_of(text) for i, (number, text) in enumerate(found) if i == number]
 
     def begin(self, manifest: dict[str, Any]) -> None:
         """Note that a run begins.
@@ -321,7 +266,7 @@ class Store:
         """
         with _reading(self.folder / FILE_NAME), closing(self._connect()) as connection:
             found = connection.execute(_ROWS).fetchall()
-            return [_row(values) for values in found]
+            return [row_from(values) for values in found]
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -359,57 +304,8 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             time.sleep(0.05)
 
 
-def row_of(strategy: str, seed: int, number: int, r: Round) -> Row:
-    """Return a round as it comes out of a store.
-
-    Parameters
-    ----------
-    strategy : str
-        Name and parameters of the strategy.
-    seed, number : int
-        Seed of the cell, and place of the round in it.
-    r : Round
-        The round.
-
-    Returns
-    -------
-    Row
-        Equal to what `Store.rows` gives once it is stored.
-    """
-    times = (float(r.query_seconds), float(r.fit_seconds))
-    indices = json.dumps(r.indices.tolist())
-    return _row((strategy, seed, number, r.n_labels, r.score, *times, indices, *_details(r)))
-
-
-def _details(r: Round) -> tuple[Any, ...]:
-    scores = json.dumps(None if r.scores is None else [float(x) for x in r.scores])
-    return scores, json.dumps(r.metrics, sort_keys=True), r.fit_seed, r.peak.host, r.peak.gpu
-
-
-def _round(text: str) -> Round:
-    values = json.loads(text)
-    scores = None if values["scores"] is None else np.array(values["scores"], dtype=np.float64)
-    indices = np.array(values["indices"], dtype=np.int64)
-    return Round(**{**values, "scores": scores, "indices": indices, "peak": Peak(*values["peak"])})
-
-
 def _check_paired(strategy: str, seed: int, started_from: list[int], others: tuple[str] | None) -> None:
     if others is not None and json.loads(others[0]) != started_from:
         got = f"other ones under {strategy!r}"
         remedy = "Whatever chooses them must depend on the seed alone; the cell was not stored."
         raise checks.expected(f"the initial labels of seed {seed} to be those of every strategy", got, remedy)
-
-
-def _row(values: tuple[Any, ...]) -> Row:
-    # SQLite keeps values of any type in any column.
-    strategy, *numbers, indices = values[:8]
-    seed, round_, n_labels = (int(n) for n in numbers[:3])
-    score, query_seconds, fit_seconds = (float(x) for x in numbers[3:])
-    labelled = tuple(int(i) for i in json.loads(indices))
-    known = (str(strategy), seed, round_, n_labels, score, query_seconds, fit_seconds, labelled)
-    if values[8] is None:
-        return Row(*known)
-    scores, metrics = json.loads(values[8]), json.loads(values[9])
-    by_row = None if scores is None else tuple(float(x) for x in scores)
-    counts = (None if n is None else int(n) for n in values[10:])
-    return Row(*known, by_row, {str(name): float(value) for name, value in metrics.items()}, *counts)

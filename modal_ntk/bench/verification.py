@@ -12,9 +12,9 @@ import numpy as np
 from modal_ntk import checks, compatibility
 from modal_ntk.bench.datasets import Dataset
 from modal_ntk.bench.protocol import Protocol
+from modal_ntk.bench.rounds import Round, Row, row_of
 from modal_ntk.bench.runner import Cell, Plan
-from modal_ntk.bench.simulation import Round
-from modal_ntk.bench.store import Row, Store, row_of
+from modal_ntk.bench.store import Store
 from modal_ntk.bench.workers import Workers
 
 
