@@ -39,8 +39,8 @@ class DenseRows:
 
     Notes
     -----
-    Differences are taken entry by entry rather than from a product of matrices: at one row a pass this is bound
-    by memory either way, and the distance of two copies is exactly zero.
+    Differences are taken entry by entry, so that the distance of two copies is exactly zero; products of matrices,
+    which serve many rows in one pass, only bound distances from below.
 
     Examples
     --------
@@ -52,16 +52,32 @@ class DenseRows:
         self.n = len(X)
         self.device = X.device if device is None else torch.device(device)
         self._X = X
+        self._squared_norms: Tensor | None = None
         self._blocks = [X] if X.device == self.device else _sent(X, self.device)
 
     def squared_norms(self) -> Tensor:
         """Return the squared length (n,) of every row."""
         return torch.cat([torch.linalg.vector_norm(x.to(self.device), dim=1) for x in self._blocks]).square()
 
-    def squared_to(self, row: int) -> Tensor:
-        """Return the squared distance (n,) of every row to one of them."""
+    def squared_to(self, row: int, some: Tensor | None = None) -> Tensor:
+        """Return the squared distance (n,) of every row to one of them, or that of `some` rows (m,)."""
         target = self._X[row : row + 1].to(self.device)
-        return torch.cat([_distances(x.to(self.device), target)[:, 0] for x in self._blocks]).square()
+        blocks = self._blocks if some is None else [self._X[some.to(self._X.device)]]
+        return torch.cat([_distances(x.to(self.device), target)[:, 0] for x in blocks]).square()
+
+    def lower_bounds(self, rows: Tensor) -> Tensor:
+        """Return what the squared distances (m, n) of all rows to m of them are at least.
+
+        From one product of matrices, less all that rounding may have added: with unit roundoff u, each product of two
+        rows errs by at most d u times their lengths, and the sums around it by a few u more.
+        """
+        if self._squared_norms is None:
+            self._squared_norms = self.squared_norms()
+        targets = self._X[rows.to(self._X.device)].to(self.device)
+        norms = self._squared_norms + self._squared_norms[rows.to(self.device)][:, None]
+        error = 2 * (self._X.shape[1] + 8) * torch.finfo(self._X.dtype).eps
+        products = torch.cat([targets @ x.to(self.device).T for x in self._blocks], dim=1)
+        return norms.mul_(1 - error).sub_(products, alpha=2)
 
 
 def _sent(X: Tensor, device: torch.device) -> list[Tensor]:

@@ -15,6 +15,9 @@ from modal_ntk.structure.neighbors import nearest_rows
 
 First = Literal["random", "first"]
 
+N_AHEAD = 16
+"""How many rows are looked at together, as likely to be chosen next."""
+
 
 def k_center_greedy(
     X: Tensor,
@@ -56,8 +59,10 @@ def k_center_greedy(
 
     Notes
     -----
-    Ties take the lowest row. The radius is at most twice the least possible one (Gonzalez 1985). One pass over
-    the rows a choice; memory beyond `X` is a few numbers a row.
+    Ties take the lowest row. The radius is at most twice the least possible one (Gonzalez 1985). One product of
+    matrices bounds the distances to the rows that are farthest now, which are likely to be chosen next; only where
+    such a bound is below the distance so far is the distance itself taken. Memory beyond `X` is some twenty numbers a
+    row.
 
     Examples
     --------
@@ -77,9 +82,10 @@ def k_center_greedy(
         nearest = nearest_rows(X, centers, device=rows.device)[0][:, 0].to(rows.device).square()
         pick = int(nearest.argmax())
     indices, scores = np.empty(n_instances, np.int64), np.empty(n_instances)
+    ahead = _Ahead(rows)
     for i in range(n_instances):
         indices[i], scores[i] = pick, float(nearest[pick])
-        torch.minimum(nearest, rows.squared_to(pick), out=nearest)
+        ahead.lower(nearest, pick)
         # Below every distance, so that a row is not chosen twice even where only copies are left.
         nearest[pick] = -1
         pick = int(nearest.argmax())
@@ -87,3 +93,25 @@ def k_center_greedy(
     if cold:
         scores[0] = scores[1] if n_instances > 1 else radius**2
     return Selection(indices, np.sqrt(scores), {"radius": radius})
+
+
+class _Ahead:
+    # Distances to a choice, of the rows that it may be nearest to. The bounds for the farthest rows of now are made
+    # together: one pass over the rows for many choices, most of which will be among them.
+    def __init__(self, rows: DenseRows) -> None:
+        self._rows = rows
+        self._bounds: dict[int, Tensor] = {}
+
+    def lower(self, nearest: Tensor, pick: int) -> None:
+        if torch.isinf(nearest[pick]):
+            torch.minimum(nearest, self._rows.squared_to(pick), out=nearest)
+            return
+        if pick not in self._bounds:
+            farthest = nearest.topk(min(N_AHEAD, len(nearest))).indices
+            farthest[-1] = pick  # where many are as far, it need not be among those found
+            self._bounds = dict(zip(farthest.tolist(), self._rows.lower_bounds(farthest), strict=True))
+        some = (self._bounds.pop(pick) < nearest).nonzero()[:, 0]
+        if len(some) > len(nearest) // 4:
+            torch.minimum(nearest, self._rows.squared_to(pick), out=nearest)
+        elif len(some):
+            nearest[some] = torch.minimum(nearest[some], self._rows.squared_to(pick, some))
