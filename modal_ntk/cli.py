@@ -68,8 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--quiet", action="store_true", help="show no progress bar")
     bench.set_defaults(command=_bench)
 
-    report = commands.add_parser("report", help="print the table and draw the curves of a comparison again")
+    report = commands.add_parser("report", help="print a comparison's table and write its page")
     report.add_argument("out", metavar="DIR", help="folder of the results")
+    report.add_argument("--dataset", metavar="NAME_OR_NPZ", help="its data, to show classes and images queried")
+    report.add_argument("--baseline", metavar="STRATEGY", help="what to compare with (default: random_sampling)")
+    report.add_argument("--target", type=float, metavar="SCORE", help="count labels to this score")
     report.set_defaults(command=_report)
 
     doctor = commands.add_parser("doctor", help="show versions, devices and plugins, and what is wrong with them")
@@ -137,12 +140,18 @@ def _bench(arguments: argparse.Namespace) -> None:
         jobs=arguments.jobs,
         progress=not arguments.quiet,
     )
-    _report(arguments)
+    _print_report(arguments.out, arguments.dataset, None, None)
 
 
 def _report(arguments: argparse.Namespace) -> None:
+    _print_report(arguments.out, arguments.dataset, arguments.baseline, arguments.target)
+
+
+def _print_report(out: str, dataset: str | None, baseline: str | None, target: float | None) -> None:
     from modal_ntk import bench
 
-    found = bench.report(arguments.out)
+    found = bench.report(out, dataset=dataset, baseline=baseline, target=target)
     print(found.table)
-    print(f"curves: {found.curves}")
+    for doubt in found.doubts:
+        print(f"note: {doubt}")
+    print(f"report: {found.page}")

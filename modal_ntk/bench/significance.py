@@ -298,6 +298,8 @@ def doubts(by_strategy: Mapping[str, Curves], *, alpha: float = 0.05) -> list[st
         found.append(f"Only {n_seeds} of the seeds are finished for all strategies; only these are compared.")
     if n_seeds < 2:
         return [*found, "Fewer than two seeds shared by all strategies: no difference between them can be tested."]
+    if not next(iter(cut.values())).scores.size:
+        return [*found, "The strategies have no number of labels in common: their areas cannot be compared."]
     if n_seeds < FEW_SEEDS:
         found.append(f"{n_seeds} seeds are few: deviations are rough, and rankings often turn with other seeds.")
     return found + _rivals(list(cut.values()), alpha)
