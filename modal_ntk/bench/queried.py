@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -161,5 +161,5 @@ def first_images(rows: Iterable[Row], data: Dataset, *, n_rounds: int = 6, n_ima
     for row in sorted(rows, key=lambda row: (row.strategy, row.seed, row.round)):
         shown = chosen.setdefault(row.strategy, [])
         if len(shown) < n_rounds and (not shown or shown[0].seed == row.seed) and row.indices:
-            shown.append(Row(**{**vars(row), "indices": tuple(_indices(row, data)[:n_images].tolist())}))
+            shown.append(replace(row, indices=tuple(_indices(row, data)[:n_images].tolist())))
     return chosen

@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from tqdm import tqdm
 
 from modal_ntk import checks, nets
+from modal_ntk.bench.stopping import Watch
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         initial rows depend on nothing else but the data, so strategies are compared from the same ones.
     verbose : int, default=0
         1 shows a progress bar over the rounds.
+    stopping : StoppingCriterion, sequence of these, or None, default=None
+        Ends the rounds before their number is up; of several, the first that is met.
 
     Attributes
     ----------
@@ -84,6 +87,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         The estimator of the last round.
     classes_ : numpy.ndarray
         All classes of `y`.
+    stopped_by_ : StoppingCriterion or None
+        What ended the rounds early.
 
     Examples
     --------
@@ -112,6 +117,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         scoring: Any = None,
         random_state: Any = None,
         verbose: int = 0,
+        stopping: Any = None,
     ) -> None:
         self.estimator = estimator
         self.query_strategy = query_strategy
@@ -124,6 +130,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         self.scoring = scoring
         self.random_state = random_state
         self.verbose = verbose
+        self.stopping = stopping
 
     def fit(self, X: Any, y: Any) -> SimulatedActiveLearning:
         """Replay labelling.
@@ -158,6 +165,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         seeds = rng.integers(2**31, size=2 * (len(sizes) + 1)).reshape(-1, 2)
         strategy = self._strategy(int(seeds[0, 1]))
         learner = nets.ActiveLearner(clone(self.estimator), strategy)
+        watch = Watch(self.stopping, n, rng)
         labeled = np.zeros(0, np.int64)
         self.curve_: list[Round] = []
         steps = [self.n_initial, *sizes]
@@ -174,6 +182,9 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
                 score = self._score(learner.estimator, X, y, labeled)
             query_seconds = queried - started if given is None else 0.0
             self.curve_.append(Round(len(labeled), score, query_seconds, fitted - queried, chosen))
+            self.stopped_by_ = watch.met(self.curve_, learner.estimator, X)
+            if self.stopped_by_ is not None:
+                break
         self.labeled_indices_ = labeled
         self.estimator_ = learner.estimator
         return self
