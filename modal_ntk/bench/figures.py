@@ -12,7 +12,7 @@ import numpy as np
 from modal_ntk import checks
 from modal_ntk.bench.significance import Ranks
 from modal_ntk.bench.statistics import Curves
-from modal_ntk.bench.writing import replacing
+from modal_ntk.writing import replacing
 
 # Okabe and Ito's colours, told apart by colour-blind eyes too; markers help where colours come round again.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6BB1")

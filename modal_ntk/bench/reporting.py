@@ -17,7 +17,7 @@ from modal_ntk.bench.queried import find_data
 from modal_ntk.bench.significance import doubts
 from modal_ntk.bench.statistics import curves, deviation
 from modal_ntk.bench.store import Row, Store
-from modal_ntk.bench.writing import replacing
+from modal_ntk.writing import replacing
 
 PAGE = "report.html"
 

@@ -16,7 +16,7 @@ from modal_ntk.bench.queried import Queried, count_classes, evenness, first_imag
 from modal_ntk.bench.significance import penalty_matrix, rank_areas
 from modal_ntk.bench.statistics import AUBC, Curves, Summary, find_baseline, shared, summarise
 from modal_ntk.bench.store import Row
-from modal_ntk.bench.writing import write_csv
+from modal_ntk.writing import write_csv
 
 _MOST_CLASSES = 20  # columns that a table of classes may have and be read
 

@@ -13,9 +13,9 @@ from modal_ntk.bench import Dataset, load_dataset, page, report
 from modal_ntk.bench.queried import count_classes, evenness, first_images
 from modal_ntk.bench.simulation import Round
 from modal_ntk.bench.store import Store
-from modal_ntk.bench.writing import write_csv
 from modal_ntk.cli import main
 from modal_ntk.errors import InvalidInputError
+from modal_ntk.writing import write_csv
 
 NASTY = ['<script>alert(1)</script>"', "a' onload='x", "$x$ & <b>", '"><img src=http://x.test/y>', "=1+1"]
 VOID = {"meta", "img", "wbr"}
