@@ -4,6 +4,7 @@ from .estimators import default_estimator as default_estimator
 from .reporting import report as report
 from .runner import run as run
 from .simulation import SimulatedActiveLearning as SimulatedActiveLearning
+from .simulation import area_score as area_score
 from .stopping import LabelBudget as LabelBudget
 from .stopping import Plateau as Plateau
 from .stopping import StablePredictions as StablePredictions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -12,10 +13,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.metrics import check_scoring
 from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from modal_ntk import checks, nets
+from modal_ntk.bench.statistics import aubc
 from modal_ntk.bench.stopping import Watch
+from modal_ntk.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         1 shows a progress bar over the rounds.
     stopping : StoppingCriterion, sequence of these, or None, default=None
         Ends the rounds before their number is up; of several, the first that is met.
+    keep_estimators : bool, default=False
+        Whether the estimator of every round is kept, as `area_score` needs it.
 
     Attributes
     ----------
@@ -87,6 +93,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         The estimator of the last round.
     classes_ : numpy.ndarray
         All classes of `y`.
+    estimators_ : list of estimator
+        Those of all rounds, if `keep_estimators`.
     stopped_by_ : StoppingCriterion or None
         What ended the rounds early.
 
@@ -118,6 +126,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         random_state: Any = None,
         verbose: int = 0,
         stopping: Any = None,
+        keep_estimators: bool = False,
     ) -> None:
         self.estimator = estimator
         self.query_strategy = query_strategy
@@ -131,6 +140,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
         self.stopping = stopping
+        self.keep_estimators = keep_estimators
 
     def fit(self, X: Any, y: Any) -> SimulatedActiveLearning:
         """Replay labelling.
@@ -152,6 +162,9 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         InvalidInputError
             If a parameter is unusable, or the labels asked for are more than there are.
         """
+        if y is None:
+            message = "SimulatedActiveLearning requires y to be passed, but the target y is None."
+            raise InvalidInputError(f"{message} Pass the labels of the whole pool.")
         X = checks.check_samples("X", X)
         n = checks.n_rows(X)
         y = checks.check_labels(y, n)
@@ -168,6 +181,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         watch = Watch(self.stopping, n, rng)
         labeled = np.zeros(0, np.int64)
         self.curve_: list[Round] = []
+        kept: list[Any] = []
         steps = [self.n_initial, *sizes]
         for step, size in enumerate(tqdm(steps, desc="rounds", disable=not self.verbose)):
             started = perf_counter()
@@ -182,12 +196,23 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
                 score = self._score(learner.estimator, X, y, labeled)
             query_seconds = queried - started if given is None else 0.0
             self.curve_.append(Round(len(labeled), score, query_seconds, fitted - queried, chosen))
+            if self.keep_estimators:
+                # Continued training goes on in the same object.
+                kept.append(learner.estimator if self.reinitialise else copy.deepcopy(learner.estimator))
             self.stopped_by_ = watch.met(self.curve_, learner.estimator, X)
             if self.stopped_by_ is not None:
                 break
+        if self.keep_estimators:
+            self.estimators_ = kept
         self.labeled_indices_ = labeled
         self.estimator_ = learner.estimator
         return self
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        if hasattr(self.estimator, "__sklearn_tags__"):
+            tags.input_tags = self.estimator.__sklearn_tags__().input_tags
+        return tags
 
     @_final_has("predict")
     def predict(self, X: Any) -> np.ndarray:
@@ -203,6 +228,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         numpy.ndarray (n,)
             Classes.
         """
+        check_is_fitted(self)
         return self.estimator_.predict(X)
 
     @_final_has("predict_proba")
@@ -219,6 +245,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         numpy.ndarray (n, C)
             Class probabilities.
         """
+        check_is_fitted(self)
         return self.estimator_.predict_proba(X)
 
     def schedule(self, n: int) -> list[int]:
@@ -292,3 +319,35 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             return float(scorer(estimator, *self.evaluation_set))
         rest = np.setdiff1d(np.arange(len(y)), labeled)
         return float(scorer(estimator, _safe_indexing(X, rest), y[rest]))
+
+
+def area_score(simulation: SimulatedActiveLearning, X: Any, y: Any) -> float:
+    """Score a simulation by the area under its budget curve; a scorer for searches.
+
+    Parameters
+    ----------
+    simulation : SimulatedActiveLearning
+        Fitted with ``keep_estimators=True``.
+    X : samples (n, ...)
+        What every round's estimator is scored on: in a search, the fold held out.
+    y : array-like (n,)
+        Its labels.
+
+    Returns
+    -------
+    float
+        `modal_ntk.bench.statistics.aubc` of the rounds' scores, by the simulation's ``scoring``.
+
+    Raises
+    ------
+    InvalidInputError
+        If the estimators were not kept.
+    """
+    if not hasattr(simulation, "estimators_"):
+        remedy = "Pass keep_estimators=True."
+        raise checks.expected("a simulation that kept its estimators", "one without", remedy)
+    scores = [
+        float(check_scoring(estimator, scoring=simulation.scoring)(estimator, X, y))
+        for estimator in simulation.estimators_
+    ]
+    return aubc(np.array([entry.n_labels for entry in simulation.curve_]), np.array(scores))
