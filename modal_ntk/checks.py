@@ -238,6 +238,40 @@ def check_positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def check_number(name: str, value: Any, *, minimum: float = 0.0, maximum: float = np.inf) -> float:
+    """Return `value` as a finite float between two bounds, both included.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name.
+    value : object
+        What was given.
+    minimum, maximum : float, default=0 and infinity
+        The bounds.
+
+    Returns
+    -------
+    float
+        The value.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no finite number, or out of bounds.
+
+    Examples
+    --------
+    >>> check_number("mixture", 1, maximum=1)
+    1.0
+    """
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not number or not np.isfinite(value) or not minimum <= value <= maximum:
+        bounds = f"of at least {minimum:g}" if maximum == np.inf else f"between {minimum:g} and {maximum:g}"
+        raise expected(f"{name} to be a finite number {bounds}", repr(value), f"Pass {name} as such a number.")
+    return float(value)
+
+
 def check_n_instances(n_instances: Any, n_pool: int) -> int:
     """Return the batch size if that many samples can be taken from the pool.
 

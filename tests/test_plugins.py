@@ -152,5 +152,5 @@ def test_damaged_metadata_are_told_where_they_are_ours(tmp_path):
     listing = json.loads(command(tmp_path, "strategies", "--json"))
     assert {"good", "entropy"} <= {s["name"] for s in listing["strategies"]}
     failed = {f["distribution"]: f["reason"] for f in listing["failures"]}
-    assert set(failed) == {"dist-damaged", "an unknown distribution"}
+    assert set(failed) == {"dist-damaged", "an unknown distribution"}, failed
     assert failed["an unknown distribution"].startswith("SyntaxError")

@@ -76,6 +76,9 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
     random_state : int, numpy generator or None, default=None
         Seed of the initial rows, of every fit, and of a strategy whose own ``random_state`` is None. The
         initial rows depend on nothing else but the data, so strategies are compared from the same ones.
+    unlabeled_param : str or None, default=None
+        Name of the fit parameter under which the rows not labelled yet are handed to the estimator, for nets that
+        train on them too: "X_unlabeled" for `modal_ntk.nets.WAALClassifier`.
     verbose : int, default=0
         1 shows a progress bar over the rounds.
     stopping : StoppingCriterion, sequence of these, or None, default=None
@@ -124,6 +127,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         evaluation_set: tuple[Any, Any] | None = None,
         scoring: Any = None,
         random_state: Any = None,
+        unlabeled_param: str | None = None,
         verbose: int = 0,
         stopping: Any = None,
         keep_estimators: bool = False,
@@ -138,6 +142,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         self.evaluation_set = evaluation_set
         self.scoring = scoring
         self.random_state = random_state
+        self.unlabeled_param = unlabeled_param
         self.verbose = verbose
         self.stopping = stopping
         self.keep_estimators = keep_estimators
@@ -191,7 +196,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             labeled = np.concatenate([labeled, chosen])
             learner.X_training, learner.y_training = _safe_indexing(X, labeled), y[labeled]
             with nets.seeded(int(seeds[step, 0])):
-                learner.estimator = self._fitted(learner.estimator, learner.X_training, learner.y_training, step)
+                learner.estimator = self._fitted(learner, X, labeled, step)
                 fitted = perf_counter()
                 score = self._score(learner.estimator, X, y, labeled)
             query_seconds = queried - started if given is None else 0.0
@@ -308,10 +313,13 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         indices = learner.query(_safe_indexing(X, pool), n_instances=size)[0]
         return pool[np.asarray(indices)].astype(np.int64)
 
-    def _fitted(self, estimator: Any, X: Any, y: np.ndarray, step: int) -> Any:
+    def _fitted(self, learner: Any, X: Any, labeled: np.ndarray, step: int) -> Any:
+        known, more = (learner.X_training, learner.y_training), {}
+        if self.unlabeled_param is not None:
+            more[self.unlabeled_param] = _safe_indexing(X, np.setdiff1d(np.arange(checks.n_rows(X)), labeled))
         if self.reinitialise or step == 0:
-            return clone(self.estimator).fit(X, y)
-        return estimator.partial_fit(X, y)
+            return clone(self.estimator).fit(*known, **more)
+        return learner.estimator.partial_fit(*known, **more)
 
     def _score(self, estimator: Any, X: Any, y: np.ndarray, labeled: np.ndarray) -> float:
         scorer = check_scoring(estimator, scoring=self.scoring)

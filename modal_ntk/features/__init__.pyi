@@ -1,4 +1,5 @@
 from .boundary import walk_to_boundary as walk_to_boundary
+from .directional import kernel_times as kernel_times
 from .gradients import gradient_sketch as gradient_sketch
 from .gradients import loss_gradient_norms as loss_gradient_norms
 from .gradients import loss_gradient_products as loss_gradient_products

@@ -3,6 +3,9 @@
 BackPACK marks the modules that it watches, so it works on a copy. It leaves some parameters without gradients and some
 with wrong ones, neither of which it says; hence the list below, a check that every gradient is there, and the
 comparison with autograd that `modal_ntk.features.routes` makes for each parameter before it trusts any route.
+
+Lengths of gradients do not come from here: BackPACK's ``BatchL2Grad`` is wrong on grouped convolutions, and elsewhere
+it is what the factors give.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from .posterior import condition_block as condition_block
 from .posterior import jittered_cholesky as jittered_cholesky
 from .posterior import ntk_regression as ntk_regression
 from .posterior import posterior as posterior
+from .rows import KernelRows as KernelRows
+from .rows import kernel_rows as kernel_rows
 from .studies import MMD as MMD
 from .studies import alignment as alignment
 from .studies import generalization_bound as generalization_bound

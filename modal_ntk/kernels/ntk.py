@@ -14,6 +14,7 @@ from modal_ntk import checks
 from modal_ntk.features.cotangents import KINDS, cotangents
 from modal_ntk.features.factors import add_gram
 from modal_ntk.features.functional import FunctionalNet
+from modal_ntk.features.packed import mirror
 from modal_ntk.features.routes import Routes, SampleGradients
 from modal_ntk.features.samples import Samples
 from modal_ntk.features.sketches import sketch
@@ -209,7 +210,7 @@ class _Job:
                 columns = self._gradients(other.rows(begin, end))
                 self._add(out, start, begin, rows, columns, stop - start, end - begin)
         if right is None:
-            _mirror(out)
+            mirror(out)
         return self._shaped(out, left, other)
 
     def sketched(self, left: _Side, right: _Side | None, dim: int, seed: int) -> Tensor:
@@ -218,7 +219,7 @@ class _Job:
         out = self._zeros(left, left if right is None else right)
         torch.mm(rows, columns.T, out=out)
         if right is None:
-            _mirror(out)
+            mirror(out)
         return self._shaped(out, left, left if right is None else right)
 
     def _sketches(self, side: _Side, dim: int, seed: int) -> Tensor:
@@ -263,12 +264,3 @@ class _Job:
 def _chunks(start: int, n: int, step: int) -> Iterator[tuple[int, int]]:
     for begin in range(start, n, step):
         yield begin, min(begin + step, n)
-
-
-def _mirror(out: Tensor, step: int = 1024) -> None:
-    # By blocks, so that no second matrix of the kernel's size is made.
-    for start in range(0, len(out), step):
-        stop = min(start + step, len(out))
-        corner = out[start:stop, start:stop].triu()
-        out[start:stop, start:stop] = corner + corner.triu(1).T
-        out[stop:, start:stop] = out[start:stop, stop:].T

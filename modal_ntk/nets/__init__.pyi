@@ -1,6 +1,12 @@
 from .active_learner import ActiveLearner as ActiveLearner
+from .adversarial import waal_coefficients as waal_coefficients
+from .critic_parts import TwoLayerCritic as TwoLayerCritic
+from .critic_parts import TwoLayerHead as TwoLayerHead
+from .distances import h_divergence_1d as h_divergence_1d
+from .distances import wasserstein_1d as wasserstein_1d
 from .dropout import dropping as dropping
 from .dropout import has_dropout as has_dropout
+from .inputs import stacked_inputs as stacked_inputs
 from .learners import estimator_of as estimator_of
 from .learners import labeled_set_of as labeled_set_of
 from .learners import wants_metrics as wants_metrics
@@ -13,3 +19,4 @@ from .rows import take_rows as take_rows
 from .traceless import no_trace as no_trace
 from .traceless import seeded as seeded
 from .view import NetView as NetView
+from .waal import WAALClassifier as WAALClassifier

@@ -109,7 +109,7 @@ class NetView:
         if need == "net":
             return self.net is not None
         if need == "critic":
-            return hasattr(self._final, "critic_")
+            return self.is_fitted and getattr(self._final, "critic_is_trained_", hasattr(self._final, "critic_"))
         if need == "probabilities":
             return hasattr(self._final, "predict_proba") and self.is_fitted
         if need == "predictions":
@@ -118,7 +118,10 @@ class NetView:
 
     def no_trace(self) -> AbstractContextManager[None]:
         """Context that leaves the module, its buffers, modes, hooks and gradients as they were."""
-        return no_trace(self.module if self.net is not None and self.is_fitted else None)
+        if self.net is None or not self.is_fitted:
+            return no_trace(None)
+        critic = getattr(self.net, "critic_", None)
+        return no_trace(self.module if critic is None else nn.ModuleList([self.module, critic]))
 
     def functional(self) -> tuple[Callable[[dict[str, Tensor], Tensor], Tensor], dict[str, Tensor]]:
         """Return the module as a pure function of its parameters, and these, detached.
@@ -255,6 +258,39 @@ class NetView:
         with self._recording(layer) as last:
             parts = [_flat(last["output"].detach().cpu()) for _ in self._forward(self.prepare(X))]
         return torch.cat(parts)
+
+    def logits_and_critic(self, X: Any) -> tuple[Tensor, Tensor]:
+        """Return the logits and what the net's critic says, from one pass through the net.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As users pass them.
+
+        Returns
+        -------
+        tuple of Tensor (n, C) and Tensor (n,)
+            As `logits`; and the critic's values, the larger the more a sample looks unlabelled.
+
+        Raises
+        ------
+        UnmetNeedError
+            If the net has no trained critic.
+        """
+        if not self.offers("critic"):
+            raise UnmetNeedError(f"Expected {NEEDS['critic']}, got {type(self._final).__name__} without one.")
+        net = self._require_net("critic")
+        values = []
+
+        def judge(_: nn.Module, __: Any, z: Tensor) -> None:
+            with torch.no_grad():
+                values.append(net.critic_(_flat(z)).reshape(-1).cpu())
+
+        handle = self.module.get_submodule(net.critic_layer).register_forward_hook(judge)
+        try:
+            return self.logits(X), torch.cat(values)
+        finally:
+            handle.remove()
 
     def features(self, X: Any, source: Layer = "input") -> Tensor:
         """Return the features that stay fixed while the net learns.

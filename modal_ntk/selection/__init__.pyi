@@ -1,6 +1,16 @@
+from .coverage import greedy_cover as greedy_cover
+from .coverage import purity_radius as purity_radius
 from .diffused import certainty as certainty
 from .diffused import select_by_diffusion as select_by_diffusion
+from .distances import DenseRows as DenseRows
+from .distances import OuterRows as OuterRows
+from .k_center import k_center_greedy as k_center_greedy
+from .kmeans_pp import kmeans_plus_plus as kmeans_plus_plus
 from .lookahead import look_ahead as look_ahead
+from .medoids import k_medoids as k_medoids
+from .medoids import nearest_to_centers as nearest_to_centers
 from .result import Selection as Selection
 from .top import best as best
 from .top import top_b as top_b
+from .typical import select_typical as select_typical
+from .typical import typicality as typicality

@@ -15,6 +15,7 @@ from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.diffused import CRITERIA
 from modal_ntk.selection.result import Selection
+from modal_ntk.strategies import rows
 from modal_ntk.strategies.base import Query, QueryStrategy
 
 if TYPE_CHECKING:
@@ -180,14 +181,10 @@ class DDAL(QueryStrategy):
         if self.oracle is not None and not callable(self.oracle):
             remedy = "Pass a function from pool indices to labels."
             raise checks.expected("oracle to be callable or None", repr(self.oracle), remedy)
-        if not callable(self.features) and not isinstance(self.features, str):
-            remedy = 'Pass "auto", "embedding", "input", a layer\'s name or a function.'
-            raise checks.expected("features to be a string or callable", repr(self.features), remedy)
+        rows.check_features(self.features)
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - labels change no need
-        needed = set(self.needs)
-        if self.affinity is None and isinstance(self.features, str) and self.features not in ("auto", "input"):
-            needed.add("embedding")
+        needed = self.needs | (rows.needs_of(self.features) if self.affinity is None else set())
         return [need for need in sorted(needed) if not view.offers(need)]
 
     def _select(self, query: Query) -> Selection:
@@ -222,7 +219,9 @@ class DDAL(QueryStrategy):
         if self.affinity is not None:
             given = structure.PlacedGraph(self._from_affinity(query, n), np.arange(n), False)
             return given, {"features": "affinity", "graph_reused": False}
-        parts, source = self._rows(query)
+        points = rows.read_rows(query, self.features)
+        # The labelled rows come first, then the whole pool: one numbering for graph and labels.
+        parts = [part.numpy() for part in (points.labeled, points.pool) if len(part)]
         n_neighbors = min(self.n_neighbors, n - 1)
         if n_neighbors < self.n_neighbors:
             message = f"DDAL: n_neighbors lowered from {self.n_neighbors} to {n_neighbors}, for {n} rows."
@@ -243,7 +242,7 @@ class DDAL(QueryStrategy):
 
         settings = (n_neighbors, self.similarity, self.symmetrise, self.self_loops, self.search)
         graph = self._remembered().get(parts, settings, build)
-        info = {"features": source, "n_neighbors": n_neighbors, "graph_reused": graph.reused}
+        info = {"features": points.source, "n_neighbors": n_neighbors, "graph_reused": graph.reused}
         return graph, info
 
     def _remembered(self) -> GraphMemory:
@@ -252,16 +251,6 @@ class DDAL(QueryStrategy):
         if not hasattr(self, "_memory"):
             self._memory = structure.GraphMemory()
         return self._memory
-
-    def _rows(self, query: Query) -> tuple[list[np.ndarray], str]:
-        # The labelled rows come first, then the whole pool: one numbering for graph and labels.
-        source = self.features
-        if source == "auto":
-            source = "embedding" if query.view.offers("embedding") else "input"
-        layer = None if source == "embedding" else source
-        read = query.view.embeddings if layer is None else query.view.features
-        parts = [read(X, layer).numpy() for X in (query.X_labeled, query.X_pool) if X is not None]
-        return parts, source if isinstance(source, str) else "callable"
 
     def _from_affinity(self, query: Query, n: int) -> sp.csr_matrix:
         affinity = self.affinity

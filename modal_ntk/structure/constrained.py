@@ -122,7 +122,7 @@ def constrained_kmeans(
     rows = checks.check_rows("labeled", () if labeled is None else labeled, len(X))
     classes = np.unique(checks.check_labels(() if labels is None else labels, len(rows)), return_inverse=True)[1]
     n_init, max_iter = checks.check_integer("n_init", n_init), checks.check_integer("max_iter", max_iter)
-    n_clusters = _n_distinct(X, checks.check_integer("n_clusters", n_clusters))
+    n_clusters = n_distinct(X, checks.check_integer("n_clusters", n_clusters))
     rng = checks.check_random_state(random_state)
     if constraint == "none" or len(np.unique(classes)) < (1 if constraint == "must_link" else 2):
         return _plain(X, n_clusters, n_init, max_iter, tol, rng)
@@ -192,8 +192,8 @@ def as_matrix(X: Any) -> np.ndarray:
     return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
 
 
-def _n_distinct(X: np.ndarray, limit: int) -> int:
-    # Number of distinct rows, counted no further than `limit`.
+def n_distinct(X: np.ndarray, limit: int) -> int:
+    """Count the distinct rows of a matrix (n, d), no further than `limit`."""
     seen: set[bytes] = set()
     for row in X:
         seen.add((row + 0.0).tobytes())  # adding zero makes -0.0 the same as 0.0
@@ -210,10 +210,11 @@ def _plain(
         # Rows that differ only by rounding give fewer clusters; the result shows it.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(X)
-    return _compact(model.labels_, model.cluster_centers_, float(model.inertia_), 0)
+    return compact(model.labels_, model.cluster_centers_, float(model.inertia_), 0)
 
 
-def _compact(assigned: np.ndarray, centers: np.ndarray, inertia: float, violations: int) -> Clustering:
+def compact(assigned: np.ndarray, centers: np.ndarray, inertia: float, violations: int) -> Clustering:
+    """Return a clustering of rows (n,) without its empty clusters."""
     used, labels = np.unique(assigned, return_inverse=True)
     return Clustering(labels.astype(np.int64), centers[used], inertia, violations)
 
@@ -233,7 +234,7 @@ def _run(
         if shift <= tol:
             break
     assert assigned is not None
-    return _compact(assigned, centers, inertia(X, assigned, centers), n_violations(assigned[known.rows], known))
+    return compact(assigned, centers, inertia(X, assigned, centers), n_violations(assigned[known.rows], known))
 
 
 def _assign(

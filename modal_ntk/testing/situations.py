@@ -95,6 +95,16 @@ class ConvNet(nn.Module):
         return logits
 
 
+class DropoutMLP(MLP):
+    """The same with dropout, called as a function."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (n, n_classes)."""
+        hidden = torch.relu(self.norm(self.hidden(x)))
+        logits: Tensor = self.head(nn.functional.dropout(hidden, 0.5, self.training))
+        return logits
+
+
 class DictNet(nn.Module):
     """Two inputs by name."""
 
@@ -229,6 +239,13 @@ def _committee() -> Situation:
     return Situation(modAL.models.Committee(members), rest, known, y[:N_LABELED])
 
 
+def _critic() -> Situation:
+    X, y = blobs()
+    settings: dict[str, Any] = {"classes": range(3), "max_epochs": 3, "lr": 0.1, "batch_size": 16, "verbose": 0}
+    # The parameter, not the argument of `fit`, so that whoever teaches this net on teaches it against the critic.
+    return taught(nets.WAALClassifier(MLP, module__n_classes=8, unlabeled=X[N_LABELED:], **settings), X, y)
+
+
 def _learner() -> Situation:
     X, y = blobs()
     known, rest = (X[rows] for rows in _SPLIT)
@@ -240,6 +257,7 @@ def _learner() -> Situation:
 LEARNERS: dict[str, Callable[[], Situation]] = {
     "MLP": lambda: taught(skorch_net()),
     "conv net with BatchNorm and dropout": _images,
+    "MLP with dropout": lambda: taught(skorch_net(DropoutMLP)),
     "dict inputs": _named,
     "frozen backbone": lambda: taught(skorch_net(FrozenBackbone)),
     "log-softmax outputs": lambda: taught(skorch_net(MLP, module__output="log_softmax", criterion=nn.NLLLoss)),
@@ -249,6 +267,7 @@ LEARNERS: dict[str, Callable[[], Situation]] = {
     "Pipeline": lambda: taught(make_pipeline(StandardScaler(), skorch_net())),
     "active learner": _learner,
     "committee": _committee,
+    "net with a critic": _critic,
     "random forest": lambda: taught(RandomForestClassifier(5, random_state=0)),
     "logistic regression": lambda: taught(LogisticRegression()),
 }

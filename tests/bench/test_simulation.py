@@ -22,6 +22,24 @@ def simulate(strategy=None, estimator=None, **options):
     return SimulatedActiveLearning(LogisticRegression() if estimator is None else estimator, strategy, **settings)
 
 
+@pytest.mark.parametrize("reinitialise", [True, False])
+def test_rows_not_labelled_yet_reach_the_fit_that_wants_them(reinitialise):
+    """Under the parameter named, every round's fit is given just the rows that it has no labels of."""
+    seen = []
+
+    class Hungry(LogisticRegression):
+        def fit(self, X, y, X_unlabeled=None):
+            seen.append((X.copy(), X_unlabeled.copy()))
+            return super().fit(X, y)
+
+        partial_fit = fit
+
+    simulate(RandomSampling(), Hungry(), unlabeled_param="X_unlabeled", reinitialise=reinitialise).fit(X, y)
+    assert [len(known) for known, _ in seen] == [9, 15, 21, 27]
+    for parts in seen:
+        np.testing.assert_array_equal(np.sort(np.concatenate(parts)[:, 0]), np.sort(X[:, 0]))
+
+
 def test_every_round_is_what_a_loop_by_hand_gives():
     """Scores, labels and rows equal a loop written out: query, add, fit anew, score on the rest."""
     fitted = simulate(Entropy(random_state=1)).fit(X, y)

@@ -12,15 +12,16 @@ import os
 import subprocess
 import sys
 import threading
-import warnings
 
 import numpy as np
 import psutil
 import torch
+from sklearn.base import clone
 
 import modal_ntk
-from modal_ntk.errors import ModalNTKWarning
-from modal_ntk.testing.situations import LEARNERS, blobs, skorch_net
+from modal_ntk.nets import estimator_of
+from modal_ntk.testing.situations import LEARNERS
+from modal_ntk.testing.trial import Trial
 
 SETTINGS = {"max_clusters": 12, "n_clusters": 12}
 """Parameters that make a round quick, where a strategy has them."""
@@ -43,17 +44,17 @@ def held(learner) -> dict[str, int]:
 
 def rounds(name, n_rounds, at):
     """Yield what is held after each of some rounds of query and teach."""
-    X, y = blobs(n=72)
     strategy = modal_ntk.get_strategy(name, random_state=0)
     strategy.set_params(**{k: v for k, v in SETTINGS.items() if k in strategy.get_params()})
-    net = skorch_net(batch_size=64) if "critic" not in strategy.needs else LEARNERS["WAAL"]().learner
-    learner = modal_ntk.ActiveLearner(net, strategy, X[:12], y[:12])
+    home = Trial(strategy, "", LEARNERS).home()
+    # In one batch, for a last batch of one sample would stop BatchNorm.
+    net = clone(estimator_of(home.learner)).set_params(batch_size=64)
+    unlabeled = {"X_unlabeled": home.X_pool} if "critic" in strategy.needs else {}
+    learner = modal_ntk.ActiveLearner(net, strategy, home.X_labeled, home.y_labeled, **unlabeled)
     for n_round in range(1, n_rounds + 1):
         # The pool keeps its size, so that every round does the same work.
-        indices, rows = learner.query(X[12:], n_instances=3)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ModalNTKWarning)
-            learner.teach(rows, y[12:][indices], only_new=n_round % 2 == 0)
+        indices, rows = learner.query(home.X_pool, n_instances=3)
+        learner.teach(rows, home.y_labeled[indices % len(home.y_labeled)], only_new=n_round % 2 == 0, **unlabeled)
         learner.X_training, learner.y_training = learner.X_training[-60:], learner.y_training[-60:]
         if n_round in at:
             yield held(learner)

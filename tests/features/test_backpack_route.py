@@ -10,6 +10,7 @@ import torch
 from oracles_kernels import kernel_oracle, nets
 from torch import nn
 
+from modal_ntk.features import loss_gradient_norms
 from modal_ntk.features.backpack_route import BackpackCopy
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.routes import Routes
@@ -158,3 +159,27 @@ def test_a_module_it_cannot_follow_is_served_by_torch_func():
         routes = Routes(net, x, explicit=True)
     assert set(routes.by_name.values()) == {"torch.func"}
     assert "cannot be copied" in routes.backpack_error
+
+
+@pytest.mark.parametrize("name", PROVED)
+def test_lengths_are_autograds_and_batch_l2_grads_but_for_groups(name):
+    """Lengths of loss gradients are autograd's; BackPACK's BatchL2Grad agrees, but is wrong on grouped convolutions."""
+    from backpack import backpack, extend
+    from backpack.extensions import BatchL2Grad
+
+    module, shape = PROVED[name]
+    module = copy.deepcopy(module).double().eval()
+    x, labels = torch.randn(5, *shape, dtype=torch.float64), torch.arange(5) % 2
+    truth = []
+    for i in range(5):
+        loss = nn.functional.cross_entropy(module(x[i : i + 1]), labels[i : i + 1])
+        truth.append(sum(g.square().sum() for g in torch.autograd.grad(loss, list(module.parameters()))))
+    squares = torch.stack(truth)
+    torch.testing.assert_close(loss_gradient_norms(module, x, labels).square(), squares)
+    watched = extend(copy.deepcopy(module))
+    loss = extend(nn.CrossEntropyLoss(reduction="sum"))(watched(x.clone().requires_grad_()), labels)
+    with backpack(BatchL2Grad()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loss.backward()
+    theirs = sum(p.batch_l2 for p in watched.parameters())
+    assert torch.allclose(theirs, squares) == (name != "grouped")

@@ -17,6 +17,7 @@ from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.baselines.bandit import Turn, arm_probabilities, grown, grown_of_one
+from modal_ntk.strategies.baselines.coreset import CoreSet
 from modal_ntk.strategies.baselines.least_confidence import LeastConfidence
 from modal_ntk.strategies.baselines.random_sampling import RandomSampling
 from modal_ntk.strategies.wrapping import check_inner, delegate
@@ -28,8 +29,8 @@ Arms = Sequence[tuple[str, QueryStrategy]]
 
 
 def default_arms() -> Arms:
-    """Return what is combined where nothing else is asked for."""
-    return [("least_confidence", LeastConfidence())]
+    """Return what is combined where nothing else is asked for: what dynamicAL combines."""
+    return [("coreset", CoreSet()), ("least_confidence", LeastConfidence())]
 
 
 class ALBL(_BaseComposition, QueryStrategy):
@@ -39,7 +40,7 @@ class ALBL(_BaseComposition, QueryStrategy):
     ----------
     strategies : list of (str, QueryStrategy) or None, default=None
         The arms, by name: ``ALBL([("margin", Margin()), ("ntkcpl", NTKCPL())])``. Their parameters are reached as
-        ``name__parameter``. None: least confidence alone, beside the uniform arm.
+        ``name__parameter``. None: CoreSet and least confidence, as dynamicAL compares with.
     variant : {"paper", "deep"}, default="paper"
         "paper": every arm is asked, and earns by what it would have chosen. "deep": only the arm that chooses is
         asked, and earns alone, as in the version for deep nets that dynamicAL and BADGE compare with.

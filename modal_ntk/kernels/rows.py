@@ -1,0 +1,222 @@
+"""A kernel over many samples that gives its diagonal, single rows and blocks, without being held."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from modal_ntk import checks
+from modal_ntk.errors import ModalNTKWarning
+from modal_ntk.features.cotangents import cotangents
+from modal_ntk.features.factors import Dense, Factor
+from modal_ntk.features.functional import FunctionalNet
+from modal_ntk.features.packed import PackedGradients, concatenated, packed
+from modal_ntk.features.routes import Routes
+from modal_ntk.features.samples import Samples
+from modal_ntk.features.sketches import sketch
+
+RowKind = Literal["pseudo", "labelled", "loss"]
+RowMethod = Literal["auto", "exact", "sketch"]
+
+
+class KernelRows:
+    """Inner products of the gradients of many samples, computed for the rows that are asked for.
+
+    Parameters
+    ----------
+    gradients : PackedGradients
+        Gradients of n samples.
+    info : dict
+        How they were made: ``method`` and ``bytes``.
+
+    Examples
+    --------
+    >>> rows = kernel_rows(nn.Linear(2, 4, bias=False), torch.eye(2), kind="pseudo")
+    >>> len(rows), rows.diagonal().tolist(), rows.row(1).tolist()
+    (2, [1.0, 1.0], [0.0, 1.0])
+    """
+
+    def __init__(self, gradients: PackedGradients, info: dict[str, Any] | None = None) -> None:
+        self.gradients = gradients
+        self.info = {} if info is None else info
+
+    def __len__(self) -> int:
+        return len(self.gradients)
+
+    def diagonal(self) -> np.ndarray:
+        """Return the kernel of every sample with itself: (n,)."""
+        return _array(self.gradients.squared_norms())
+
+    def row(self, i: int) -> np.ndarray:
+        """Return the kernel of one sample with all: (n,)."""
+        return self.block(i, i + 1)[0]
+
+    def rows_at(self, rows: Any) -> np.ndarray:
+        """Return the kernel of some samples, by number, with all: (k, n)."""
+        return self.take(rows).cross(self)
+
+    def block(self, start: int, stop: int, n_columns: int | None = None) -> np.ndarray:
+        """Return the kernel of consecutive samples with all, or with the first `n_columns`: (stop - start, n)."""
+        return _array(self.gradients.gram(start, stop, n_columns=n_columns))
+
+    def cross(self, other: KernelRows) -> np.ndarray:
+        """Return the kernel of all samples with those of other rows of the same net: (n, m)."""
+        return _array(self.gradients.gram(0, len(self), other.gradients))
+
+    def take(self, rows: Any) -> KernelRows:
+        """Return the kernel over some of the samples, by number, in that order.
+
+        Parameters
+        ----------
+        rows : array-like (k,) of int
+            Numbers of distinct samples.
+
+        Returns
+        -------
+        KernelRows
+            Over k samples; their gradients are copied.
+        """
+        chosen = torch.from_numpy(checks.check_rows("rows", rows, len(self)))
+        return KernelRows(self.gradients.take(chosen.to(self.gradients.device)), self.info)
+
+    def matrix(self) -> np.ndarray:
+        """Return the whole kernel, symmetric to the last bit: (n, n)."""
+        return _array(self.gradients.matrix())
+
+
+def kernel_rows(
+    module: nn.Module,
+    x: Any,
+    *,
+    kind: RowKind = "labelled",
+    labels: Any = None,
+    signs: Any = None,
+    method: RowMethod = "auto",
+    memory_budget: int = 2**32,
+    dtype: torch.dtype | None = None,
+    sketch_dim: int = 1024,
+    random_state: Any = None,
+    verbose: int = 0,
+) -> KernelRows:
+    """Prepare a network's tangent kernel over samples, to be read by rows.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Takes one tensor (n, ...), or several by name, and returns logits (n, K). Read in evaluation mode; untouched.
+    x : Tensor (n, ...), or dict of them by argument
+        Samples.
+    kind : {"labelled", "pseudo", "loss"}, default="labelled"
+        As in `empirical_ntk`.
+    labels : array-like (n,), optional
+        Class numbers, for "labelled" and "loss".
+    signs : Tensor (n, K), optional
+        For "labelled", weights of the outputs in place of +1 at the label and -1 elsewhere.
+    method : {"auto", "exact", "sketch"}, default="auto"
+        "exact" holds each layer's gradients as inputs and output gradients, or written out where that is smaller;
+        "sketch" projects each parameter's to `sketch_dim` numbers; "auto" is exact if that keeps to `memory_budget`.
+    memory_budget : int, default=2**32
+        Bytes that the gradients of all samples may take, and as many as they take on the way.
+    dtype : torch.dtype, optional
+        Type to compute in; the module's by default.
+    sketch_dim : int, default=1024
+        Numbers kept for each parameter by "sketch"; gradients with fewer are kept exactly.
+    random_state : int, generator or None, default=None
+        Seed of the sketch.
+    verbose : int, default=0
+        Whether to show progress.
+
+    Returns
+    -------
+    KernelRows
+        The kernel; ``info`` tells the method used.
+
+    Raises
+    ------
+    InvalidInputError
+        If an argument is unusable, or exact gradients are asked for and would not fit.
+
+    Warns
+    -----
+    ModalNTKWarning
+        If "auto" sketches, because exact gradients would not fit.
+
+    Examples
+    --------
+    >>> net = nn.Linear(1, 2, bias=False)
+    >>> kernel_rows(net, torch.tensor([[1.0], [2.0]]), labels=[0, 1]).matrix().round(3).tolist()
+    [[1.0, -2.0], [-2.0, 4.0]]
+    """
+    checks.check_choice("kind", kind, ("labelled", "pseudo", "loss"))
+    checks.check_choice("method", method, ("auto", "exact", "sketch"))
+    budget = checks.check_integer("memory_budget", memory_budget)
+    dim = checks.check_integer("sketch_dim", sketch_dim)
+    seed = int(checks.check_random_state(random_state).integers(2**31))
+    net = FunctionalNet(module, dtype)
+    samples = net.batch(x)
+    parts: list[list[Factor]] = []
+    with net.evaluating():
+        reader = _Reader(net, samples, kind, labels, signs)
+        needed = reader.n_bytes()
+        if method == "auto":
+            method = "exact" if needed <= budget else "sketch"
+            if method == "sketch":
+                _warn(needed, budget, dim)
+        elif method == "exact" and needed > budget:
+            remedy = 'Raise memory_budget, or use method="sketch".'
+            raise checks.expected(f"gradients of at most {budget} bytes", f"{needed}", remedy)
+        step = max(1, min(1024, budget // max(1, 4 * reader.routes.bytes_per_direction)))
+        starts = range(0, len(samples), step)
+        for start in tqdm(starts, desc="gradients", unit="chunk", disable=not verbose):
+            factors = reader.factors(start, min(start + step, len(samples)))
+            parts.append([packed(f) if method == "exact" else _sketched(f, dim, seed + i) for i, f in factors])
+    held = []
+    for number in range(len(parts[0])):
+        held.append(concatenated([part[number] for part in parts]))
+        for part in parts:
+            part[number] = Dense(torch.empty(0))  # each parameter's pieces go as soon as they are joined
+    gradients = PackedGradients(held)
+    return KernelRows(gradients, {"method": method, "bytes": gradients.n_bytes, "routes": reader.routes.by_name})
+
+
+class _Reader:
+    # Factors of a batch's gradients, by parameter.
+    def __init__(self, net: FunctionalNet, samples: Samples, kind: str, labels: Any, signs: Any) -> None:
+        self.net, self.samples, self.kind, self.labels, self.signs = net, samples, kind, labels, signs
+        for name, values in (("labels", labels), ("signs", signs)):
+            if values is not None and len(values) != len(samples):
+                remedy = "Pass one for every sample."
+                raise checks.expected(f"{len(samples)} {name}, one for each sample", f"{len(values)}", remedy)
+        self.routes = Routes(net, samples)
+
+    def factors(self, start: int, stop: int) -> list[tuple[int, Factor]]:
+        batch = self.samples[start:stop]
+        logits = self.net.logits(batch)
+        signs, labels = (None if v is None else v[start:stop] for v in (self.signs, self.labels))
+        gradients = self.routes.gradients(batch, cotangents(self.kind, logits, signs, labels))
+        return [(i, gradients.factor(name, joint=True)) for i, name in enumerate(self.routes.names())]
+
+    def n_bytes(self) -> int:
+        one = PackedGradients([packed(factor) for _, factor in self.factors(0, 1)])
+        return one.n_bytes * len(self.samples)
+
+
+def _sketched(factor: Factor, dim: int, seed: int) -> Factor:
+    return Dense(sketch(factor, dim, seed))
+
+
+def _warn(needed: int, budget: int, dim: int) -> None:
+    message = (
+        f"Exact gradients of all samples would take {needed / 2**30:.1f} GiB, more than memory_budget "
+        f"({budget / 2**30:.1f} GiB): each parameter's are projected to {dim} numbers instead."
+    )
+    warnings.warn(message, ModalNTKWarning, stacklevel=3)
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return values.cpu().numpy()

@@ -1,0 +1,5 @@
+"""Prune labelled data by what samples teach each other, and find labels that contradict."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,17 @@
+from .base import DataPruner as DataPruner
+from .conflicts import LabelConflicts as LabelConflicts
+from .conflicts import find_label_conflicts as find_label_conflicts
+from .difficulty import SampleHistory as SampleHistory
+from .difficulty import forgetting_counts as forgetting_counts
+from .difficulty import learning_difficulty as learning_difficulty
+from .forgetting import ForgettingEvents as ForgettingEvents
+from .forgetting import predict_forgetting as predict_forgetting
+from .pruner import LpNTKPruner as LpNTKPruner
+from .relations import SampleRelations as SampleRelations
+from .relations import sample_relations as sample_relations
+from .scores import EL2N as EL2N
+from .scores import ForgettingScore as ForgettingScore
+from .scores import GraNd as GraNd
+from .shared import FarthestPoints as FarthestPoints
+from .shared import farthest_point_clustering as farthest_point_clustering
+from .shared import redundant_samples as redundant_samples

@@ -1,0 +1,150 @@
+"""Distances from one row to all others, in a pass over the rows that makes no copy of them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+BLOCK_BYTES = 2**28
+"""Largest part of the rows that is sent to a device at a time, where they do not fit there as a whole."""
+
+NEAR = 0.01
+"""Squared distance, as a part of both squared lengths, below which products of factors are not trusted."""
+
+
+class Distances(Protocol):
+    """What a greedy selection reads of its rows: how many, how long, and how far from a given one."""
+
+    n: int
+    device: torch.device
+
+    def squared_norms(self) -> Tensor:
+        """Return the squared length (n,) of every row."""
+
+    def squared_to(self, row: int) -> Tensor:
+        """Return the squared distance (n,) of every row to one of them, exactly zero to its copies."""
+
+
+class DenseRows:
+    """Rows of a matrix.
+
+    Parameters
+    ----------
+    X : Tensor (n, d), float32 or float64
+        The rows; kept, not copied, unless they fit on another device.
+    device : torch.device or str, optional
+        Where to compute; where `X` lies by default.
+
+    Notes
+    -----
+    Differences are taken entry by entry, so that the distance of two copies is exactly zero; products of matrices,
+    which serve many rows in one pass, only bound distances from below.
+
+    Examples
+    --------
+    >>> DenseRows(torch.tensor([[0.0, 0.0], [3.0, 4.0]])).squared_to(0).tolist()
+    [0.0, 25.0]
+    """
+
+    def __init__(self, X: Tensor, device: torch.device | str | None = None) -> None:
+        self.n = len(X)
+        self.device = X.device if device is None else torch.device(device)
+        self._X = X
+        self._squared_norms: Tensor | None = None
+        self._blocks = [X] if X.device == self.device else _sent(X, self.device)
+
+    def squared_norms(self) -> Tensor:
+        """Return the squared length (n,) of every row."""
+        return torch.cat([torch.linalg.vector_norm(x.to(self.device), dim=1) for x in self._blocks]).square()
+
+    def squared_to(self, row: int, some: Tensor | None = None) -> Tensor:
+        """Return the squared distance (n,) of every row to one of them, or that of `some` rows (m,)."""
+        target = self._X[row : row + 1].to(self.device)
+        blocks = self._blocks if some is None else [self._X[some.to(self._X.device)]]
+        return torch.cat([_distances(x.to(self.device), target)[:, 0] for x in blocks]).square()
+
+    def lower_bounds(self, rows: Tensor) -> Tensor:
+        """Return what the squared distances (m, n) of all rows to m of them are at least.
+
+        From one product of matrices, less all that rounding may have added: with unit roundoff u, each product of two
+        rows errs by at most d u times their lengths, and the sums around it by a few u more.
+        """
+        if self._squared_norms is None:
+            self._squared_norms = self.squared_norms()
+        targets = self._X[rows.to(self._X.device)].to(self.device)
+        norms = self._squared_norms + self._squared_norms[rows.to(self.device)][:, None]
+        error = 2 * (self._X.shape[1] + 8) * torch.finfo(self._X.dtype).eps
+        products = torch.cat([targets @ x.to(self.device).T for x in self._blocks], dim=1)
+        return norms.mul_(1 - error).sub_(products, alpha=2)
+
+
+def _sent(X: Tensor, device: torch.device) -> list[Tensor]:
+    # The whole of it where it leaves half of the device free; else blocks that go there at every pass.
+    size = X.element_size() * X.numel()
+    if device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // 2:
+        return [X.to(device)]
+    rows = max(1, BLOCK_BYTES * len(X) // max(1, size))
+    return list(X.split(rows))
+
+
+def _distances(X: Tensor, Y: Tensor) -> Tensor:
+    return torch.cdist(X, Y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+class OuterRows:
+    """Rows that are outer products of two vectors each, which are never formed.
+
+    Parameters
+    ----------
+    left : Tensor (n, c)
+        First factors.
+    right : Tensor (n, d)
+        Second factors, of the same type.
+    device : torch.device or str, optional
+        Where to compute; where `right` lies by default.
+
+    Notes
+    -----
+    The product of two rows is that of their left factors times that of their right factors. Where the squared
+    distance is small beside the lengths, this loses digits, and it is taken from differences of the factors: a
+    copy is at zero exactly.
+
+    Examples
+    --------
+    >>> rows = OuterRows(torch.tensor([[3.0, -1.0], [0.0, 1.0]]), torch.tensor([[2.0, -1.0], [1.0, 0.0]]))
+    >>> rows.squared_norms().tolist(), rows.squared_to(1).tolist()
+    ([50.0, 1.0], [55.0, 0.0])
+    """
+
+    def __init__(self, left: Tensor, right: Tensor, device: torch.device | str | None = None) -> None:
+        self.n = len(right)
+        self.device = right.device if device is None else torch.device(device)
+        self._left, self._right = left.to(self.device), right
+        self._blocks = [right] if right.device == self.device else _sent(right, self.device)
+        norms = [x.to(self.device).square().sum(dim=1) for x in self._blocks]
+        self._norms = torch.cat(norms) * self._left.square().sum(dim=1)
+
+    def squared_norms(self) -> Tensor:
+        """Return the squared length (n,) of every row."""
+        return self._norms
+
+    def squared_to(self, row: int) -> Tensor:
+        """Return the squared distance (n,) of every row to one of them."""
+        target = self._right[row].to(self.device)
+        products = torch.cat([x.to(self.device) @ target for x in self._blocks]) * (self._left @ self._left[row])
+        norms = self._norms + self._norms[row]
+        squared = norms - 2 * products
+        near = (squared < NEAR * norms).nonzero()[:, 0]
+        for some in near.split(max(1, BLOCK_BYTES // (8 * self._right.shape[1]))):
+            squared[some] = self._by_differences(some, row, target)
+        return squared
+
+    def _by_differences(self, rows: Tensor, row: int, target: Tensor) -> Tensor:
+        # a (x) h - b (x) k = a (x) (h - k) + (a - b) (x) k, each term as small as the difference itself.
+        a, h = self._left[rows], self._right[rows.to(self._right.device)].to(self.device)
+        da, dh = a - self._left[row], h - target
+        mixed = 2 * (a * da).sum(dim=1) * (dh @ target)
+        squared = a.square().sum(dim=1) * dh.square().sum(dim=1) + da.square().sum(dim=1) * target.square().sum()
+        return (squared + mixed).clamp_min_(0)

@@ -1,0 +1,153 @@
+"""BADGE: k-means++ seeding on the gradients of the last layer, of which only the factors are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from modal_ntk import checks, selection
+from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.selection.result import Selection
+from modal_ntk.strategies import rows
+from modal_ntk.strategies.base import Query
+from modal_ntk.strategies.baselines.distance import DistanceStrategy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from modal_ntk.selection.kmeans_pp import First
+
+_BLOCK = 2**24  # entries of gradients formed at a time where they are averaged
+
+
+class BADGE(DistanceStrategy):
+    """Query samples whose last-layer gradients, at the predicted label, are long and unlike each other.
+
+    The gradient of a sample is (e - p) (x) h: the one-hot of its predicted class less its probabilities, times its
+    embedding. Samples are drawn as k-means++ draws its first centres.
+
+    Parameters
+    ----------
+    first : {"largest", "uniform"}, default="largest"
+        The first one: the sample of the longest gradient, as in the authors' code, or any by chance.
+    n_partitions : int, default=1
+        Number of random parts of the pool; each gives its share of the batch, for less time and memory.
+    n_averaged : int or None, default=None
+        Length to which gradients are brought by averaging neighbouring entries (512 in published work on
+        ImageNet); None, or one above classes x embedding, leaves them as they are, and unformed.
+    features : str or callable, default="embedding"
+        What stands for h: "embedding", the input of the net's last linear layer; the name of a layer; "input",
+        the samples themselves; a function from prepared samples to a matrix (n, d); "auto", the embedding of a
+        fitted torch net, the samples for any other classifier.
+    random_state : int, numpy generator or None, default=None
+        Seed.
+
+    Notes
+    -----
+    Ash et al., "Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds" (2020), algorithm 1. The
+    parts, and the uniform first choice in each, are those of active learning with self-supervised selection
+    (ASVP). Scores are squared distances to the nearest earlier choice (of the same part) at the time of the
+    choice, that of a first one its squared length. A choice costs one pass over embeddings and probabilities;
+    nothing of size classes x embedding is made, unless `n_averaged` asks for it, and then a block at a time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> model = LogisticRegression().fit([[-1.0], [1.0]], [0, 1])
+    >>> pool = np.array([[-9.0], [0.5], [9.0]])
+    >>> BADGE(features="input", random_state=0).select(model, pool, 1).indices.tolist()
+    [1]
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"probabilities", "embedding"})
+
+    def __init__(
+        self,
+        *,
+        first: First = "largest",
+        n_partitions: int = 1,
+        n_averaged: int | None = None,
+        features: Any = "embedding",
+        random_state: Any = None,
+    ) -> None:
+        self.first = first
+        self.n_partitions = n_partitions
+        self.n_averaged = n_averaged
+        self.features = features
+        self.random_state = random_state
+
+    def check_params(self) -> None:
+        """Check the parameters; called before anything is computed.
+
+        Raises
+        ------
+        InvalidInputError
+            If one cannot be used.
+        """
+        super().check_params()
+        checks.check_choice("first", self.first, ("largest", "uniform"))
+        checks.check_integer("n_partitions", self.n_partitions)
+        if self.n_averaged is not None:
+            checks.check_integer("n_averaged", self.n_averaged, optional=True)
+
+    def _needed(self) -> set[str]:
+        return {"probabilities"} | rows.needs_of(self.features)
+
+    def _select(self, query: Query) -> Selection:
+        h = rows.read(query.view, query.X_pool, self.features)
+        a = _residuals(query.view.probabilities(query.X_pool)).to(h.dtype)
+        chosen = []
+        for part, share in self._parts(query):
+            gradients = self._gradients(a, h, part, query.view.device)
+            picks = selection.kmeans_plus_plus(gradients, share, first=self.first, random_state=query.child_rng())
+            chosen.append((picks.indices if part is None else part[picks.indices], picks.scores))
+        indices, scores = (np.concatenate(values) for values in zip(*chosen, strict=True))
+        return Selection(indices, scores, {"features": rows.name_of(query.view, self.features)})
+
+    def _parts(self, query: Query) -> list[tuple[np.ndarray | None, int]]:
+        # Both splits give their longer parts first, so that no share exceeds its part.
+        n_parts = min(self.n_partitions, query.n_instances)
+        if n_parts == 1:
+            return [(None, query.n_instances)]
+        parts = np.array_split(query.rng.permutation(query.n_pool), n_parts)
+        shares = np.array_split(np.arange(query.n_instances), n_parts)
+        return [(part, len(share)) for part, share in zip(parts, shares, strict=True)]
+
+    def _gradients(self, a: Tensor, h: Tensor, part: np.ndarray | None, device: torch.device) -> Any:
+        import torch
+
+        if part is not None:
+            a, h = a[torch.from_numpy(part)], h[torch.from_numpy(part)]
+        if self.n_averaged is not None and self.n_averaged < a.shape[1] * h.shape[1]:
+            return selection.DenseRows(_averaged(a, h, self.n_averaged, device), device)
+        return selection.OuterRows(a, h, device)
+
+
+def _residuals(p: Tensor) -> Tensor:
+    residuals = -p
+    predicted = p.argmax(dim=1, keepdim=True)
+    return residuals.scatter_add_(1, predicted, p.new_ones(len(p), 1))
+
+
+def _averaged(a: Tensor, h: Tensor, length: int, device: torch.device) -> Tensor:
+    import torch
+    from torch.nn.functional import adaptive_avg_pool1d
+
+    size = max(1, _BLOCK // (a.shape[1] * h.shape[1]))
+    blocks = zip(a.split(size), h.split(size), strict=True)
+    products = ((x.to(device)[:, :, None] * y.to(device)[:, None, :]).flatten(1) for x, y in blocks)
+    return torch.cat([adaptive_avg_pool1d(g[:, None], length)[:, 0] for g in products])
+
+
+badge = BADGE()
+
+
+@hookimpl
+def modal_ntk_strategies() -> Iterable[StrategySpec]:
+    """Announce the strategy."""
+    summary = "k-means++ seeding on the gradients of the last layer"
+    return [StrategySpec("badge", BADGE, summary, BADGE.needs, "BADGE (Ash et al. 2020)")]

@@ -1,0 +1,85 @@
+"""CoreSet: greedy k-centre, the sample farthest from everything labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from modal_ntk import checks, selection
+from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.selection.result import Selection
+from modal_ntk.strategies.base import Query
+from modal_ntk.strategies.baselines.distance import DistanceStrategy
+from modal_ntk.strategies.rows import read_rows
+
+if TYPE_CHECKING:
+    from modal_ntk.selection.k_center import First
+
+
+class CoreSet(DistanceStrategy):
+    """Query the samples farthest from the labelled set and from each other.
+
+    Parameters
+    ----------
+    features : str or callable, default="auto"
+        Where distances are taken: "embedding", the input of the net's last linear layer; "input", the samples
+        themselves; the name of a layer; a function from prepared samples to a matrix (n, d); "auto", the
+        embedding of a fitted torch net, the samples where there is none.
+    first : {"random", "first"}, default="random"
+        The first choice where nothing is labelled: by seed, or row 0 as in public code.
+    random_state : int, numpy generator or None, default=None
+        Seed of a random first choice; nothing else is random.
+
+    Notes
+    -----
+    Sener, Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach" (2018), algorithm 1;
+    ties take the lowest position. Scores are Euclidean distances to the nearest labelled or already chosen
+    sample. ``info`` holds the ``radius`` that remains and the ``features`` used. One pass over the pool a choice,
+    on the net's device; memory beyond the features is a few numbers a sample.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pool = np.array([[1.0], [4.0], [6.0], [7.0]])
+    >>> CoreSet().select(None, pool, 2, X_labeled=np.array([[0.0]]), y_labeled=["a"]).indices.tolist()
+    [3, 1]
+    """
+
+    def __init__(self, *, features: Any = "auto", first: First = "random", random_state: Any = None) -> None:
+        self.features = features
+        self.first = first
+        self.random_state = random_state
+
+    def check_params(self) -> None:
+        """Check the parameters; called before anything is computed.
+
+        Raises
+        ------
+        InvalidInputError
+            If one cannot be used.
+        """
+        super().check_params()
+        checks.check_choice("first", self.first, ("random", "first"))
+
+    def _select(self, query: Query) -> Selection:
+        rows = read_rows(query, self.features)
+        picks = selection.k_center_greedy(
+            rows.pool,
+            query.n_instances,
+            centers=rows.labeled,
+            first=self.first,
+            device=query.view.device,
+            random_state=query.child_rng(),
+        )
+        picks.info["features"] = rows.source
+        return picks
+
+
+coreset = CoreSet()
+
+
+@hookimpl
+def modal_ntk_strategies() -> Iterable[StrategySpec]:
+    """Announce the strategy."""
+    summary = "farthest from the labelled set and from each other (greedy k-centre)"
+    return [StrategySpec("coreset", CoreSet, summary, CoreSet.needs, "CoreSet (Sener, Savarese 2018)")]

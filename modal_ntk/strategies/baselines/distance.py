@@ -1,0 +1,40 @@
+"""What the distance-based baselines share: the parameter ``features`` and what it needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from modal_ntk.strategies import rows
+from modal_ntk.strategies.base import QueryStrategy
+
+if TYPE_CHECKING:
+    from modal_ntk.nets import NetView
+
+
+class DistanceStrategy(QueryStrategy):
+    """Base of strategies that see samples as points.
+
+    Parameters
+    ----------
+    features : str or callable
+        Where the points come from, see `modal_ntk.strategies.rows`.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    features: Any
+
+    def check_params(self) -> None:
+        """Check the parameters; called before anything is computed.
+
+        Raises
+        ------
+        InvalidInputError
+            If one cannot be used.
+        """
+        rows.check_features(self.features)
+
+    def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - labels change no need
+        return [need for need in sorted(self._needed()) if not view.offers(need)]
+
+    def _needed(self) -> set[str]:
+        return set(self.needs) | rows.needs_of(self.features)

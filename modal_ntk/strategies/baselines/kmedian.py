@@ -1,0 +1,90 @@
+"""K-Median: samples that stand for the pool, by k-means or by k-medoids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from modal_ntk import checks, selection
+from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.selection.result import Selection
+from modal_ntk.strategies import rows
+from modal_ntk.strategies.base import Query
+from modal_ntk.strategies.baselines.distance import DistanceStrategy
+
+
+class KMedian(DistanceStrategy):
+    """Query samples that stand for the pool: one for each of `n_instances` clusters of it.
+
+    Parameters
+    ----------
+    method : {"kmeans", "kmedoids"}, default="kmeans"
+        "kmeans": the sample nearest to each centre of k-means, as in public code. "kmedoids": medoids, samples
+        with a small sum of distances to all others, as the name says.
+    n_init : int, default=1
+        Number of starts; the best is kept.
+    features : str or callable, default="auto"
+        Where distances are taken: "embedding", the input of the net's last linear layer; "input", the samples
+        themselves; the name of a layer; a function from prepared samples to a matrix (n, d); "auto", the
+        embedding of a fitted torch net, the samples where there is none.
+    random_state : int, numpy generator or None, default=None
+        Seed.
+
+    Notes
+    -----
+    The baseline of WAAL (Shui et al. 2020), there called K-Median; what is labelled plays no part. The largest
+    cluster comes first; scores are the sizes of clusters. A pool with fewer distinct samples than asked for gives
+    one of each, then the others farthest first with score zero. ``info`` holds the ``features`` used and,
+    with "kmedoids", the ``cost`` (sum of distances) and ``n_iter``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pool = np.array([[0.0], [1.0], [5.0], [20.0], [21.0], [22.0], [23.0]])
+    >>> KMedian(random_state=0).select(None, pool, 2).indices.tolist()
+    [4, 1]
+    """
+
+    def __init__(
+        self,
+        *,
+        method: Literal["kmeans", "kmedoids"] = "kmeans",
+        n_init: int = 1,
+        features: Any = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.method = method
+        self.n_init = n_init
+        self.features = features
+        self.random_state = random_state
+
+    def check_params(self) -> None:
+        """Check the parameters; called before anything is computed.
+
+        Raises
+        ------
+        InvalidInputError
+            If one cannot be used.
+        """
+        super().check_params()
+        checks.check_choice("method", self.method, ("kmeans", "kmedoids"))
+        checks.check_integer("n_init", self.n_init)
+
+    def _select(self, query: Query) -> Selection:
+        X = rows.read(query.view, query.X_pool, self.features)
+        choose = selection.nearest_to_centers if self.method == "kmeans" else selection.k_medoids
+        picks = choose(
+            X, query.n_instances, n_init=self.n_init, device=query.view.device, random_state=query.child_rng()
+        )
+        picks.info["features"] = rows.name_of(query.view, self.features)
+        return picks
+
+
+kmedian = KMedian()
+
+
+@hookimpl
+def modal_ntk_strategies() -> Iterable[StrategySpec]:
+    """Announce the strategy."""
+    summary = "samples that stand for the pool, one for each cluster of it"
+    return [StrategySpec("kmedian", KMedian, summary, KMedian.needs, "baseline of WAAL (Shui et al. 2020)")]

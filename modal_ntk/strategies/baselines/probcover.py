@@ -1,0 +1,143 @@
+"""ProbCover: cover as much of the pool as possible with balls of one radius."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+
+from modal_ntk import checks, selection, structure
+from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.selection.result import Selection
+from modal_ntk.strategies.base import Query
+from modal_ntk.strategies.baselines.distance import DistanceStrategy
+from modal_ntk.strategies.rows import Rows, read_rows
+
+
+class ProbCover(DistanceStrategy):
+    """Query the samples whose balls cover most of what no labelled sample's ball covers.
+
+    Parameters
+    ----------
+    delta : float or "purity", default="purity"
+        Radius of the balls. "purity" takes the largest at which a share `purity` of the balls holds samples of
+        one cluster only; the paper's radii (0.75 on CIFAR-10, on the unit sphere) belong to its own features.
+    purity : float, default=0.95
+        That share.
+    n_classes : int or None, default=None
+        Number of clusters for the purity. None takes the number of classes of the fitted model, or else of the
+        labels; with fewer than two of these, `n_instances`, at least two.
+    normalise : bool, default=True
+        Whether features are scaled to length one first.
+    n_init : int, default=10
+        Number of starts of the k-means for the purity.
+    features : str or callable, default="auto"
+        Where distances are taken: "embedding", the input of the net's last linear layer; "input", the samples
+        themselves; the name of a layer; a function from prepared samples to a matrix (n, d); "auto", the
+        embedding of a fitted torch net, the samples where there is none. The paper's are self-supervised.
+    random_state : int, numpy generator or None, default=None
+        Seed of the k-means, and of choices made after everything is covered.
+
+    Notes
+    -----
+    Yehuda et al., "Active Learning Through a Covering Lens" (2022), algorithm 1. A ball is open and holds its own
+    centre; ties take the lowest position. The authors' code loses the last rows of a pool below 500 and may
+    choose labelled or chosen samples again once everything is covered; here what is left is then chosen by seed.
+    The purity is found exactly, without a grid of radii. Scores are the numbers of newly covered samples.
+    ``info`` holds ``delta``, the ``coverage`` of the pool afterwards, ``n_classes`` (with "purity"), the
+    ``features`` used and the seconds by stage. The graph of balls is never kept in memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pool = np.array([[0.0], [1.0], [2.0], [7.0], [8.0]])
+    >>> ProbCover(delta=1.5, normalise=False).select(None, pool, 2).indices.tolist()
+    [1, 3]
+    """
+
+    def __init__(
+        self,
+        *,
+        delta: float | Literal["purity"] = "purity",
+        purity: float = 0.95,
+        n_classes: int | None = None,
+        normalise: bool = True,
+        n_init: int = 10,
+        features: Any = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.delta = delta
+        self.purity = purity
+        self.n_classes = n_classes
+        self.normalise = normalise
+        self.n_init = n_init
+        self.features = features
+        self.random_state = random_state
+
+    def check_params(self) -> None:
+        """Check the parameters; called before anything is computed.
+
+        Raises
+        ------
+        InvalidInputError
+            If one cannot be used.
+        """
+        super().check_params()
+        if isinstance(self.delta, str):
+            checks.check_choice("delta", self.delta, ("purity",))
+        else:
+            checks.check_positive("delta", self.delta)
+        if checks.check_positive("purity", self.purity) > 1:
+            raise checks.expected("purity above 0 and at most 1", self.purity, "The paper uses 0.95.")
+        if self.n_classes is not None:
+            checks.check_integer("n_classes", self.n_classes, minimum=2, optional=True)
+        checks.check_integer("n_init", self.n_init)
+
+    def _select(self, query: Query) -> Selection:
+        rows = read_rows(query, self.features)
+        rows = rows.normalised() if self.normalise else rows
+        started = perf_counter()
+        delta, info = self._radius(query, rows)
+        chosen = perf_counter()
+        picks = selection.greedy_cover(
+            rows.pool,
+            query.n_instances,
+            delta,
+            centers=rows.labeled,
+            device=query.view.device,
+            random_state=query.child_rng(),
+        )
+        seconds = {"radius": chosen - started, "cover": perf_counter() - chosen}
+        picks.info.update(info, delta=delta, features=rows.source, seconds=seconds)
+        return picks
+
+    def _radius(self, query: Query, rows: Rows) -> tuple[float, dict[str, Any]]:
+        rng = query.child_rng()  # drawn always, so that naming a radius changes no later draw
+        if not isinstance(self.delta, str):
+            return float(self.delta), {}
+        import torch
+
+        points, n_classes = rows.joined(), self._n_classes(query)
+        clusters = structure.kmeans_clusters(points.numpy(), n_classes, n_init=self.n_init, random_state=rng)
+        labels = torch.from_numpy(clusters.labels)
+        radius = selection.purity_radius(points, labels, self.purity, device=query.view.device)
+        return radius, {"n_classes": n_classes}
+
+    def _n_classes(self, query: Query) -> int:
+        if self.n_classes is not None:
+            return self.n_classes
+        view = query.view
+        known = len(getattr(view, "classes", ())) if view.is_fitted else len(np.unique(query.y_labeled))
+        return known if known > 1 else max(2, query.n_instances)
+
+
+probcover = ProbCover()
+
+
+@hookimpl
+def modal_ntk_strategies() -> Iterable[StrategySpec]:
+    """Announce the strategy."""
+    summary = "largest share of the pool covered by balls of one radius"
+    return [StrategySpec("probcover", ProbCover, summary, ProbCover.needs, "ProbCover (Yehuda et al. 2022)")]

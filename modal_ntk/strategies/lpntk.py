@@ -1,0 +1,236 @@
+"""lpNTK: query what labelled samples do not teach yet, or, while labels are few, what most of a class teaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from modal_ntk import checks, kernels, nets, structure
+from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.selection.result import Selection
+from modal_ntk.strategies.base import Query, QueryStrategy
+
+if TYPE_CHECKING:
+    from modal_ntk.kernels import KernelRows
+
+Budget = Literal["auto", "small", "large"]
+
+
+class LpNTK(QueryStrategy):
+    """Query by what samples teach each other under the labelled pseudo-kernel, with the model's labels for the pool.
+
+    Parameters
+    ----------
+    budget : {"auto", "small", "large"}, default="auto"
+        What is worth a label. "large": the farthest points, each the sample least similar to what is labelled or
+        chosen already. "small": random members of the largest cluster of each predicted class, then of the second
+        largest, and so on. "auto": "small" while the labels there will be after the query are at most `small_share` of
+        all samples, "large" from then on.
+    small_share : float, default=0.05
+        Where "auto" switches. The paper finds the largest cluster alone the better teacher at 1 and at 5 % of the
+        data, and that from about 85 % on it is what should be thinned out; between these it says nothing.
+    skip_redundant : bool, default=True
+        Whether samples that are more similar to a labelled or another pool sample than to themselves come last.
+    cluster_share : float, default=0.1
+        For "small", number of clusters as a share of a class.
+    n_candidates : int or None, default=10000
+        Size of the random part of the pool that is looked at; None takes all.
+    method : {"auto", "exact", "sketch"}, default="auto"
+        As in `modal_ntk.kernels.kernel_rows`.
+    memory_budget : int, default=2**31
+        Bytes that the gradients of all candidates and labelled samples may take.
+    sketch_dim : int, default=1024
+        Numbers kept for each parameter where gradients are sketched.
+    random_state : int, numpy generator or None, default=None
+        Seed of subset, sketch and draws.
+    verbose : int, default=0
+        Whether to show progress.
+
+    Notes
+    -----
+    Guo et al., "lpNTK: Better Generalisation with Less Data via Sample Interaction During Learning" (ICLR 2024),
+    equation 3, sections 3.2 and 4, appendix E.2. The paper prunes labelled data; as a query strategy the method is this
+    library's reading of it. The kernel needs labels: the pool takes the model's, labelled samples keep their own.
+    Labelled samples are the first centres of "large", and members of the clusters of "small".
+
+    Scores of "large" are minus the largest similarity to a labelled or earlier chosen sample, or 0 where there is
+    none; of "small", the share of its predicted class that a sample's cluster holds. ``info`` holds the budget that was
+    applied, the predicted classes of the chosen (columns of the net's output), how many candidates were redundant, how
+    many of these had to be chosen for want of others, the kernel's ``method`` and the seconds by stage.
+
+    Examples
+    --------
+    >>> import skorch, torch
+    >>> X = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
+    >>> y = (X[:, 0] > 0).astype(np.int64)
+    >>> net = skorch.NeuralNetClassifier(
+    ...     torch.nn.Linear(4, 2), criterion=torch.nn.CrossEntropyLoss, train_split=None, verbose=0
+    ... ).fit(X[:20], y[:20])
+    >>> known = {"X_labeled": X[:20], "y_labeled": y[:20]}
+    >>> selected = LpNTK(random_state=0).select(net, X[20:], 5, **known)
+    >>> selected.info["budget"], len(selected.indices)
+    ('large', 5)
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
+
+    def __init__(
+        self,
+        *,
+        budget: Budget = "auto",
+        small_share: float = 0.05,
+        skip_redundant: bool = True,
+        cluster_share: float = 0.1,
+        n_candidates: int | None = 10000,
+        method: Literal["auto", "exact", "sketch"] = "auto",
+        memory_budget: int = 2**31,
+        sketch_dim: int = 1024,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.budget = budget
+        self.small_share = small_share
+        self.skip_redundant = skip_redundant
+        self.cluster_share = cluster_share
+        self.n_candidates = n_candidates
+        self.method = method
+        self.memory_budget = memory_budget
+        self.sketch_dim = sketch_dim
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def check_params(self) -> None:
+        """Check the parameters; called before anything is computed.
+
+        Raises
+        ------
+        InvalidInputError
+            If one cannot be used.
+        """
+        checks.check_choice("budget", self.budget, ("auto", "small", "large"))
+        checks.check_choice("method", self.method, ("auto", "exact", "sketch"))
+        checks.check_number("small_share", self.small_share, maximum=1)
+        checks.check_number("cluster_share", self.cluster_share, maximum=1)
+        checks.check_integer("memory_budget", self.memory_budget)
+        checks.check_integer("sketch_dim", self.sketch_dim)
+        if self.n_candidates is not None:
+            checks.check_integer("n_candidates", self.n_candidates, optional=True)
+
+    def _select(self, query: Query) -> Selection:
+        started = perf_counter()
+        pool = self._candidates(query)
+        rows, labels = self._kernel(query, pool)
+        prepared = perf_counter()
+        redundant = np.zeros(len(rows), dtype=bool)
+        if self.skip_redundant:
+            redundant = structure.redundant_samples(rows)
+        compared = perf_counter()
+        budget = self._budget(query)
+        if budget == "small":
+            chosen, scores = _heads(rows, labels, redundant, query, self.cluster_share)
+        else:
+            chosen, scores = _farthest(rows, redundant, query)
+        info = {
+            "budget": budget,
+            "pseudo_labels": labels[chosen],
+            "n_candidates": len(pool),
+            "n_redundant": int(redundant[query.n_labeled :].sum()),
+            "n_redundant_chosen": int(redundant[chosen].sum()),
+            "method": rows.info["method"],
+            "seconds": {
+                "kernel": prepared - started,
+                "redundancy": compared - prepared,
+                "choice": perf_counter() - compared,
+            },
+        }
+        return Selection(pool[chosen - query.n_labeled], scores, info)
+
+    def _budget(self, query: Query) -> Literal["small", "large"]:
+        if self.budget != "auto":
+            return self.budget
+        share = (query.n_labeled + query.n_instances) / (query.n_labeled + query.n_pool)
+        return "small" if share <= self.small_share else "large"
+
+    def _candidates(self, query: Query) -> np.ndarray:
+        if self.n_candidates is None or self.n_candidates >= query.n_pool:
+            return np.arange(query.n_pool)
+        size = max(self.n_candidates, query.n_instances)  # never fewer than the batch needs
+        return np.sort(query.rng.choice(query.n_pool, size, replace=False))
+
+    def _kernel(self, query: Query, pool: np.ndarray) -> tuple[KernelRows, np.ndarray]:
+        view = query.view
+        X_pool = query.X_pool if len(pool) == query.n_pool else nets.take_rows(query.X_pool, pool)
+        logits = view.logits(X_pool)
+        known = nets.class_columns(view, query.y_labeled, logits.shape[1])
+        labels = np.concatenate([known, logits.argmax(dim=1).numpy()])
+        rows = kernels.kernel_rows(
+            nets.logit_module(view, X_pool),
+            nets.stacked_inputs(view, query.X_labeled, X_pool),
+            labels=labels,
+            method=self.method,
+            memory_budget=self.memory_budget,
+            sketch_dim=self.sketch_dim,
+            random_state=query.child_rng(),
+            verbose=self.verbose,
+        )
+        return rows, labels
+
+
+def _farthest(rows: KernelRows, redundant: np.ndarray, query: Query) -> tuple[np.ndarray, np.ndarray]:
+    # Farthest points with the labelled samples as first centres; redundant ones only when nothing else is left.
+    n_known, n_wanted = query.n_labeled, query.n_instances
+    known = np.arange(n_known)
+    free = np.flatnonzero(~redundant[n_known:]) + n_known
+    chosen = _centres(rows, known, free, min(n_wanted, len(free)))
+    if len(chosen) < n_wanted:
+        rest = np.setdiff1d(np.arange(n_known, len(rows)), free)
+        centres = np.concatenate([known, chosen])
+        chosen = np.concatenate([chosen, _centres(rows, centres, rest, n_wanted - len(chosen))])
+    similarity = rows.take(chosen).cross(rows.take(np.concatenate([known, chosen])))
+    later = np.arange(similarity.shape[1]) >= n_known + np.arange(n_wanted)[:, None]
+    nearest = np.where(later, -np.inf, similarity).max(axis=1)
+    return chosen, np.where(np.isfinite(nearest), -nearest, 0.0).astype(np.float64)
+
+
+def _centres(rows: KernelRows, known: np.ndarray, free: np.ndarray, n: int) -> np.ndarray:
+    if n == 0:
+        return free[:0]
+    among = np.concatenate([known, free])
+    first = np.arange(len(known)) if len(known) else None
+    found = structure.farthest_point_clustering(rows.take(among), len(known) + n, first=first)
+    return among[found.centres[len(known) :]]
+
+
+def _heads(
+    rows: KernelRows, labels: np.ndarray, redundant: np.ndarray, query: Query, cluster_share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    # At random among the members of the largest clusters of all classes, then of the second largest, and so on.
+    rank = np.full(len(rows), len(rows))
+    share = np.zeros(len(rows))
+    for label in np.unique(labels):
+        members = np.flatnonzero((labels == label) & ~redundant)
+        if len(members):
+            n_clusters = max(1, round(cluster_share * len(members)))
+            found = structure.farthest_point_clustering(rows.take(members), n_clusters)
+            sizes = found.sizes()
+            place = np.empty_like(sizes)
+            place[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
+            rank[members] = place[found.clusters]
+            share[members] = sizes[found.clusters] / len(members)
+    pool = np.arange(query.n_labeled, len(rows))
+    order = pool[np.lexsort((query.rng.random(len(pool)), rank[pool]))]
+    chosen = order[: query.n_instances]
+    return chosen, share[chosen]
+
+
+lpntk = LpNTK()
+
+
+@hookimpl
+def modal_ntk_strategies() -> Iterable[StrategySpec]:
+    """Announce the strategy."""
+    summary = "what labelled samples do not teach yet; while labels are few, members of each class's largest cluster"
+    return [StrategySpec("lpntk", LpNTK, summary, LpNTK.needs, "lpNTK (Guo et al., ICLR 2024)")]

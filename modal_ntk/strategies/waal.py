@@ -1,0 +1,139 @@
+"""WAAL's query: uncertain samples that a critic takes for unlabelled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from modal_ntk import checks, selection
+from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.selection.result import Selection
+from modal_ntk.strategies.base import Query, QueryStrategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modal_ntk.nets import NetView
+
+
+class WAAL(QueryStrategy):
+    """Query samples that are uncertain to the classifier and unlike the labelled ones to a critic.
+
+    Parameters
+    ----------
+    coefficient : float, default=5.0
+        Weight of the critic beside the uncertainty, the paper's selection coefficient (5 for Fashion-MNIST and
+        SVHN, 10 for CIFAR-10 and STL-10).
+    mixture : float, default=0.5
+        Share of the worst label's loss in the uncertainty; the sum of all labels' losses has the rest.
+    critic : callable or None, default=None
+        None: the critic of a `modal_ntk.nets.WAALClassifier`. Or a function from prepared samples to values (n,),
+        large where a sample is unlike the labelled ones, by which any classifier will do.
+    official_code : bool, default=False
+        Whether the first term is the length of the vector of losses, as in the authors' code, instead of the largest.
+    random_state : int, numpy generator or None, default=None
+        Seed of the order of equal scores.
+
+    Notes
+    -----
+    Shui et al., "Deep Active Learning: Unified and Principled Method for Query and Training" (2020), section 3.4:
+    the score is m max_y(-log p_y) + (1 - m) sum_y(-log p_y) - c g(x), and the smallest are taken. Both losses are
+    least where the prediction is uniform. Probabilities that are no softmax of known logits are cut at 1e-12.
+
+    The sum grows with the number of classes, the critic does not leave [0, 1]: with many classes or a confident
+    classifier `coefficient` has to be larger for the critic to matter. ``scores`` holds the scores, rising;
+    ``info`` the two parts of each pick, ``uncertainty`` and ``critic``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> model = LogisticRegression().fit([[-1.0], [1.0]], [0, 1])
+    >>> pool = np.array([[-3.0], [0.1], [0.0], [2.0]])
+    >>> WAAL(critic=lambda X: X[:, 0] > 0, random_state=0).select(model, pool, 2).indices.tolist()
+    [1, 3]
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"probabilities", "critic"})
+
+    def __init__(
+        self,
+        *,
+        coefficient: float = 5.0,
+        mixture: float = 0.5,
+        critic: Any = None,
+        official_code: bool = False,
+        random_state: Any = None,
+    ) -> None:
+        self.coefficient = coefficient
+        self.mixture = mixture
+        self.critic = critic
+        self.official_code = official_code
+        self.random_state = random_state
+
+    def check_params(self) -> None:
+        """Check the parameters.
+
+        Raises
+        ------
+        InvalidInputError
+            If one cannot be used.
+        """
+        checks.check_number("coefficient", self.coefficient)
+        checks.check_number("mixture", self.mixture, maximum=1.0)
+        if self.critic is not None and not callable(self.critic):
+            remedy = "Pass a function from samples to values (n,), or None for the net's own critic."
+            raise checks.expected("critic to be callable or None", repr(self.critic), remedy)
+
+    def _unmet(self, view: NetView, n_labeled: int) -> list[str]:
+        unmet = super()._unmet(view, n_labeled)
+        return unmet if self.critic is None else [need for need in unmet if need != "critic"]
+
+    def _select(self, query: Query) -> Selection:
+        log_p, g = self._read(query)
+        uncertainty = self._uncertainty(log_p).numpy()
+        scores = uncertainty - self.coefficient * g
+        # Smallest first; `top_b` takes the largest and orders equals by seed.
+        indices = selection.top_b(-scores, query.n_instances, rng=query.rng)
+        return Selection(indices, scores[indices], {"uncertainty": uncertainty[indices], "critic": g[indices]})
+
+    def _read(self, query: Query) -> tuple[Tensor, np.ndarray]:
+        """Return log-probabilities (n, C) and critic values (n,), from one pass where the net has both."""
+        view, X = query.view, query.X_pool
+        if self.critic is None:
+            logits, g = view.logits_and_critic(X)
+            return logits.double().log_softmax(dim=1), g.double().numpy()
+        values = self.critic(view.prepare(X))
+        values = values.detach().cpu().numpy() if hasattr(values, "detach") else values
+        return self._log_probabilities(view, X), _values_of(values, query.n_pool)
+
+    @staticmethod
+    def _log_probabilities(view: NetView, X: Any) -> Tensor:
+        if view.net is not None:
+            return view.logits(X).double().log_softmax(dim=1)
+        return view.probabilities(X).clamp_min(1e-12).log()
+
+    def _uncertainty(self, log_p: Tensor) -> Tensor:
+        losses = -log_p
+        worst = losses.norm(dim=1) if self.official_code else losses.amax(dim=1)
+        return self.mixture * worst + (1 - self.mixture) * losses.sum(dim=1)
+
+
+def _values_of(values: Any, n_pool: int) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64).reshape(-1)
+    if len(array) != n_pool or not np.isfinite(array).all():
+        got = f"an array of shape {np.shape(values)}" + ("" if np.isfinite(array).all() else " with NaN or infinity")
+        raise checks.expected(f"{n_pool} finite values from the critic", got, "Return one for each sample.")
+    return array
+
+
+waal = WAAL()
+
+
+@hookimpl
+def modal_ntk_strategies() -> Iterable[StrategySpec]:
+    """Announce the strategy."""
+    summary = "uncertain to the classifier and unlike the labelled samples to a critic it was trained against"
+    return [StrategySpec("waal", WAAL, summary, WAAL.needs, "Shui et al., AISTATS 2020")]
