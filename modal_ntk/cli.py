@@ -8,9 +8,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from modal_ntk import host
+from modal_ntk import checks, host
 from modal_ntk.errors import ModalNTKError
+
+if TYPE_CHECKING:
+    from modal_ntk.bench import Protocol, Workers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 on success, 1 if ``doctor --strict`` finds something wrong, 2 for anything wrong with what was asked,
-        130 after Ctrl-C.
+        0 on success, 1 if ``doctor --strict`` finds something wrong or ``verify`` a difference, 2 for anything wrong
+        with what was asked, 130 after Ctrl-C.
     """
     arguments = _parser().parse_args(argv)
     try:
@@ -48,23 +53,29 @@ def _parser() -> argparse.ArgumentParser:
     strategies.set_defaults(command=_strategies)
 
     bench = commands.add_parser("bench", help="compare strategies on a data set, resumably")
-    bench.add_argument("--dataset", default="digits", metavar="NAME_OR_NPZ", help="data set (default: digits)")
+    bench.add_argument(
+        "protocol", nargs="?", metavar="FILE.toml", help="a protocol, in place of the options up to --out"
+    )
+    bench.add_argument("--dataset", metavar="NAME_OR_NPZ", help="data set (default: digits)")
     bench.add_argument(
         "--strategy",
         action="append",
-        required=True,
         metavar="NAME[:KEY=VALUE,...]",
         help="strategy to compare; repeat for several",
     )
-    bench.add_argument("--seeds", type=int, default=3, metavar="N", help="number of seeds (default: 3)")
-    bench.add_argument("--initial", type=int, default=20, metavar="N", help="labels at the start (default: 20)")
-    bench.add_argument("--batch", type=int, default=20, metavar="N", help="labels in each query (default: 20)")
-    bench.add_argument("--rounds", type=int, default=5, metavar="N", help="number of queries (default: 5)")
+    bench.add_argument("--seeds", type=int, metavar="N", help="number of seeds (default: 3)")
+    bench.add_argument("--initial", type=int, metavar="N", help="labels at the start (default: 20)")
+    bench.add_argument("--batch", type=int, metavar="N", help="labels in each query (default: 20)")
+    bench.add_argument("--rounds", type=int, metavar="N", help="number of queries (default: 5)")
     bench.add_argument(
-        "--continue", dest="continued", action="store_true", help="train on from round to round, not anew each time"
+        "--continue",
+        dest="continued",
+        action="store_true",
+        default=None,
+        help="train on from round to round, not anew each time",
     )
     bench.add_argument("--out", default="results", metavar="DIR", help="folder of the results (default: results)")
-    bench.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once (default: 1)")
+    _add_workers(bench)
     bench.add_argument("--quiet", action="store_true", help="show no progress bar")
     bench.set_defaults(command=_bench)
 
@@ -75,11 +86,31 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--target", type=float, metavar="SCORE", help="count labels to this score")
     report.set_defaults(command=_report)
 
+    verify = commands.add_parser("verify", help="run cells of a comparison again and compare")
+    verify.add_argument("out", metavar="DIR", help="folder of the results")
+    verify.add_argument("--cells", type=int, default=1, metavar="N", help="how many, drawn at random (default: 1)")
+    verify.add_argument(
+        "--tolerance", type=float, default=0.0, metavar="X", help="difference of scores that is none (default: 0)"
+    )
+    verify.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the draw (default: 0)")
+    _add_workers(verify)
+    verify.set_defaults(command=_verify)
+
     doctor = commands.add_parser("doctor", help="show versions, devices and plugins, and what is wrong with them")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.add_argument("--strict", action="store_true", help="end with status 1 if anything is wrong")
     doctor.set_defaults(command=_doctor)
     return parser
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once (default: 1)")
+    parser.add_argument("--backend", default="loky", metavar="NAME", help="loky, dask or ray (default: loky)")
+    parser.add_argument("--address", metavar="URL", help="of a running cluster (default: workers on this machine)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of each run (default: 1)")
+    parser.add_argument(
+        "--device", action="append", metavar="NAME", help="such as cuda:0; repeat for several, one for each worker"
+    )
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -128,19 +159,59 @@ def _bench(arguments: argparse.Namespace) -> None:
     # Imported here: listing strategies must not wait for torch.
     from modal_ntk import bench
 
-    bench.run(
-        arguments.dataset,
-        arguments.strategy,
-        out=arguments.out,
-        seeds=arguments.seeds,
-        n_initial=arguments.initial,
-        batch_size=arguments.batch,
-        n_rounds=arguments.rounds,
-        reinitialise=not arguments.continued,
-        jobs=arguments.jobs,
-        progress=not arguments.quiet,
+    bench.run_protocol(
+        _protocol(arguments), out=arguments.out, workers=_workers(arguments), progress=not arguments.quiet
     )
     _print_report(arguments.out, arguments.dataset, None, None)
+
+
+def _protocol(arguments: argparse.Namespace) -> Protocol:
+    from modal_ntk.bench import Protocol
+
+    named = {"dataset": "dataset", "strategy": "strategies", "seeds": "seeds", "initial": "n_initial"}
+    named |= {"batch": "batch_size", "rounds": "n_rounds", "continued": "reinitialise"}
+    values = {key: getattr(arguments, option) for option, key in named.items()}
+    given = {key: value for key, value in values.items() if value is not None}
+    if "reinitialise" in given:
+        given["reinitialise"] = not given["reinitialise"]
+    if arguments.protocol is None:
+        return Protocol.from_dict({"strategies": (), **given})
+    if given:
+        raise checks.expected(
+            "a protocol from a file or from options, not from both",
+            f"{arguments.protocol} and {', '.join(sorted(given))}",
+            "Write all of it into the file.",
+        )
+    # As for a script, what lies beside the file can be imported: there an estimator's factory is at home.
+    sys.path.insert(0, str(Path(arguments.protocol).resolve().parent))
+    return Protocol.from_toml(arguments.protocol)
+
+
+def _workers(arguments: argparse.Namespace) -> Workers:
+    from modal_ntk.bench import Workers
+
+    return Workers(
+        jobs=arguments.jobs,
+        backend=arguments.backend,
+        address=arguments.address,
+        threads=arguments.threads,
+        devices=tuple(arguments.device or ()),
+    )
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from modal_ntk import bench
+
+    sys.path.insert(0, str(Path.cwd()))  # where an estimator's factory may be, as for `python -m`
+    found = bench.verify(
+        arguments.out,
+        cells=arguments.cells,
+        tolerance=arguments.tolerance,
+        random_state=arguments.seed,
+        workers=_workers(arguments),
+    )
+    print(found)
+    return int(bool(found.differences))
 
 
 def _report(arguments: argparse.Namespace) -> None:

@@ -33,6 +33,8 @@ class Dataset:
         Classes, 0 to C-1.
     classes : numpy.ndarray (C,)
         Their labels in the file.
+    x_validation, y_validation : numpy.ndarray or None, default=None
+        Samples and classes kept out of the pool, where a protocol asks for some.
     """
 
     name: str
@@ -41,12 +43,15 @@ class Dataset:
     x_test: np.ndarray
     y_test: np.ndarray
     classes: np.ndarray
+    x_validation: np.ndarray | None = None
+    y_validation: np.ndarray | None = None
 
     @property
     def fingerprint(self) -> str:
         """Digest of all arrays, by which a store knows its data again."""
         digest = hashlib.sha256()
-        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+        arrays = (self.x_train, self.y_train, self.x_test, self.y_test, self.x_validation, self.y_validation)
+        for array in (array for array in arrays if array is not None):
             digest.update(str(array.shape).encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]

@@ -2,70 +2,32 @@
 
 from __future__ import annotations
 
-import ast
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
-from joblib import Parallel, delayed
+from joblib import delayed
 from sklearn.base import clone
 from tqdm import tqdm
 
-from modal_ntk import checks, host
 from modal_ntk.bench.datasets import Dataset, load_dataset
-from modal_ntk.bench.estimators import default_estimator
-from modal_ntk.bench.simulation import Round, SimulatedActiveLearning
+from modal_ntk.bench.manifest import manifest
+from modal_ntk.bench.naming import checked_strategies
+from modal_ntk.bench.protocol import Protocol
+from modal_ntk.bench.rounds import Round
+from modal_ntk.bench.simulation import SimulatedActiveLearning
 from modal_ntk.bench.store import Store
-from modal_ntk.errors import InvalidInputError
+from modal_ntk.bench.workers import Workers, limited_threads, worker_number
 
-
-def parse_strategy(text: str) -> Any:
-    """Build a strategy from its name and parameters as written on a command line.
-
-    Parameters
-    ----------
-    text : str
-        ``name`` or ``name:parameter=value,parameter=value``; values are Python literals, else strings.
-
-    Returns
-    -------
-    QueryStrategy
-        A new instance.
-
-    Raises
-    ------
-    InvalidInputError
-        If a parameter is written badly or unknown to the strategy.
-    UnknownNameError
-        If there is no such strategy.
-
-    Examples
-    --------
-    >>> parse_strategy("ntkcpl:max_clusters=50,variant=self")
-    NTKCPL(max_clusters=50, variant='self')
-    """
-    name, _, rest = text.partition(":")
-    strategy = host.get_strategy(name)
-    known = strategy.get_params()
-    for part in filter(None, rest.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals or key not in known:
-            remedy = f"{name} knows {', '.join(sorted(known)) or 'no parameters'}."
-            raise checks.expected(f"parameter=value in {text!r}", repr(part), remedy)
-        strategy.set_params(**{key: _literal(value)})
-    return strategy
-
-
-def _literal(value: str) -> Any:
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two: nested too deep
-        return value
+Cell = tuple[str, int]
 
 
 def run(
     dataset: str | os.PathLike[str] | Dataset,
-    strategies: Sequence[str],
+    strategies: Sequence[Any],
     *,
     out: str | os.PathLike[str],
     seeds: int | Sequence[int] = 3,
@@ -75,7 +37,10 @@ def run(
     initial: Literal["random", "stratified", "query"] = "random",
     reinitialise: bool = True,
     estimator: Any = None,
+    metrics: Sequence[str] = (),
     jobs: int = 1,
+    backend: str = "loky",
+    threads: int | None = None,
     progress: bool = False,
 ) -> Store:
     """Compare strategies by replayed labelling; the same call again finishes what is missing.
@@ -84,8 +49,8 @@ def run(
     ----------
     dataset : str, path or Dataset
         As for `load_dataset`; the pool is its training part, scores are on its test part.
-    strategies : sequence of str
-        As for `parse_strategy`; the text names the strategy in the results.
+    strategies : sequence of str or mapping
+        As for `Protocol`; the text names the strategy in the results.
     out : str or path
         Folder of the results.
     seeds : int or sequence of int, default=3
@@ -101,10 +66,12 @@ def run(
         How the initial labels are chosen.
     reinitialise : bool, default=True
         Whether each round trains anew, or continues by ``partial_fit`` from the weights of the round before.
-    estimator : estimator, optional
-        What to train; by default what suits the data.
-    jobs : int, default=1
-        Cells run at once, through joblib.
+    estimator : estimator, str or None, default=None
+        What to train: an estimator, or a path as for `Protocol`; by default what suits the data.
+    metrics : sequence of str, default=()
+        Names of scikit-learn scorers to store beside the estimator's own score.
+    jobs, backend, threads : int, str, int or None
+        As for `run_protocol`.
     progress : bool, default=False
         Whether to show a progress bar over the cells.
 
@@ -118,51 +85,208 @@ def run(
     ModalNTKError
         If anything asked for cannot be had; before any cell is run.
     """
-    data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
-    parsed = _parsed(strategies)
-    wanted = list(range(checks.check_integer("seeds", seeds))) if isinstance(seeds, int) else list(seeds)
-    model = default_estimator(data) if estimator is None else estimator
-    simulation = SimulatedActiveLearning(
-        model,
-        None,
+    protocol = Protocol(
+        dataset=dataset.name if isinstance(dataset, Dataset) else os.fspath(dataset),
+        strategies=strategies,
+        seeds=seeds,
         n_initial=n_initial,
         batch_size=batch_size,
         n_rounds=n_rounds,
         initial=initial,
         reinitialise=reinitialise,
-        evaluation_set=(data.x_test, data.y_test),
+        estimator=estimator if isinstance(estimator, str) else None,
+        metrics=metrics,
     )
-    sizes = simulation.schedule(len(data.x_train))
+    return run_protocol(
+        protocol,
+        out=out,
+        dataset=dataset if isinstance(dataset, Dataset) else None,
+        estimator=None if isinstance(estimator, str) else estimator,
+        workers=Workers(jobs=jobs, backend=backend, threads=threads),
+        progress=progress,
+    )
+
+
+def run_protocol(
+    protocol: Protocol,
+    *,
+    out: str | os.PathLike[str],
+    dataset: Dataset | None = None,
+    estimator: Any = None,
+    workers: Workers | None = None,
+    progress: bool = False,
+) -> Store:
+    """Run a protocol; the same call again finishes what is missing.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        What to compare, and how.
+    out : str or path
+        Folder of the results.
+    dataset : Dataset, optional
+        The data, where they are not to be had by the name in the protocol.
+    estimator : estimator, optional
+        What to train, where it is not to be had by the protocol's path.
+    workers : Workers, optional
+        Where cells run; by default in this process, one after the other. The rows do not depend on it.
+    progress : bool, default=False
+        Whether to show a progress bar over the cells.
+
+    Returns
+    -------
+    Store
+        The results.
+
+    Raises
+    ------
+    ModalNTKError
+        If anything asked for cannot be had; before any cell is run.
+    """
+    workers = Workers() if workers is None else workers
+    plan = Plan.of(protocol, dataset=dataset, estimator=estimator)
+    workers.check()
     store = Store(out)
-    protocol = {"dataset": data.name, "fingerprint": data.fingerprint, "estimator": " ".join(repr(model).split())}
-    # Named where it is not the default, so that stores from before it was a choice still agree.
-    continued = {} if reinitialise else {"reinitialise": False}
-    store.agree({**protocol, "n_initial": n_initial, "batch_sizes": sizes, "initial": initial, **continued})
+    store.agree(protocol.shared(plan.data, plan.simulation.estimator, plan.batch_sizes))
     done = store.finished()
-    cells = [(label, seed) for seed in wanted for label in parsed if (label, seed) not in done]
-    tasks = (
-        delayed(_cell)(clone(simulation).set_params(query_strategy=parsed[label], random_state=seed), data, label, seed)
-        for label, seed in cells
-    )
-    with tqdm(total=len(cells), desc=data.name, unit="run", disable=not progress) as bar:
+    cells = [cell for cell in protocol.cells if cell not in done]
+    store.begin(manifest(protocol, {**workers.describe(), "given": plan.given}))
+
+    def missing() -> Iterator[Cell]:
+        # Looked at again when its turn comes: another process on the same store may have been there.
+        for cell in cells:
+            if cell in store.finished():
+                bar.update()
+            else:
+                yield cell
+
+    with tqdm(total=len(cells), desc=plan.data.name, unit="run", disable=not progress) as bar:
         # Each cell is stored as it comes in, by this process alone.
-        for label, seed, curve in Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks):
-            store.add(label, seed, curve)
+        for label, seed, curve in plan.curves(missing(), workers, store.folder):
+            store.add(label, seed, curve, paired=protocol.initial != "query")
             bar.update()
     return store
 
 
-def _parsed(strategies: Sequence[str]) -> dict[str, Any]:
-    if isinstance(strategies, str) or not strategies:
-        raise checks.expected("a list with at least one strategy", repr(strategies), "Name one, such as 'ntkcpl'.")
-    parsed = {text: parse_strategy(text) for text in strategies}
-    for text, strategy in parsed.items():
-        try:
-            strategy.check_params()
-        except InvalidInputError as error:
-            raise InvalidInputError(f"{text}: {error}") from error
-    return parsed
+@dataclass(frozen=True)
+class Plan:
+    """A protocol with its data, estimator and strategies at hand, all checked.
+
+    Parameters
+    ----------
+    data : Dataset
+        Split as the protocol says.
+    simulation : SimulatedActiveLearning
+        One cell, but for its strategy and seed.
+    strategies : dict of str to QueryStrategy
+        By text.
+    batch_sizes : list of int
+        The schedule.
+    given : list of str
+        What came as an object, so that a protocol alone does not bring it back: "dataset", "estimator".
+    """
+
+    data: Dataset
+    simulation: SimulatedActiveLearning
+    strategies: dict[str, Any]
+    batch_sizes: list[int]
+    given: list[str]
+
+    @classmethod
+    def of(cls, protocol: Protocol, *, dataset: Dataset | None = None, estimator: Any = None) -> Plan:
+        """Load, build and check everything.
+
+        Parameters
+        ----------
+        protocol : Protocol
+            What is asked for.
+        dataset, estimator : Dataset and estimator, optional
+            In place of what the protocol names.
+
+        Returns
+        -------
+        Plan
+            Ready to run.
+
+        Raises
+        ------
+        ModalNTKError
+            If anything cannot be had.
+        """
+        data = protocol.carved(load_dataset(protocol.dataset) if dataset is None else dataset)
+        strategies = checked_strategies(tuple(protocol.strategies))
+        simulation = SimulatedActiveLearning(
+            protocol.build_estimator(data) if estimator is None else estimator,
+            None,
+            n_initial=protocol.n_initial,
+            batch_size=protocol.batch_size,
+            n_rounds=protocol.n_rounds,
+            initial=protocol.initial,  # type: ignore[arg-type]  # checked by `schedule`
+            reinitialise=protocol.reinitialise,
+            evaluation_set=(data.x_test, data.y_test),
+            validation_set=None if data.x_validation is None else (data.x_validation, data.y_validation),
+            metrics=protocol.metrics,
+            unlabeled_param=protocol.unlabeled_param,
+        )
+        objects = {"dataset": dataset, "estimator": estimator}
+        given = [name for name, value in objects.items() if value is not None]
+        return cls(data, simulation, strategies, simulation.schedule(len(data.x_train)), given)
+
+    def curves(
+        self, cells: Iterable[Cell], workers: Workers, folder: Path | None = None
+    ) -> Iterator[tuple[str, int, list[Round]]]:
+        """Run cells.
+
+        Parameters
+        ----------
+        cells : iterable of (str, int)
+            Strategy and seed; read as workers come free.
+        workers : Workers
+            Where they run.
+        folder : Path, optional
+            Of a store that keeps each round as it ends, and where cells go on from; read and written by workers on
+            this machine alone, as SQLite's locks do not reach others.
+
+        Yields
+        ------
+        tuple of (str, int, list of Round)
+            In the order in which they are done.
+        """
+        data = self.data
+        # Large arrays are arguments of their own, so that joblib shares them among cells instead of sending them anew.
+        held_out = (data.x_test, data.y_test, data.x_validation, data.y_validation)
+        place = folder if workers.backend == "loky" else None
+        bare = clone(self.simulation).set_params(evaluation_set=None, validation_set=None)
+
+        def task(cell: Cell) -> Any:
+            label, seed = cell
+            simulation = clone(bare).set_params(query_strategy=self.strategies[label], random_state=seed)
+            return delayed(_cell)(simulation, data.x_train, data.y_train, *held_out, label, seed, workers, place)
+
+        with workers.parallel() as parallel:
+            yield from parallel(task(cell) for cell in cells)
 
 
-def _cell(simulation: Any, data: Dataset, label: str, seed: int) -> tuple[str, int, list[Round]]:
-    return label, seed, simulation.fit(data.x_train, data.y_train).curve_
+def _cell(
+    simulation: Any,
+    X: Any,
+    y: Any,
+    x_test: Any,
+    y_test: Any,
+    x_validation: Any,
+    y_validation: Any,
+    label: str,
+    seed: int,
+    workers: Workers,
+    folder: Path | None,
+) -> tuple[str, int, list[Round]]:
+    held_out = None if x_validation is None else (x_validation, y_validation)
+    simulation.set_params(evaluation_set=(x_test, y_test), validation_set=held_out)
+    if workers.devices:
+        simulation.set_params(estimator__device=workers.devices[worker_number() % len(workers.devices)])
+    rounds: dict[str, Any] = {}
+    if folder is not None:
+        store = Store(folder)
+        rounds = {"past": store.noted(label, seed), "on_round": partial(store.note, label, seed)}
+    with limited_threads(workers.threads):
+        return label, seed, simulation.replay(X, y, **rounds).curve_

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Literal
 
@@ -17,32 +16,16 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from modal_ntk import checks, nets
-from modal_ntk.bench.statistics import aubc
+from modal_ntk.bench.memory import PeakMemory
+from modal_ntk.bench.rounds import Round as Round
 from modal_ntk.bench.stopping import Watch
 from modal_ntk.errors import InvalidInputError
 
 
-@dataclass(frozen=True)
-class Round:
-    """One round of a simulation.
-
-    Parameters
-    ----------
-    n_labels : int
-        Labels after the round's query.
-    score : float
-        Score of the estimator fitted to them.
-    query_seconds, fit_seconds : float
-        Time of the query (zero for the initial labels) and of the fit.
-    indices : numpy.ndarray (b,), int64
-        Rows labelled in this round.
-    """
-
-    n_labels: int
-    score: float
-    query_seconds: float
-    fit_seconds: float
-    indices: np.ndarray
+def _has_state(strategy: Any) -> bool:
+    # What a strategy keeps beside its parameters and its latest choice, as a bandit does its weights.
+    known = set(strategy.get_params(deep=False)) if hasattr(strategy, "get_params") else set()
+    return bool(set(getattr(strategy, "__dict__", {})) - known - {"last_selection_"})
 
 
 def _final_has(method: str) -> Any:
@@ -73,6 +56,10 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         What each round is scored on; by default the rows not labelled yet.
     scoring : str, callable or None, default=None
         A scikit-learn scorer; by default the estimator's own score.
+    metrics : sequence of str, default=()
+        Names of further scikit-learn scorers, kept for each round.
+    validation_set : tuple (X, y) or None, default=None
+        A second set that each round is scored on; kept among the metrics, by names that begin with "validation_".
     random_state : int, numpy generator or None, default=None
         Seed of the initial rows, of every fit, and of a strategy whose own ``random_state`` is None. The
         initial rows depend on nothing else but the data, so strategies are compared from the same ones.
@@ -92,6 +79,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         The initial fit, then one entry for each query.
     labeled_indices_ : numpy.ndarray
         Rows labelled, in order.
+    strategy_seed_ : int
+        What a strategy without a seed of its own was given; the fits' are in the curve.
     estimator_ : estimator
         The estimator of the last round.
     classes_ : numpy.ndarray
@@ -126,6 +115,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         reinitialise: bool = True,
         evaluation_set: tuple[Any, Any] | None = None,
         scoring: Any = None,
+        metrics: Sequence[str] = (),
+        validation_set: tuple[Any, Any] | None = None,
         random_state: Any = None,
         unlabeled_param: str | None = None,
         verbose: int = 0,
@@ -141,6 +132,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         self.reinitialise = reinitialise
         self.evaluation_set = evaluation_set
         self.scoring = scoring
+        self.metrics = metrics
+        self.validation_set = validation_set
         self.random_state = random_state
         self.unlabeled_param = unlabeled_param
         self.verbose = verbose
@@ -167,6 +160,29 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         InvalidInputError
             If a parameter is unusable, or the labels asked for are more than there are.
         """
+        return self.replay(X, y)
+
+    def replay(
+        self, X: Any, y: Any, *, past: Sequence[Round] = (), on_round: Callable[[int, Round], None] | None = None
+    ) -> SimulatedActiveLearning:
+        """Replay labelling as `fit` does, going on after rounds that were run before.
+
+        Parameters
+        ----------
+        X, y : samples (n, ...) and labels (n,)
+            As for `fit`.
+        past : sequence of Round, default=()
+            The first rounds of the same replay. They are not run again, but the last one's fit is. Of another replay,
+            or where rounds continue each other's training, they are left unread.
+        on_round : callable, optional
+            Called with the number and the entry of each round that is run, from which `past` can be made another time.
+            Not any more once the strategy has a state of its own that no round tells.
+
+        Returns
+        -------
+        SimulatedActiveLearning
+            Itself, with the curve.
+        """
         if y is None:
             message = "SimulatedActiveLearning requires y to be passed, but the target y is None."
             raise InvalidInputError(f"{message} Pass the labels of the whole pool.")
@@ -181,15 +197,28 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         first_rows = self._initial_rows(y, rng)
         # One seed for each round, drawn before the strategy has its say, so that runs stay paired.
         seeds = rng.integers(2**31, size=2 * (len(sizes) + 1)).reshape(-1, 2)
-        strategy = self._strategy(int(seeds[0, 1]))
+        self.strategy_seed_ = int(seeds[0, 1])
+        strategy = self._strategy(self.strategy_seed_)
         learner = nets.ActiveLearner(clone(self.estimator), strategy)
         watch = Watch(self.stopping, n, rng)
         labeled = np.zeros(0, np.int64)
         self.curve_: list[Round] = []
         kept: list[Any] = []
+        self.stopped_by_ = None
         steps = [self.n_initial, *sizes]
+        past = past if self._belongs(past, steps, n, seeds, first_rows) else ()
+        if self.keep_estimators or watch.criteria:
+            past = ()  # these look at the estimator of every round
         for step, size in enumerate(tqdm(steps, desc="rounds", disable=not self.verbose)):
-            started = perf_counter()
+            if step < len(past):
+                labeled = np.concatenate([labeled, past[step].indices])
+                self.curve_.append(past[step])
+                if step == len(past) - 1:
+                    learner.X_training, learner.y_training = _safe_indexing(X, labeled), y[labeled]
+                    with nets.seeded(int(seeds[step, 0])):
+                        learner.estimator = self._fitted(learner, X, labeled, step)
+                continue
+            started, memory = perf_counter(), PeakMemory()
             given = first_rows if step == 0 else None
             chosen = self._query(learner, X, labeled, size) if given is None else given
             queried = perf_counter()
@@ -197,10 +226,14 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             learner.X_training, learner.y_training = _safe_indexing(X, labeled), y[labeled]
             with nets.seeded(int(seeds[step, 0])):
                 learner.estimator = self._fitted(learner, X, labeled, step)
-                fitted = perf_counter()
-                score = self._score(learner.estimator, X, y, labeled)
+                fitted, peak = perf_counter(), memory.peak()
+                score, metrics = self._scores(learner.estimator, X, y, labeled)
             query_seconds = queried - started if given is None else 0.0
-            self.curve_.append(Round(len(labeled), score, query_seconds, fitted - queried, chosen))
+            scores = getattr(getattr(strategy, "last_selection_", None), "scores", None) if given is None else None
+            times = (query_seconds, fitted - queried)
+            self.curve_.append(Round(len(labeled), score, *times, chosen, scores, metrics, int(seeds[step, 0]), peak))
+            if on_round is not None and not _has_state(strategy):
+                on_round(step, self.curve_[-1])
             if self.keep_estimators:
                 # Continued training goes on in the same object.
                 kept.append(learner.estimator if self.reinitialise else copy.deepcopy(learner.estimator))
@@ -301,6 +334,21 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             order = order[np.argsort(ranks[order], kind="stable")]
         return order[: self.n_initial].astype(np.int64)
 
+    def _belongs(
+        self, past: Sequence[Round], steps: list[int], n: int, seeds: np.ndarray, first_rows: np.ndarray | None
+    ) -> bool:
+        if not past or not self.reinitialise or len(past) > len(steps):
+            return False
+        rows = np.concatenate([entry.indices for entry in past])
+        return (
+            [len(entry.indices) for entry in past] == steps[: len(past)]
+            and [entry.fit_seed for entry in past] == seeds[: len(past), 0].tolist()
+            and len(np.unique(rows)) == len(rows)
+            and rows.min() >= 0
+            and rows.max() < n
+            and (first_rows is None or np.array_equal(past[0].indices, first_rows))
+        )
+
     def _strategy(self, seed: int) -> Any:
         strategy = clone(self.query_strategy, safe=False)
         if getattr(strategy, "random_state", 0) is None:
@@ -321,41 +369,18 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             return clone(self.estimator).fit(*known, **more)
         return learner.estimator.partial_fit(*known, **more)
 
-    def _score(self, estimator: Any, X: Any, y: np.ndarray, labeled: np.ndarray) -> float:
-        scorer = check_scoring(estimator, scoring=self.scoring)
-        if self.evaluation_set is not None:
-            return float(scorer(estimator, *self.evaluation_set))
-        rest = np.setdiff1d(np.arange(len(y)), labeled)
-        return float(scorer(estimator, _safe_indexing(X, rest), y[rest]))
-
-
-def area_score(simulation: SimulatedActiveLearning, X: Any, y: Any) -> float:
-    """Score a simulation by the area under its budget curve; a scorer for searches.
-
-    Parameters
-    ----------
-    simulation : SimulatedActiveLearning
-        Fitted with ``keep_estimators=True``.
-    X : samples (n, ...)
-        What every round's estimator is scored on: in a search, the fold held out.
-    y : array-like (n,)
-        Its labels.
-
-    Returns
-    -------
-    float
-        `modal_ntk.bench.statistics.aubc` of the rounds' scores, by the simulation's ``scoring``.
-
-    Raises
-    ------
-    InvalidInputError
-        If the estimators were not kept.
-    """
-    if not hasattr(simulation, "estimators_"):
-        remedy = "Pass keep_estimators=True."
-        raise checks.expected("a simulation that kept its estimators", "one without", remedy)
-    scores = [
-        float(check_scoring(estimator, scoring=simulation.scoring)(estimator, X, y))
-        for estimator in simulation.estimators_
-    ]
-    return aubc(np.array([entry.n_labels for entry in simulation.curve_]), np.array(scores))
+    def _scores(self, estimator: Any, X: Any, y: np.ndarray, labeled: np.ndarray) -> tuple[float, dict[str, float]]:
+        # The first is the score; a held-out set's own score goes by the name of the set alone.
+        scorers = {"score": check_scoring(estimator, scoring=self.scoring)}
+        scorers |= {name: check_scoring(estimator, scoring=name) for name in self.metrics}
+        evaluation = self.evaluation_set
+        if evaluation is None:
+            rest = np.setdiff1d(np.arange(len(y)), labeled)
+            evaluation = _safe_indexing(X, rest), y[rest]
+        sets = {"": evaluation} | ({} if self.validation_set is None else {"validation_": self.validation_set})
+        found = {
+            f"{prefix}{name}": float(scorer(estimator, *data))
+            for prefix, data in sets.items()
+            for name, scorer in scorers.items()
+        }
+        return found.pop("score"), found

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modal_ntk import checks
-from modal_ntk.bench.simulation import Round
+from modal_ntk.bench.rounds import Round, details_of, round_of, row_from, text_of
+from modal_ntk.bench.rounds import Row as Row
 from modal_ntk.errors import InvalidInputError
 
 FILE_NAME = "results.sqlite"
@@ -25,44 +26,25 @@ CREATE TABLE IF NOT EXISTS rounds (
     indices TEXT NOT NULL,
     PRIMARY KEY (strategy, seed, round)
 );
+CREATE TABLE IF NOT EXISTS details (
+    strategy TEXT NOT NULL, seed INTEGER NOT NULL, round INTEGER NOT NULL,
+    scores TEXT NOT NULL, metrics TEXT NOT NULL, fit_seed INTEGER NOT NULL,
+    peak_memory INTEGER, peak_gpu_memory INTEGER,
+    PRIMARY KEY (strategy, seed, round)
+);
+CREATE TABLE IF NOT EXISTS unfinished (
+    strategy TEXT NOT NULL, seed INTEGER NOT NULL, round INTEGER NOT NULL, entry TEXT NOT NULL,
+    PRIMARY KEY (strategy, seed, round)
+);
+CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, manifest TEXT NOT NULL);
 """
+# Details have a table of their own so that stores from before there were any stay as they are.
 
 _ROWS = """
-SELECT strategy, seed, round, n_labels, score, query_seconds, fit_seconds, indices
-FROM rounds ORDER BY strategy, seed, round
+SELECT strategy, seed, round, n_labels, score, query_seconds, fit_seconds, indices,
+    scores, metrics, fit_seed, peak_memory, peak_gpu_memory
+FROM rounds LEFT JOIN details USING (strategy, seed, round) ORDER BY strategy, seed, round
 """
-
-
-@dataclass(frozen=True)
-class Row:
-    """One round of one cell, as stored.
-
-    Parameters
-    ----------
-    strategy : str
-        Name and parameters of the strategy.
-    seed : int
-        Seed of the cell.
-    round : int
-        Zero is the fit on the initial labels.
-    n_labels : int
-        Labels after the round's query.
-    score : float
-        Score on the test set.
-    query_seconds, fit_seconds : float
-        Times.
-    indices : tuple of int
-        Rows of the pool labelled in the round.
-    """
-
-    strategy: str
-    seed: int
-    round: int
-    n_labels: int
-    score: float
-    query_seconds: float
-    fit_seconds: float
-    indices: tuple[int, ...]
 
 
 class Store:
@@ -84,7 +66,7 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as connection, connection:
-                connection.execute("PRAGMA journal_mode=WAL")
+                _use_wal(connection)
                 connection.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             remedy = "Choose another folder."
@@ -135,7 +117,7 @@ class Store:
             If it differs, showing where; nothing is changed then.
         """
         wanted = {key: json.dumps(value) for key, value in protocol.items()}
-        with closing(self._connect()) as connection, connection:
+        with self._writing() as connection:
             stored = dict(connection.execute("SELECT key, value FROM protocol"))
             if not stored:
                 connection.executemany("INSERT INTO protocol VALUES (?, ?)", wanted.items())
@@ -161,8 +143,8 @@ class Store:
             rows = connection.execute("SELECT key, value FROM protocol").fetchall()
             return {key: json.loads(value) for key, value in rows}
 
-    def add(self, strategy: str, seed: int, curve: Iterable[Round]) -> None:
-        """Store a finished cell, all of its rounds or none.
+    def add(self, strategy: str, seed: int, curve: Iterable[Round], *, paired: bool = False) -> bool:
+        """Store a finished cell, all of its rounds or none; a cell that is there already stays as it is.
 
         Parameters
         ----------
@@ -172,13 +154,96 @@ class Store:
             Seed of the cell.
         curve : iterable of Round
             Its rounds.
+        paired : bool, default=False
+            Whether all cells of a seed must start from the same labels.
+
+        Returns
+        -------
+        bool
+            Whether it was stored; not if another process has done so.
+
+        Raises
+        ------
+        InvalidInputError
+            If `paired` and a cell of the seed started from other labels; nothing is stored then.
         """
+        curve = list(curve)
         rows = [
             (strategy, seed, i, r.n_labels, r.score, r.query_seconds, r.fit_seconds, json.dumps(r.indices.tolist()))
             for i, r in enumerate(curve)
         ]
-        with closing(self._connect()) as connection, connection:
-            connection.executemany("INSERT OR REPLACE INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        details = [(strategy, seed, i, *details_of(r)) for i, r in enumerate(curve)]
+        with self._writing() as connection:
+            if connection.execute("SELECT 1 FROM rounds WHERE strategy = ? AND seed = ?", (strategy, seed)).fetchone():
+                return False
+            if paired:
+                found = connection.execute(
+                    "SELECT indices FROM rounds WHERE seed = ? AND round = 0", (seed,)
+                ).fetchone()
+                _check_paired(strategy, seed, curve[0].indices.tolist(), found)
+            connection.executemany("INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany("INSERT INTO details VALUES (?, ?, ?, ?, ?, ?, ?, ?)", details)
+            connection.execute("DELETE FROM unfinished WHERE strategy = ? AND seed = ?", (strategy, seed))
+        return True
+
+    def note(self, strategy: str, seed: int, number: int, entry: Round) -> None:
+        """Keep a round of a cell that is not finished yet, so that it need not be run again after a crash.
+
+        Parameters
+        ----------
+        strategy : str
+            Name and parameters of the strategy.
+        seed, number : int
+            Seed of the cell, and place of the round in it.
+        entry : Round
+            The round.
+        """
+        text = text_of(entry)
+        with self._writing() as connection:
+            values = (strategy, seed, number, text)
+            connection.execute("INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?, ?)", values)
+
+    def noted(self, strategy: str, seed: int) -> list[Round]:
+        """Return the rounds kept of a cell that is not finished yet.
+
+        Parameters
+        ----------
+        strategy : str
+            Name and parameters of the strategy.
+        seed : int
+            Seed of the cell.
+
+        Returns
+        -------
+        list of Round
+            From the first on, without gaps.
+        """
+        query = "SELECT round, entry FROM unfinished WHERE strategy = ? AND seed = ? ORDER BY round"
+        with _reading(self.folder / FILE_NAME), closing(self._connect()) as connection:
+            found = connection.execute(query, (strategy, seed)).fetchall()
+            return [round_of(text) for i, (number, text) in enumerate(found) if i == number]
+
+    def begin(self, manifest: dict[str, Any]) -> None:
+        """Note that a run begins.
+
+        Parameters
+        ----------
+        manifest : dict
+            Under what; values that JSON can hold.
+        """
+        with self._writing() as connection:
+            connection.execute("INSERT INTO runs (manifest) VALUES (?)", (json.dumps(manifest),))
+
+    def manifests(self) -> list[dict[str, Any]]:
+        """Return under what the runs on this store were made.
+
+        Returns
+        -------
+        list of dict
+            As given to `begin`, in order; empty for stores of early versions.
+        """
+        with _reading(self.folder / FILE_NAME), closing(self._connect()) as connection:
+            return [json.loads(text) for (text,) in connection.execute("SELECT manifest FROM runs ORDER BY id")]
 
     def finished(self) -> set[tuple[str, int]]:
         """Return the cells that need not be run again.
@@ -201,7 +266,14 @@ class Store:
         """
         with _reading(self.folder / FILE_NAME), closing(self._connect()) as connection:
             found = connection.execute(_ROWS).fetchall()
-            return [_row(values) for values in found]
+            return [row_from(values) for values in found]
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        # The lock is taken before the first look: what is read stays true until it is acted on.
+        with closing(self._connect()) as connection, connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.folder / FILE_NAME, timeout=60)
@@ -215,15 +287,25 @@ def _reading(path: Path) -> Iterator[None]:
     # Whatever a file from elsewhere holds, the reader is told that it is no store, never shown a traceback.
     try:
         yield
-    except (sqlite3.Error, ValueError, TypeError, RecursionError) as error:
+    except (sqlite3.Error, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         remedy = "Name a folder that `modal-ntk bench` has written."
         raise checks.expected(f"{path} to be a store of results", checks.one_line(str(error)), remedy) from error
 
 
-def _row(values: tuple[Any, ...]) -> Row:
-    # SQLite keeps values of any type in any column.
-    strategy, *numbers, indices = values
-    seed, round_, n_labels = (int(n) for n in numbers[:3])
-    score, query_seconds, fit_seconds = (float(x) for x in numbers[3:])
-    labelled = tuple(int(i) for i in json.loads(indices))
-    return Row(str(strategy), seed, round_, n_labels, score, query_seconds, fit_seconds, labelled)
+def _use_wal(connection: sqlite3.Connection) -> None:
+    # Two processes that make one store at once: SQLite refuses the later switch instead of waiting for the first.
+    for attempt in range(100):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or attempt == 99:
+                raise
+            time.sleep(0.05)
+
+
+def _check_paired(strategy: str, seed: int, started_from: list[int], others: tuple[str] | None) -> None:
+    if others is not None and json.loads(others[0]) != started_from:
+        got = f"other ones under {strategy!r}"
+        remedy = "Whatever chooses them must depend on the seed alone; the cell was not stored."
+        raise checks.expected(f"the initial labels of seed {seed} to be those of every strategy", got, remedy)

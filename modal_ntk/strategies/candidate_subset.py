@@ -94,7 +94,7 @@ class CandidateSubset(QueryStrategy):
         if self.how == "random":
             rows = query.rng.choice(query.n_pool, size, replace=False)
         elif self.how == "uncertain":
-            scores = Margin._uncertainty(query.view.probabilities(query.X_pool)).numpy()
+            scores = Margin._pool_scores(query)
             rows = selection.top_b(scores, size, rng=query.rng)
         else:
             rows = _balanced(query.view.predictions(query.X_pool).numpy(), size, query.rng)

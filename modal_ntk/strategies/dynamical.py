@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,6 +14,7 @@ from modal_ntk import checks, features, kernels, nets, selection
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.sharding import over_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from modal_ntk.features.samples import Samples
+    from modal_ntk.nets import NetView
 
 
 class DynamicAL(QueryStrategy):
@@ -137,17 +140,18 @@ class DynamicAL(QueryStrategy):
         with reader.gradients.evaluating():
             direction = reader.labelled_sum()
             labelled = perf_counter()
-            scores = reader.scores(direction, self.influence)
+            parts = over_pool(query, partial(_shard_scores, strategy=self, direction=direction))
+            labels, scores = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:2])
+            reader.take_labels(labels)
             scored = perf_counter()
             indices, values, how = self._pick(query, reader, scores)
             seconds = {"labelled": labelled - started, "scores": scored - labelled, "batch": perf_counter() - scored}
             added = reader.sum_of(indices)
-        routes = reader.gradients.routes
         info = {
             "dynamics": _squared_norm(direction),
             "dynamics_after": _squared_norm({name: g + added[name] for name, g in direction.items()}),
-            "pseudo_labels": reader.labels[indices].cpu().numpy(),
-            "routes": {} if routes is None else {name.removeprefix("module."): r for name, r in routes.by_name.items()},
+            "pseudo_labels": labels[indices],
+            "routes": parts[0][2],
             **how,
             "seconds": seconds,
         }
@@ -180,10 +184,7 @@ class _Reader:
     def __init__(self, query: Query, module: nn.Module, strategy: DynamicAL) -> None:
         self.query, self.module, self.loss = query, module, strategy.loss
         self.budget = strategy.memory_budget
-        explicit = strategy.method == "explicit"
-        self.gradients = features.LossGradients(
-            module, loss=strategy.loss, explicit=explicit, memory_budget=self.budget
-        )
+        self.gradients = _gradients(module, strategy)
         self.labels: Tensor
 
     def labelled_sum(self) -> dict[str, Tensor]:
@@ -197,13 +198,11 @@ class _Reader:
             start += len(batch)
         return total
 
-    def scores(self, direction: dict[str, Tensor], influence: float) -> np.ndarray:
+    def take_labels(self, labels: np.ndarray) -> None:
+        # The pool's pseudo-labels, for what is read of it later.
         import torch
 
-        parts = [self.gradients.measure(batch, direction) for batch in self._pool()]
-        self.labels = torch.cat([part.labels for part in parts])
-        scores = torch.cat([part.squared_norms.double() + influence * part.products.double() for part in parts])
-        return scores.cpu().numpy()
+        self.labels = torch.from_numpy(labels).to(self.gradients.net.device)
 
     def sum_of(self, rows: np.ndarray) -> dict[str, Tensor]:
         # Summed loss gradient of some pool samples, under their pseudo-labels.
@@ -243,6 +242,34 @@ class _Reader:
 
     def _batches(self, X: Any) -> Iterable[Samples]:
         return (self.gradients.net.batch(batch) for batch in nets.input_batches(self.query.view, X))
+
+
+def _gradients(module: nn.Module, strategy: DynamicAL) -> features.LossGradients:
+    explicit = strategy.method == "explicit"
+    return features.LossGradients(module, loss=strategy.loss, explicit=explicit, memory_budget=strategy.memory_budget)
+
+
+def _shard_scores(
+    view: NetView,
+    X: Any,
+    number: int,  # noqa: ARG001 - nothing is drawn
+    *,
+    strategy: DynamicAL,
+    direction: dict[str, Tensor],
+) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    # Pseudo-labels and scores of some pool samples, and the route of each parameter.
+    import torch
+
+    module = nets.logit_module(view, X)
+    _restrict(view.module, strategy.parameters)
+    gradients = _gradients(module, strategy)
+    with gradients.evaluating():
+        batches = (gradients.net.batch(batch) for batch in nets.input_batches(view, X))
+        parts = [gradients.measure(batch, direction) for batch in batches]
+    scores = [part.squared_norms.double() + strategy.influence * part.products.double() for part in parts]
+    routes = {} if gradients.routes is None else gradients.routes.by_name
+    labels = torch.cat([part.labels for part in parts]).cpu().numpy()
+    return labels, torch.cat(scores).cpu().numpy(), {name.removeprefix("module."): r for name, r in routes.items()}
 
 
 def _restrict(module: nn.Module, names: str | Sequence[str] | None) -> None:

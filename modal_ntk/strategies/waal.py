@@ -11,6 +11,7 @@ from modal_ntk import checks, selection
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.sharding import over_pool
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,22 +93,25 @@ class WAAL(QueryStrategy):
         return unmet if self.critic is None else [need for need in unmet if need != "critic"]
 
     def _select(self, query: Query) -> Selection:
-        log_p, g = self._read(query)
-        uncertainty = self._uncertainty(log_p).numpy()
+        parts = over_pool(query, self._of_shard)
+        uncertainty, g = (np.concatenate(column) for column in zip(*parts, strict=True))
         scores = uncertainty - self.coefficient * g
         # Smallest first; `top_b` takes the largest and orders equals by seed.
         indices = selection.top_b(-scores, query.n_instances, rng=query.rng)
         return Selection(indices, scores[indices], {"uncertainty": uncertainty[indices], "critic": g[indices]})
 
-    def _read(self, query: Query) -> tuple[Tensor, np.ndarray]:
+    def _of_shard(self, view: NetView, X: Any, number: int) -> tuple[np.ndarray, np.ndarray]:  # noqa: ARG002
+        log_p, g = self._read(view, X)
+        return self._uncertainty(log_p).numpy(), g
+
+    def _read(self, view: NetView, X: Any) -> tuple[Tensor, np.ndarray]:
         """Return log-probabilities (n, C) and critic values (n,), from one pass where the net has both."""
-        view, X = query.view, query.X_pool
         if self.critic is None:
             logits, g = view.logits_and_critic(X)
             return logits.double().log_softmax(dim=1), g.double().numpy()
         values = self.critic(view.prepare(X))
         values = values.detach().cpu().numpy() if hasattr(values, "detach") else values
-        return self._log_probabilities(view, X), _values_of(values, query.n_pool)
+        return self._log_probabilities(view, X), _values_of(values, checks.n_rows(X))
 
     @staticmethod
     def _log_probabilities(view: NetView, X: Any) -> Tensor:

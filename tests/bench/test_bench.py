@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 
 from modal_ntk import NTKCPL
 from modal_ntk.bench import default_estimator, load_dataset, report, run
-from modal_ntk.bench.runner import parse_strategy
+from modal_ntk.bench.naming import parse_strategy
 from modal_ntk.bench.store import Store
 from modal_ntk.cli import main
 from modal_ntk.errors import InvalidInputError, UnknownNameError

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
 
 from modal_ntk import checks, nets, selection
 from modal_ntk.errors import ModalNTKWarning
@@ -15,9 +18,12 @@ from modal_ntk.strategies.baselines.entropy import Entropy
 from modal_ntk.strategies.baselines.least_confidence import LeastConfidence
 from modal_ntk.strategies.baselines.margin import Margin
 from modal_ntk.strategies.baselines.uncertainty import UncertaintyStrategy
+from modal_ntk.strategies.sharding import over_pool
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from modal_ntk.nets import NetView
 
 OF_THE_MEAN: dict[str, type[UncertaintyStrategy]] = {
     "entropy": Entropy,
@@ -88,17 +94,26 @@ class BALD(QueryStrategy):
         checks.check_choice("acquisition", self.acquisition, ("bald", *OF_THE_MEAN, "mean_std"))
 
     def _select(self, query: Query) -> Selection:
-        moments, rates = _Moments(), set()
-        for seed in query.child_rng().integers(2**31, size=self.n_draws):
-            with nets.dropping(int(seed)) as dropped:
-                moments.add(query.view.probabilities(query.X_pool))
-            rates.update(dropped)
-        if not any(rates):
+        seeds = query.child_rng().integers(2**31, size=self.n_draws).tolist()
+        parts = over_pool(query, partial(_shard_scores, seeds=seeds, acquisition=self.acquisition))
+        if not any(dropped for _, dropped in parts):
             text = "All dropout of the net has rate 0: its passes do not differ, and BALD is 0 for all. Raise the rate."
             warnings.warn(text, ModalNTKWarning, stacklevel=2)
-        scores = moments.score(self.acquisition).numpy()
+        scores = np.concatenate([part for part, _ in parts])
         indices = selection.top_b(scores, query.n_instances, rng=query.rng)
         return Selection(indices, scores[indices])
+
+
+def _shard_scores(view: NetView, X: Any, number: int, *, seeds: list[int], acquisition: str) -> tuple[np.ndarray, bool]:
+    # Scores of a shard, and whether any dropout of it has a rate above zero.
+    moments, rates = _Moments(), set()
+    for seed in seeds:
+        # Shards draw masks of their own; the first one's seed is the draw's, as if it were the pool.
+        own = seed if number == 0 else int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+        with nets.dropping(own) as dropped:
+            moments.add(view.probabilities(X))
+        rates.update(dropped)
+    return moments.score(acquisition).numpy(), any(rates)
 
 
 class _Moments:

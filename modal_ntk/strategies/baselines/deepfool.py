@@ -12,6 +12,7 @@ from modal_ntk import checks, features, nets, selection
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.sharding import over_pool
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -91,18 +92,21 @@ class DeepFool(QueryStrategy):
             checks.check_positive("overshoot", self.overshoot)
 
     def _select(self, query: Query) -> Selection:
-        view = query.view
-        logits = nets.logit_module(view, query.X_pool)
-        # The query leaves no trace, so neither this nor the mode stays: gradients are of the inputs alone.
-        logits.eval().requires_grad_(False)
-        with _differentiable(view.module):
-            walks = [self._walk(logits, _on(view, batch)) for batch in nets.input_batches(view, query.X_pool)]
-        squared = np.concatenate([walk.squared_lengths.cpu().numpy() for walk in walks])
+        parts = over_pool(query, self._of_shard)
+        squared = np.concatenate([lengths for lengths, _ in parts])
         # Scores are finite by contract, so what cannot be moved at all is put at the end of the scale.
         scores = -np.minimum(squared, np.finfo(np.float64).max)
         indices = selection.top_b(scores, query.n_instances, rng=query.rng)
-        n_not_arrived = sum(int((~walk.arrived).sum()) for walk in walks)
-        return Selection(indices, scores[indices], {"n_not_arrived": n_not_arrived})
+        return Selection(indices, scores[indices], {"n_not_arrived": sum(n for _, n in parts)})
+
+    def _of_shard(self, view: NetView, X: Any, number: int) -> tuple[np.ndarray, int]:  # noqa: ARG002 - nothing is drawn
+        logits = nets.logit_module(view, X)
+        # The query leaves no trace, so neither this nor the mode stays: gradients are of the inputs alone.
+        logits.eval().requires_grad_(False)
+        with _differentiable(view.module):
+            walks = [self._walk(logits, _on(view, batch)) for batch in nets.input_batches(view, X)]
+        squared = np.concatenate([walk.squared_lengths.cpu().numpy() for walk in walks])
+        return squared, sum(int((~walk.arrived).sum()) for walk in walks)
 
     def _walk(self, logits: nn.Module, inputs: Tensor | dict[str, Tensor]) -> Walk:
         parts: dict[Any, Tensor] = {0: inputs} if not isinstance(inputs, dict) else dict(inputs)

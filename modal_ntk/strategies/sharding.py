@@ -1,0 +1,152 @@
+"""Pools read shard by shard, by several workers at once where joblib is told of some.
+
+A strategy that scores samples one by one hands `over_pool` a function of a view and some rows. Shards are the same
+whoever reads them, so the picks are too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import cloudpickle
+import joblib
+import numpy as np
+from joblib.parallel import get_active_backend
+
+from modal_ntk import checks, nets
+
+if TYPE_CHECKING:
+    from modal_ntk.nets import NetView
+    from modal_ntk.strategies.base import Query
+
+ROWS = 4096
+"""Least number of rows in a shard; it is rounded up to whole batches of the net."""
+
+T = TypeVar("T")
+Reader = Callable[["NetView", Any, int], T]
+
+
+def over_pool(query: Query, read: Reader[T]) -> list[T]:
+    """Return what a function gives for each shard of the pool, in order.
+
+    Parameters
+    ----------
+    query : Query
+        What the strategy was asked.
+    read : callable
+        ``read(view, X, number)`` for the rows of one shard, whose number counts from zero. What it returns for a
+        sample must depend on that sample (and, for seeds, the shard's number) alone. It may be a closure.
+
+    Returns
+    -------
+    list
+        One entry for each shard.
+
+    Notes
+    -----
+    Under ``joblib.parallel_config`` with more than one job, shards are read by joblib's workers: processes, or those
+    of a cluster. Each is sent the net once. Rows of a memory-mapped file are sent as their place in the file, which
+    workers on other machines must find under the same path; other rows are sent along with their shard, a torch
+    Dataset once with the net. With threads for workers the pool is read by this one alone, as a torch module in use
+    cannot be shared.
+    """
+    shards = _shards(query)
+    if len(shards) == 1 or not _workers_wanted():
+        return [read(query.view, _slice(query.X_pool, *ends), number) for number, ends in enumerate(shards)]
+    held = query.X_pool if _is_dataset(query.X_pool) else None
+    # An array of bytes: large ones joblib's backends share among tasks instead of sending them with each.
+    content = cloudpickle.dumps((query.view.estimator, read, held))
+    packed, digest = np.frombuffer(content, dtype=np.uint8), hashlib.blake2b(content, digest_size=16).hexdigest()
+
+    def task(number: int, ends: tuple[int, int]) -> Any:
+        part = _sendable(query.X_pool, *ends) if held is None else None
+        return joblib.delayed(_read)(packed, digest, part, ends, number)
+
+    return list(joblib.Parallel()(task(number, ends) for number, ends in enumerate(shards)))
+
+
+def _is_dataset(X: Any) -> bool:
+    from torch.utils.data import Dataset
+
+    return isinstance(X, Dataset)
+
+
+def _workers_wanted() -> bool:
+    backend = get_active_backend()[0]
+    return joblib.effective_n_jobs(None) > 1 and not getattr(backend, "supports_sharedmem", False)
+
+
+def _shards(query: Query) -> list[tuple[int, int]]:
+    # Whole batches, so that a net sees the very batches that it would see of the whole pool.
+    net, n = query.view.net, query.n_pool
+    size = 1 if net is None else int(getattr(net, "iterator_valid__batch_size", net.batch_size))
+    rows = n if size < 1 else -(-ROWS // size) * size  # skorch's -1: everything is one batch
+    return [(start, min(start + rows, n)) for start in range(0, n, rows)]
+
+
+def _slice(X: Any, start: int, stop: int) -> Any:
+    if (start, stop) == (0, checks.n_rows(X)):
+        return X
+    if isinstance(X, Mapping):
+        return {name: _slice(part, start, stop) for name, part in X.items()}
+    if isinstance(X, np.ndarray) or hasattr(X, "detach"):
+        return X[start:stop]
+    return nets.take_rows(X, np.arange(start, stop))
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    # Rows of a memory-mapped file, as their place in it.
+    path: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+
+    def open(self) -> np.ndarray:
+        return np.memmap(self.path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape)
+
+
+def _sendable(X: Any, start: int, stop: int) -> Any:
+    if isinstance(X, Mapping):
+        return {name: _sendable(part, start, stop) for name, part in X.items()}
+    part = _slice(X, start, stop)
+    return _mapped(part) or part if isinstance(part, np.ndarray) else part
+
+
+def _mapped(part: np.ndarray) -> _Mapped | None:
+    root: Any = part
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    if not isinstance(root, np.memmap) or not isinstance(root.base, mmap.mmap) or root.filename is None:
+        return None
+    if root.mode == "c" or not part.flags.c_contiguous:  # changes to a private copy are not in the file
+        return None
+    offset = root.offset + part.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    return _Mapped(str(root.filename), part.dtype, part.shape, offset)
+
+
+def _opened(part: Any) -> Any:
+    if isinstance(part, dict):
+        return {name: _opened(value) for name, value in part.items()}
+    return part.open() if isinstance(part, _Mapped) else part
+
+
+_lock = threading.Lock()
+_latest: tuple[str, Any] = ("", None)
+
+
+def _read(packed: np.ndarray, digest: str, part: Any, ends: tuple[int, int], number: int) -> Any:
+    global _latest
+    # Workers of Dask may be threads of one process: they take turns at the net.
+    with _lock:
+        if _latest[0] != digest:
+            _latest = digest, cloudpickle.loads(packed.tobytes())
+        estimator, read, held = _latest[1]
+        view = nets.NetView(estimator)
+        with view.no_trace():
+            return read(view, _opened(part) if held is None else _slice(held, *ends), number)
