@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--out", default="results", metavar="DIR", help="folder of the results (default: results)")
     _add_workers(bench)
-    bench.add_argument("--quiet", action="store_true", help="show no progress bar")
+    shown = bench.add_mutually_exclusive_group()
+    shown.add_argument("--quiet", action="store_true", help="show no progress")
+    shown.add_argument("--plain", action="store_true", help="show progress by lines, as when stderr is no terminal")
     bench.set_defaults(command=_bench)
 
     report = commands.add_parser("report", help="print a comparison's table and write its page")
@@ -159,9 +161,8 @@ def _bench(arguments: argparse.Namespace) -> None:
     # Imported here: listing strategies must not wait for torch.
     from modal_ntk import bench
 
-    bench.run_protocol(
-        _protocol(arguments), out=arguments.out, workers=_workers(arguments), progress=not arguments.quiet
-    )
+    progress = "plain" if arguments.plain else not arguments.quiet
+    bench.run_protocol(_protocol(arguments), out=arguments.out, workers=_workers(arguments), progress=progress)
     _print_report(arguments.out, arguments.dataset, None, None)
 
 
