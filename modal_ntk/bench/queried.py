@@ -12,8 +12,12 @@ import numpy as np
 
 from modal_ntk import checks
 from modal_ntk.bench.datasets import Dataset, load_dataset
+from modal_ntk.bench.protocol import Protocol
+from modal_ntk.bench.statistics import BASELINE as RANDOM
 from modal_ntk.bench.store import Row
 from modal_ntk.errors import ModalNTKError
+
+_SPLIT = ("test_size", "validation", "imbalance", "pool_size", "split_seed")
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def find_data(protocol: Mapping[str, Any], dataset: str | os.PathLike[str] | Dat
     """
     wanted = protocol.get("fingerprint")
     if dataset is not None:
-        data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
+        data = _as_run(dataset if isinstance(dataset, Dataset) else load_dataset(dataset), protocol)
         if data.fingerprint != wanted:
             got = f"{data.name} with fingerprint {data.fingerprint}"
             raise checks.expected(f"the data set with fingerprint {wanted}", got, "Pass the comparison's own.")
@@ -92,10 +96,18 @@ def find_data(protocol: Mapping[str, Any], dataset: str | os.PathLike[str] | Dat
     if name.endswith(".npz"):  # a store may come from anywhere, and names no path to open
         return "the store names a file; pass it as the data set"
     try:
-        data = load_dataset(name)
+        data = _as_run(load_dataset(name), protocol)
     except ModalNTKError as error:
         return checks.one_line(str(error))
     return data if data.fingerprint == wanted else f"{name} here is not the data set of this comparison"
+
+
+def _as_run(data: Dataset, protocol: Mapping[str, Any]) -> Dataset:
+    # Split, imbalance and pool size are in the store where they are not the defaults.
+    named = {key: protocol[key] for key in _SPLIT if key in protocol}
+    if not named or data.fingerprint == protocol.get("fingerprint"):
+        return data
+    return Protocol.from_dict({"dataset": data.name, "strategies": (RANDOM,), **named}).carved(data)
 
 
 def count_classes(rows: Iterable[Row], data: Dataset) -> dict[str, Queried]:

@@ -102,7 +102,7 @@ def report(
         sections.ranks_section(found, written),
         sections.times_section(found),
         sections.queried_section(rows, data, written),
-        sections.protocol_section(protocol),
+        sections.protocol_section(protocol, store.manifests()),
     ]
     sections.write_rounds(rows, written)
     target_file = store.folder / PAGE

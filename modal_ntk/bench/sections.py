@@ -301,21 +301,37 @@ def _classes(counted: Mapping[str, Queried], data: Dataset, written: Written) ->
     return page.table(["strategy", *names], rows, "Labels of each class at the end, mean over seeds.")
 
 
-def protocol_section(protocol: Mapping[str, Any]) -> str:
-    """Show what all runs share.
+def protocol_section(protocol: Mapping[str, Any], manifests: Sequence[Mapping[str, Any]]) -> str:
+    """Show what all runs share, and where they were run last.
 
     Parameters
     ----------
     protocol : dict
         Of the store.
+    manifests : sequence of dict
+        Of the calls that ran it.
 
     Returns
     -------
     str
         HTML.
     """
-    pairs = [(checks.one_line(str(key)), checks.one_line(str(value))) for key, value in protocol.items()]
-    return page.section("Protocol", page.definitions(pairs))
+    parts = [page.definitions(_pairs(protocol))]
+    if manifests:
+        last = {key: value for key, value in manifests[-1].items() if key != "protocol"}
+        said = f"Run by {len(manifests)} calls; the last:" if len(manifests) > 1 else "Run by one call:"
+        parts += [page.paragraph(said, "note"), page.definitions(_pairs(last))]
+    return page.section("Protocol", *parts)
+
+
+def _pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(checks.one_line(str(key)), checks.one_line(_text(value))) for key, value in values.items()]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(entry)}" for key, entry in value.items())
+    return ", ".join(map(_text, value)) if isinstance(value, list) else str(value)
 
 
 def write_rounds(rows: Sequence[Row], written: Written) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 
-from modal_ntk.bench import Dataset, load_dataset, page, report
+from modal_ntk.bench import Dataset, Protocol, load_dataset, page, report, run_protocol
 from modal_ntk.bench.queried import count_classes, evenness, first_images
 from modal_ntk.bench.simulation import Round
 from modal_ntk.bench.store import Store
@@ -197,6 +198,28 @@ class TestQueried:
         np.savez(tmp_path / "x.npz", x_train=data_set().x_train)
         stored(tmp_path / "b", data=dataclasses.replace(data_set(), name=str(tmp_path / "x.npz")))
         assert "pass it as the data set" in report(tmp_path / "b").page.read_text()
+
+    def test_data_are_split_as_the_protocol_says(self, tmp_path):
+        """A comparison on part of a data set shows the classes of that part, whoever names the whole."""
+        protocol = Protocol(
+            dataset="digits", strategies=["random_sampling"], seeds=1, n_initial=10, n_rounds=0, pool_size=100
+        )
+        store = run_protocol(protocol, out=tmp_path, estimator=LogisticRegression())
+        rows = list(store.rows()[0].indices)
+        drawn = protocol.carved(load_dataset("digits"))
+        for dataset in (None, "digits", drawn):
+            report(tmp_path, dataset=dataset)
+            with (tmp_path / "classes.csv").open() as file:
+                counts = [float(line["mean_count"]) for line in csv.DictReader(file)]
+            assert counts == np.bincount(drawn.y_train[rows], minlength=10).tolist()
+
+    def test_the_manifest_is_shown(self, tmp_path):
+        """Versions and hardware of the last call are on the page."""
+        store = stored(tmp_path)
+        store.begin({"versions": {"torch": "9.8.7"}, "hardware": ["two <cores>"], "protocol": {"x": 1}})
+        text = "".join(Page(report(tmp_path).page.read_text()).text)
+        assert "torch 9.8.7" in text
+        assert "two <cores>" in text
 
     def test_images_are_shown_from_the_first_rounds(self, tmp_path):
         """Images come from the lowest seed in the order queried; vectors have none."""
