@@ -46,6 +46,10 @@ SELECT strategy, seed, round, n_labels, score, query_seconds, fit_seconds, indic
 FROM rounds LEFT JOIN details USING (strategy, seed, round) ORDER BY strategy, seed, round
 """
 
+_FIRST = "SELECT indices FROM rounds WHERE seed = ? AND round = 0 LIMIT 1"
+
+_NOTED = "SELECT round, entry FROM unfinished WHERE strategy = ? AND seed = ? ORDER BY round"
+
 
 class Store:
     """The results of one comparison, in a folder.
@@ -218,9 +222,8 @@ class Store:
         list of Round
             From the first on, without gaps.
         """
-        query = "SELECT round, entry FROM unfinished WHERE strategy = ? AND seed = ? ORDER BY round"
         with _reading(self.folder / FILE_NAME), closing(self._connect()) as connection:
-            found = connection.execute(query, (strategy, seed)).fetchall()
+            found = connection.execute(_NOTED, (strategy, seed)).fetchall()
             return [round_of(text) for i, (number, text) in enumerate(found) if i == number]
 
     def under_way(self) -> dict[tuple[str, int], int]:

@@ -6,14 +6,12 @@ whoever reads them, so the picks are too.
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import cloudpickle
 import joblib
 import numpy as np
 from joblib.parallel import get_active_backend
@@ -51,29 +49,22 @@ def over_pool(query: Query, read: Reader[T]) -> list[T]:
     -----
     Under ``joblib.parallel_config`` with more than one job, shards are read by joblib's workers: processes, or those
     of a cluster. Each is sent the net once. Rows of a memory-mapped file are sent as their place in the file, which
-    workers on other machines must find under the same path; other rows are sent along with their shard, a torch
-    Dataset once with the net. With threads for workers the pool is read by this one alone, as a torch module in use
+    workers on other machines must find under the same path; other rows are sent to the worker that reads them, a
+    torch Dataset to each. With threads for workers the pool is read by this one alone, as a torch module in use
     cannot be shared.
     """
     shards = _shards(query)
     if len(shards) == 1 or not _workers_wanted():
         return [read(query.view, _slice(query.X_pool, *ends), number) for number, ends in enumerate(shards)]
-    held = query.X_pool if _is_dataset(query.X_pool) else None
-    # An array of bytes: large ones joblib's backends share among tasks instead of sending them with each.
-    content = cloudpickle.dumps((query.view.estimator, read, held))
-    packed, digest = np.frombuffer(content, dtype=np.uint8), hashlib.blake2b(content, digest_size=16).hexdigest()
+    # As many tasks as workers, each of several shards in a row: what all shards share is sent once to each.
+    runs = np.array_split(np.arange(len(shards)), min(joblib.effective_n_jobs(None), len(shards)))
 
-    def task(number: int, ends: tuple[int, int]) -> Any:
-        part = _sendable(query.X_pool, *ends) if held is None else None
-        return joblib.delayed(_read)(packed, digest, part, ends, number)
+    def task(numbers: np.ndarray) -> Any:
+        parts = [(int(number), _sendable(query.X_pool, *shards[number])) for number in numbers]
+        return joblib.delayed(_read)(query.view.estimator, read, parts)
 
-    return list(joblib.Parallel()(task(number, ends) for number, ends in enumerate(shards)))
-
-
-def _is_dataset(X: Any) -> bool:
-    from torch.utils.data import Dataset
-
-    return isinstance(X, Dataset)
+    found = joblib.Parallel(batch_size=1)(task(numbers) for numbers in runs)
+    return [value for values in found for value in values]
 
 
 def _workers_wanted() -> bool:
@@ -137,16 +128,10 @@ def _opened(part: Any) -> Any:
 
 
 _lock = threading.Lock()
-_latest: tuple[str, Any] = ("", None)
 
 
-def _read(packed: np.ndarray, digest: str, part: Any, ends: tuple[int, int], number: int) -> Any:
-    global _latest
-    # Workers of Dask may be threads of one process: they take turns at the net.
-    with _lock:
-        if _latest[0] != digest:
-            _latest = digest, cloudpickle.loads(packed.tobytes())
-        estimator, read, held = _latest[1]
-        view = nets.NetView(estimator)
-        with view.no_trace():
-            return read(view, _opened(part) if held is None else _slice(held, *ends), number)
+def _read(estimator: Any, read: Reader[T], parts: list[tuple[int, Any]]) -> list[T]:
+    view = nets.NetView(estimator)
+    # Workers of Dask may be threads of one process, whose random generators they would share.
+    with _lock, view.no_trace():
+        return [read(view, _opened(part), number) for number, part in parts]

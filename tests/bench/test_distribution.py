@@ -166,7 +166,7 @@ def test_dask_gives_the_rows_of_one_process(tmp_path):
     """On a real LocalCluster, by its address, the rows are those of this process."""
     distributed = pytest.importorskip("distributed")
     alone = small_run(tmp_path / "alone")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         workers = Workers(jobs=2, backend="dask", address=cluster.scheduler_address)
         shared = small_run(tmp_path / "dask", workers)
     assert [row.result for row in shared.rows()] == [row.result for row in alone.rows()]

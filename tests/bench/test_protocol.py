@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from modal_ntk.bench import Dataset, Protocol, load_dataset, run_protocol
 from modal_ntk.bench.naming import parse_strategy, strategy_text
+from modal_ntk.bench.runner import Plan
 from modal_ntk.bench.splits import carve
 from modal_ntk.bench.store import Store
 from modal_ntk.cli import main
@@ -239,6 +241,15 @@ class TestRuns:
         assert rows[-1].metrics["validation_f1_macro"] == expected
         assert rows[-1].metrics["validation_score"] == model.score(cut.x_validation, cut.y_validation)
         assert rows[-1].score == model.score(cut.x_test, cut.y_test)
+
+
+def test_the_example_is_a_protocol():
+    """The file that the README's reader may start from names strategies, parameters and data that are there."""
+    protocol = Protocol.from_toml(Path(__file__).parents[2] / "examples" / "compare.toml")
+    plan = Plan.of(protocol)
+    assert len(protocol.cells) == 70
+    assert plan.data.x_validation.shape == (100, 64)
+    assert plan.batch_sizes == [20] * 5
 
 
 def test_unknown_strategy_in_a_file(tmp_path):

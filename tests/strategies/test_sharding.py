@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 
-import cloudpickle
 import joblib
 import numpy as np
 import pandas as pd
@@ -181,22 +180,26 @@ def test_an_error_of_a_worker_is_the_users(small_shards):
         short.select(net(), POOL, 3)
 
 
-def test_the_net_is_unpacked_once_in_a_worker():
-    """Shards of one query find the net where the first one left it; another query brings its own."""
+class Counted(LogisticRegression):
+    """Counts how often it is sent."""
 
-    def packed(mark):
-        content = cloudpickle.dumps((LogisticRegression(), lambda view, X, number: (number, mark), None))
-        return np.frombuffer(content, dtype=np.uint8), str(mark)
+    sent = 0
 
-    loads, real = [], sharding.cloudpickle.loads
-    one, two = packed(1), packed(2)
-    try:
-        sharding.cloudpickle.loads = lambda content: loads.append(1) or real(content)
-        assert [sharding._read(*one, POOL, (0, 1), n) for n in range(3)] == [(0, 1), (1, 1), (2, 1)]
-        assert sharding._read(*two, POOL, (0, 1), 0) == (0, 2)
-    finally:
-        sharding.cloudpickle.loads = real
-    assert len(loads) == 2
+    def __getstate__(self):
+        Counted.sent += 1
+        return super().__getstate__()
+
+
+@pytest.mark.parametrize("jobs", [2, 3, 50])
+def test_the_net_is_sent_once_to_each_worker(small_shards, jobs, monkeypatch):
+    """However many the shards, the learner is sent as often as there are workers, or shards if these are fewer."""
+    monkeypatch.setattr(sharding, "_workers_wanted", lambda: True)
+    monkeypatch.setattr(joblib, "effective_n_jobs", lambda n: jobs)
+    learner = Counted().fit(X[:20], y[:20])
+    Counted.sent = 0
+    with joblib.parallel_config("loky", n_jobs=2):
+        Entropy(random_state=0).select(learner, POOL, 3)
+    assert Counted.sent == min(jobs, -(-len(POOL) // 16))
 
 
 def test_dask_picks_from_a_large_mapped_pool_what_one_process_picks(tmp_path):
@@ -208,7 +211,7 @@ def test_dask_picks_from_a_large_mapped_pool_what_one_process_picks(tmp_path):
     pool, learner = np.load(tmp_path / "pool.npy", mmap_mode="r"), net(iterator_valid__batch_size=2048)
     strategies = [Margin(random_state=0), BALD(n_draws=1, random_state=0)]
     alone = [strategy.select(learner, pool, 100, **LABELED) for strategy in strategies]
-    local = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    local = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
     with local as cluster, distributed.Client(cluster), joblib.parallel_config("dask"):
         for strategy, expected in zip(strategies, alone, strict=True):
             same(strategy.select(learner, pool, 100, **LABELED), expected)
