@@ -1,5 +1,6 @@
 from .host import get_strategy as get_strategy
 from .host import list_strategies as list_strategies
+from .labeling.session import LabelingSession as LabelingSession
 from .nets.active_learner import ActiveLearner as ActiveLearner
 from .selection.result import Selection as Selection
 from .strategies.base import QueryStrategy as QueryStrategy

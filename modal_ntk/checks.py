@@ -377,7 +377,7 @@ def n_rows(X: Any) -> int:
 
 
 def check_samples(name: str, X: Any, *, finite: bool = True) -> Any:
-    """Return `X` with lists made arrays, after checking that its numbers are finite.
+    """Return `X` with lists made arrays, and sparse formats without rows CSR, after checking that it is finite.
 
     Parameters
     ----------
@@ -391,17 +391,21 @@ def check_samples(name: str, X: Any, *, finite: bool = True) -> Any:
     Returns
     -------
     object
-        `X` itself, or an array if it was a list.
+        `X` itself; an array if it was a list, CSR if it was of a sparse format whose rows cannot be taken.
 
     Raises
     ------
     InvalidInputError
         If rows are ragged, or a value is not finite.
     """
+    if sp.issparse(X) and X.format not in ("csr", "csc", "lil"):
+        X = X.tocsr()  # the other formats have no rows to take
     if isinstance(X, Mapping):
         return {key: check_samples(f"{name}[{key!r}]", value, finite=finite) for key, value in X.items()}
     if isinstance(X, (list, tuple)):
         X = _list_to_array(name, X)
+    elif not hasattr(X, "shape") and hasattr(X, "__array__"):
+        X = np.asarray(X)
     n_rows(X)
     if finite and (bad := _first_non_finite_row(X)) is not None:
         remedy = "Impute or drop such samples before querying."

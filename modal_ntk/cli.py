@@ -76,11 +76,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--out", default="results", metavar="DIR", help="folder of the results (default: results)")
     _add_workers(bench)
-    bench.add_argument("--quiet", action="store_true", help="show no progress bar")
+    shown = bench.add_mutually_exclusive_group()
+    shown.add_argument("--quiet", action="store_true", help="show no progress")
+    shown.add_argument("--plain", action="store_true", help="show progress by lines, as when stderr is no terminal")
     bench.set_defaults(command=_bench)
 
-    report = commands.add_parser("report", help="print the table and draw the curves of a comparison again")
+    report = commands.add_parser("report", help="print a comparison's table and write its page")
     report.add_argument("out", metavar="DIR", help="folder of the results")
+    report.add_argument("--dataset", metavar="NAME_OR_NPZ", help="its data, to show classes and images queried")
+    report.add_argument("--baseline", metavar="STRATEGY", help="what to compare with (default: random_sampling)")
+    report.add_argument("--target", type=float, metavar="SCORE", help="count labels to this score")
     report.set_defaults(command=_report)
 
     verify = commands.add_parser("verify", help="run cells of a comparison again and compare")
@@ -156,10 +161,9 @@ def _bench(arguments: argparse.Namespace) -> None:
     # Imported here: listing strategies must not wait for torch.
     from modal_ntk import bench
 
-    bench.run_protocol(
-        _protocol(arguments), out=arguments.out, workers=_workers(arguments), progress=not arguments.quiet
-    )
-    _report(arguments)
+    progress = "plain" if arguments.plain else not arguments.quiet
+    bench.run_protocol(_protocol(arguments), out=arguments.out, workers=_workers(arguments), progress=progress)
+    _print_report(arguments.out, arguments.dataset, None, None)
 
 
 def _protocol(arguments: argparse.Namespace) -> Protocol:
@@ -212,8 +216,14 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> None:
+    _print_report(arguments.out, arguments.dataset, arguments.baseline, arguments.target)
+
+
+def _print_report(out: str, dataset: str | None, baseline: str | None, target: float | None) -> None:
     from modal_ntk import bench
 
-    found = bench.report(arguments.out)
+    found = bench.report(out, dataset=dataset, baseline=baseline, target=target)
     print(found.table)
-    print(f"curves: {found.curves}")
+    for doubt in found.doubts:
+        print(f"note: {doubt}")
+    print(f"report: {found.page}")

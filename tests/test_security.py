@@ -222,14 +222,18 @@ class TestReports:
         found = report(tmp_path / "out")
         assert len(found.table.splitlines()) == 4
         assert all(line.isprintable() for line in found.table.splitlines())
-        assert {path.name for path in tmp_path.rglob("*")} - before == {"curves.png"}
+        written = {path.name for path in found.files}
+        assert {path.name for path in tmp_path.rglob("*")} - before == written
+        assert {path.parent for path in found.files} == {tmp_path / "out"}
+        assert written >= {"report.html", "curves.png", "summary.csv"}
         assert found.curves == tmp_path / "out" / "curves.png"
 
-    def test_a_link_is_replaced_and_not_followed(self, tmp_path):
-        """A link named curves.png does not lead the picture out of the folder."""
+    def test_links_are_replaced_and_not_followed(self, tmp_path):
+        """Links named like files of the report do not lead them out of the folder."""
         store_with(tmp_path / "out", ["a"])
         (tmp_path / "precious").write_text("mine")
-        os.symlink(tmp_path / "precious", tmp_path / "out" / "curves.png")
+        for name in ("curves.png", "report.html", "summary.csv"):
+            os.symlink(tmp_path / "precious", tmp_path / "out" / name)
         report(tmp_path / "out")
         assert (tmp_path / "precious").read_text() == "mine"
         assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")

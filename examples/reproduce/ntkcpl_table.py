@@ -15,7 +15,6 @@ import os
 import platform
 import shlex
 import sys
-from collections import defaultdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from matplotlib.figure import Figure
 
 from modal_ntk import list_strategies
 from modal_ntk.bench import default_estimator, load_dataset, run
+from modal_ntk.bench.statistics import curves, effective_budget_ratio
 from modal_ntk.bench.store import Store
 from modal_ntk.errors import UnknownNameError
 
@@ -42,44 +42,26 @@ def comparisons(candidates):
     return {"query": cold, "random": warm}
 
 
-def deviation(scores):
-    """Sample standard deviation over seeds; zero for a single one."""
-    return scores.std(axis=0, ddof=1) if len(scores) > 1 else np.zeros(scores.shape[1])
-
-
-def effective_budget_ratio(budgets, scores, baseline):
-    """Share of the labels bought by queries after which the mean exceeds random's mean plus standard deviation.
-
-    `scores` and `baseline` are (seeds, budgets). A budget stands for the labels since the one before.
-    """
-    bar = baseline.mean(axis=0) + deviation(baseline)
-    bought = np.diff(budgets, prepend=0)
-    return float(bought[scores.mean(axis=0) > bar].sum() / bought.sum())
-
-
-def curves(stores):
-    """Scores (seeds, budgets) and mean query seconds (budgets,) of every strategy, over its finished seeds."""
-    rows = defaultdict(lambda: defaultdict(list))
-    for store in stores:
-        for row in store.rows():
-            rows[row.strategy][row.seed].append((row.n_labels, row.score, row.query_seconds))
-    found = {}
-    for strategy, by_seed in rows.items():
-        whole = np.array([by_seed[seed] for seed in sorted(by_seed)])
-        found[strategy] = whole[0, :, 0].astype(int), whole[:, :, 1], whole[:, :, 2].mean(axis=0)
-    return found
+def found_in(stores):
+    """The curves of every strategy, over its finished seeds, those that started cold first."""
+    rows = [store.rows() for store in stores]
+    order = dict.fromkeys(row.strategy for part in rows for row in part)
+    found = curves([row for part in rows for row in part])
+    return {strategy: found[strategy] for strategy in order}
 
 
 def table(found):
     """Mean and sample standard deviation in percent, the effective budget ratio and the seconds of the last query."""
-    budgets = next(iter(found.values()))[0]
+    budgets = next(iter(found.values())).budgets
+    baseline = found[RANDOM].scores
     lines = [f"| strategy | {' | '.join(map(str, budgets))} | effective budget | last query | seeds |"]
     lines.append("|" + "---|" * (len(budgets) + 4))
-    for strategy, (_, scores, seconds) in found.items():
-        spread = [f" ± {100 * s:.1f}" for s in deviation(scores)] if len(scores) > 1 else [""] * len(budgets)
-        cells = [f"{100 * mean:.1f}{s}" for mean, s in zip(scores.mean(axis=0), spread, strict=True)]
-        ratio = "" if strategy == RANDOM else f"{100 * effective_budget_ratio(budgets, scores, found[RANDOM][1]):.0f} %"
-        lines.append(f"| {strategy} | {' | '.join(cells)} | {ratio} | {seconds[-1]:.1f} s | {len(scores)} |")
+    for strategy, curve in found.items():
+        spread = ["" if np.isnan(s) else f" ± {100 * s:.1f}" for s in curve.deviation]
+        cells = [f"{100 * mean:.1f}{s}" for mean, s in zip(curve.mean, spread, strict=True)]
+        ratio = "" if strategy == RANDOM else f"{100 * effective_budget_ratio(budgets, curve.scores, baseline):.0f} %"
+        seconds = curve.query_seconds.mean(axis=0)[-1]
+        lines.append(f"| {strategy} | {' | '.join(cells)} | {ratio} | {seconds:.1f} s | {len(curve.seeds)} |")
     return "\n".join(lines)
 
 
@@ -108,13 +90,12 @@ def draw(found, path):
     figure = Figure(figsize=(8, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    baseline = found[RANDOM][1]
-    for strategy, (budgets, scores, _) in found.items():
-        gain = 100 * (scores.mean(axis=0) - baseline.mean(axis=0))
-        (line,) = axes.plot(budgets, gain, marker="o", markersize=4, label=strategy)
+    baseline = found[RANDOM]
+    for strategy, curve in found.items():
+        (line,) = axes.plot(curve.budgets, 100 * (curve.mean - baseline.mean), marker="o", markersize=4, label=strategy)
         if strategy == RANDOM:
-            spread = 100 * deviation(scores)
-            axes.fill_between(budgets, -spread, spread, color=line.get_color(), alpha=0.2, linewidth=0)
+            spread = 100 * np.nan_to_num(curve.deviation)
+            axes.fill_between(curve.budgets, -spread, spread, color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set_xlabel("labels")
     axes.set_ylabel("test accuracy less random's, percentage points")
     axes.grid(alpha=0.3)
@@ -144,7 +125,7 @@ def main(arguments):
             settings = {"seeds": seeds, "n_initial": 20, "batch_size": batches, "initial": initial}
             settings |= {"estimator": estimator, "jobs": arguments.jobs, "progress": True}
             stores.append(run(data, compared[initial], out=out / initial, **settings))
-    found = curves(stores)
+    found = found_in(stores)
     text = f"{header(data, estimator, [20, *batches], arguments.out)}\n{table(found)}\n"
     (out / "ntkcpl_table.md").write_text(text)
     draw(found, out / "ntkcpl_table.png")

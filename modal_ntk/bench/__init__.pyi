@@ -5,6 +5,11 @@ from .protocol import Protocol as Protocol
 from .reporting import report as report
 from .runner import run as run
 from .runner import run_protocol as run_protocol
+from .scoring import area_score as area_score
 from .simulation import SimulatedActiveLearning as SimulatedActiveLearning
+from .stopping import LabelBudget as LabelBudget
+from .stopping import Plateau as Plateau
+from .stopping import StablePredictions as StablePredictions
+from .stopping import StoppingCriterion as StoppingCriterion
 from .verification import verify as verify
 from .workers import Workers as Workers

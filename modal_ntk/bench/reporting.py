@@ -1,9 +1,9 @@
-"""What a comparison found: a table of means and deviations, and the curves."""
+"""What a comparison found: a table of means and deviations, and a page with curves, tests, times and queries."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from modal_ntk import checks
+from modal_ntk.bench import page, sections
+from modal_ntk.bench.datasets import Dataset
+from modal_ntk.bench.queried import find_data
+from modal_ntk.bench.significance import doubts
+from modal_ntk.bench.statistics import curves, deviation
 from modal_ntk.bench.store import Row, Store
+from modal_ntk.writing import replacing
+
+PAGE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -23,54 +31,92 @@ class Report:
     table : str
         Mean and standard deviation of the score for each number of labels and strategy.
     curves : Path
-        The picture.
+        The picture of the curves.
+    page : Path
+        The page with everything, to be opened in a browser.
+    files : tuple of Path
+        All that was written: the page, pictures and tables.
+    doubts : tuple of str
+        What the number of seeds cannot support.
     """
 
     table: str
     curves: Path
+    page: Path
+    files: tuple[Path, ...]
+    doubts: tuple[str, ...]
 
 
-def report(out: str | os.PathLike[str]) -> Report:
-    """Summarise the results in a folder and draw ``curves.png`` there.
+def report(
+    out: str | os.PathLike[str],
+    *,
+    dataset: str | os.PathLike[str] | Dataset | None = None,
+    baseline: str | None = None,
+    target: float | None = None,
+) -> Report:
+    """Summarise the results in a folder and write ``report.html``, pictures and tables there.
 
     Parameters
     ----------
     out : str or path
         Folder of a comparison.
+    dataset : str, path or Dataset, optional
+        The comparison's data, from which the report shows classes and images that were queried; by default the
+        one of that name, if it is at hand.
+    baseline : str, optional
+        The strategy that gains and speed-ups are against; by default random sampling, if it is there.
+    target : float, optional
+        Score up to which labels are counted; by default the baseline's last mean.
 
     Returns
     -------
     Report
-        Table and picture.
+        Table, files and doubts.
 
     Raises
     ------
     InvalidInputError
-        If the folder holds no results.
+        If the folder holds no results, or the data set or baseline is none of the comparison's.
     MissingExtraError
         If matplotlib is not installed.
     """
     store = Store.open(Path(out))
-    rows = store.rows()
+    # A store may come from anywhere, and its names go to a terminal.
+    rows = [dataclasses.replace(row, strategy=checks.one_line(row.strategy)) for row in store.rows()]
     if not rows:
         raise checks.expected(f"finished runs in {out}", "none", "Let `modal-ntk bench` finish at least one.")
-    scores = _by_strategy(rows)
-    path = store.folder / "curves.png"
-    _draw(scores, checks.one_line(str(store.protocol().get("dataset", "unnamed"))), path)
-    return Report(_table(scores), path)
+    protocol = store.protocol()
+    found = curves(rows)
+    if baseline is not None:
+        checks.check_choice("baseline", baseline, found)
+    data = find_data(protocol, dataset)
+    name = checks.one_line(str(protocol.get("dataset", "unnamed")))
+    doubtful = doubts(found)
+    written = sections.Written(store.folder)
+    parts = [
+        page.listing("What the seeds cannot support", doubtful),
+        sections.curves_section(found, name, written, baseline),
+        sections.summary_section(found, written, baseline, target),
+        sections.budgets_section(found, written),
+        sections.tests_section(found, written),
+        sections.ranks_section(found, written),
+        sections.times_section(found),
+        sections.queried_section(rows, data, written),
+        sections.protocol_section(protocol, store.manifests()),
+    ]
+    sections.write_rounds(rows, written)
+    target_file = store.folder / PAGE
+    with replacing(target_file) as draft:
+        draft.write_text(page.page(f"Active learning on {name}", parts), encoding="utf-8")
+    files = (target_file, *written.files)
+    return Report(_table(_by_strategy(rows)), store.folder / "curves.png", target_file, files, tuple(doubtful))
 
 
 def _by_strategy(rows: list[Row]) -> dict[str, dict[int, list[float]]]:
     scores: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        # A store may come from anywhere, and its names go to a terminal.
-        scores[checks.one_line(row.strategy)][row.n_labels].append(row.score)
+        scores[row.strategy][row.n_labels].append(row.score)
     return {strategy: dict(budgets) for strategy, budgets in scores.items()}
-
-
-def _deviation(values: list[float]) -> float:
-    # The sample's own deviation; a single seed has none to show.
-    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def _table(scores: dict[str, dict[int, list[float]]]) -> str:
@@ -87,38 +133,9 @@ def _table(scores: dict[str, dict[int, list[float]]]) -> str:
 def _cell(values: list[float] | None) -> str:
     if not values:
         return "-"
-    spread = "" if len(values) == 1 else f" ± {_deviation(values):.4f}"
+    spread = "" if len(values) == 1 else f" ± {deviation(np.array(values)):.4f}"
     return f"{np.mean(values):.4f}{spread}"
 
 
 def _span(counts: list[int]) -> str:
     return str(min(counts)) if min(counts) == max(counts) else f"{min(counts)}-{max(counts)}"
-
-
-def _draw(scores: dict[str, dict[int, list[float]]], dataset: str, path: Path) -> None:
-    checks.check_installed("The picture of the curves", ["matplotlib"], extra="bench")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)  # draws without a display and without touching a user's pyplot
-    axes = figure.subplots()
-    for name in sorted(scores):
-        budgets = sorted(scores[name])
-        means = np.array([np.mean(scores[name][n]) for n in budgets])
-        spread = np.nan_to_num([_deviation(scores[name][n]) for n in budgets])
-        (line,) = axes.plot(budgets, means, marker="o", markersize=4, label=name)
-        axes.fill_between(budgets, means - spread, means + spread, color=line.get_color(), alpha=0.2, linewidth=0)
-    n_seeds = max(len(values) for by_budget in scores.values() for values in by_budget.values())
-    axes.set_xlabel("labels")
-    axes.set_ylabel("test accuracy")
-    # Names are shown as they are: a dollar sign in one is no formula.
-    axes.set_title(f"{dataset}: mean and standard deviation over {n_seeds} seeds", parse_math=False)
-    axes.grid(alpha=0.3)
-    for text in axes.legend().get_texts():
-        text.set_parse_math(False)
-    # Moved into place whole: a link of that name is replaced, not followed out of the folder.
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        drawn = Path(folder) / path.name
-        figure.savefig(drawn, dpi=150)
-        drawn.replace(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,11 +12,11 @@ from typing import Any, Literal
 
 from joblib import delayed
 from sklearn.base import clone
-from tqdm import tqdm
 
 from modal_ntk.bench.datasets import Dataset, load_dataset
 from modal_ntk.bench.manifest import manifest
 from modal_ntk.bench.naming import checked_strategies
+from modal_ntk.bench.progress import Progress, mode_of
 from modal_ntk.bench.protocol import Protocol
 from modal_ntk.bench.rounds import Round
 from modal_ntk.bench.simulation import SimulatedActiveLearning
@@ -41,7 +42,7 @@ def run(
     jobs: int = 1,
     backend: str = "loky",
     threads: int | None = None,
-    progress: bool = False,
+    progress: bool | str = False,
 ) -> Store:
     """Compare strategies by replayed labelling; the same call again finishes what is missing.
 
@@ -72,8 +73,9 @@ def run(
         Names of scikit-learn scorers to store beside the estimator's own score.
     jobs, backend, threads : int, str, int or None
         As for `run_protocol`.
-    progress : bool, default=False
-        Whether to show a progress bar over the cells.
+    progress : bool or {"bar", "plain", "quiet"}, default=False
+        How to show what is done and the time left: by a bar, by lines for a log, or not at all; True is a bar on a
+        terminal and lines elsewhere.
 
     Returns
     -------
@@ -114,7 +116,7 @@ def run_protocol(
     dataset: Dataset | None = None,
     estimator: Any = None,
     workers: Workers | None = None,
-    progress: bool = False,
+    progress: bool | str = False,
 ) -> Store:
     """Run a protocol; the same call again finishes what is missing.
 
@@ -130,8 +132,9 @@ def run_protocol(
         What to train, where it is not to be had by the protocol's path.
     workers : Workers, optional
         Where cells run; by default in this process, one after the other. The rows do not depend on it.
-    progress : bool, default=False
-        Whether to show a progress bar over the cells.
+    progress : bool or {"bar", "plain", "quiet"}, default=False
+        How to show what is done and the time left: by a bar, by lines for a log, or not at all; True is a bar on a
+        terminal and lines elsewhere.
 
     Returns
     -------
@@ -146,25 +149,30 @@ def run_protocol(
     workers = Workers() if workers is None else workers
     plan = Plan.of(protocol, dataset=dataset, estimator=estimator)
     workers.check()
+    mode = mode_of(progress, sys.stderr)
     store = Store(out)
     store.agree(protocol.shared(plan.data, plan.simulation.estimator, plan.batch_sizes))
     done = store.finished()
     cells = [cell for cell in protocol.cells if cell not in done]
     store.begin(manifest(protocol, {**workers.describe(), "given": plan.given}))
 
+    def under_way() -> dict[Cell, int]:
+        return {cell: n for cell, n in store.under_way().items() if cell in asked}
+
     def missing() -> Iterator[Cell]:
         # Looked at again when its turn comes: another process on the same store may have been there.
         for cell in cells:
             if cell in store.finished():
-                bar.update()
+                shown.done(*cell)
             else:
                 yield cell
 
-    with tqdm(total=len(cells), desc=plan.data.name, unit="run", disable=not progress) as bar:
+    asked = set(cells)
+    with Progress(plan.data.name, len(cells), len(plan.batch_sizes) + 1, under_way, mode=mode) as shown:
         # Each cell is stored as it comes in, by this process alone.
         for label, seed, curve in plan.curves(missing(), workers, store.folder):
             store.add(label, seed, curve, paired=protocol.initial != "query")
-            bar.update()
+            shown.done(label, seed)
     return store
 
 

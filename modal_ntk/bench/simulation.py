@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Literal
@@ -11,11 +12,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.metrics import check_scoring
 from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from modal_ntk import checks, nets
 from modal_ntk.bench.memory import PeakMemory
 from modal_ntk.bench.rounds import Round as Round
+from modal_ntk.bench.stopping import Watch
+from modal_ntk.errors import InvalidInputError
 
 
 def _has_state(strategy: Any) -> bool:
@@ -64,6 +68,10 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         train on them too: "X_unlabeled" for `modal_ntk.nets.WAALClassifier`.
     verbose : int, default=0
         1 shows a progress bar over the rounds.
+    stopping : StoppingCriterion, sequence of these, or None, default=None
+        Ends the rounds before their number is up; of several, the first that is met.
+    keep_estimators : bool, default=False
+        Whether the estimator of every round is kept, as `area_score` needs it.
 
     Attributes
     ----------
@@ -77,6 +85,10 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         The estimator of the last round.
     classes_ : numpy.ndarray
         All classes of `y`.
+    estimators_ : list of estimator
+        Those of all rounds, if `keep_estimators`.
+    stopped_by_ : StoppingCriterion or None
+        What ended the rounds early.
 
     Examples
     --------
@@ -108,6 +120,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         random_state: Any = None,
         unlabeled_param: str | None = None,
         verbose: int = 0,
+        stopping: Any = None,
+        keep_estimators: bool = False,
     ) -> None:
         self.estimator = estimator
         self.query_strategy = query_strategy
@@ -123,6 +137,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.unlabeled_param = unlabeled_param
         self.verbose = verbose
+        self.stopping = stopping
+        self.keep_estimators = keep_estimators
 
     def fit(self, X: Any, y: Any) -> SimulatedActiveLearning:
         """Replay labelling.
@@ -167,6 +183,9 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         SimulatedActiveLearning
             Itself, with the curve.
         """
+        if y is None:
+            message = "SimulatedActiveLearning requires y to be passed, but the target y is None."
+            raise InvalidInputError(f"{message} Pass the labels of the whole pool.")
         X = checks.check_samples("X", X)
         n = checks.n_rows(X)
         y = checks.check_labels(y, n)
@@ -181,10 +200,15 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         self.strategy_seed_ = int(seeds[0, 1])
         strategy = self._strategy(self.strategy_seed_)
         learner = nets.ActiveLearner(clone(self.estimator), strategy)
+        watch = Watch(self.stopping, n, rng)
         labeled = np.zeros(0, np.int64)
         self.curve_: list[Round] = []
+        kept: list[Any] = []
+        self.stopped_by_ = None
         steps = [self.n_initial, *sizes]
         past = past if self._belongs(past, steps, n, seeds, first_rows) else ()
+        if self.keep_estimators or watch.criteria:
+            past = ()  # these look at the estimator of every round
         for step, size in enumerate(tqdm(steps, desc="rounds", disable=not self.verbose)):
             if step < len(past):
                 labeled = np.concatenate([labeled, past[step].indices])
@@ -210,9 +234,23 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             self.curve_.append(Round(len(labeled), score, *times, chosen, scores, metrics, int(seeds[step, 0]), peak))
             if on_round is not None and not _has_state(strategy):
                 on_round(step, self.curve_[-1])
+            if self.keep_estimators:
+                # Continued training goes on in the same object.
+                kept.append(learner.estimator if self.reinitialise else copy.deepcopy(learner.estimator))
+            self.stopped_by_ = watch.met(self.curve_, learner.estimator, X)
+            if self.stopped_by_ is not None:
+                break
+        if self.keep_estimators:
+            self.estimators_ = kept
         self.labeled_indices_ = labeled
         self.estimator_ = learner.estimator
         return self
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        if hasattr(self.estimator, "__sklearn_tags__"):
+            tags.input_tags = self.estimator.__sklearn_tags__().input_tags
+        return tags
 
     @_final_has("predict")
     def predict(self, X: Any) -> np.ndarray:
@@ -228,6 +266,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         numpy.ndarray (n,)
             Classes.
         """
+        check_is_fitted(self)
         return self.estimator_.predict(X)
 
     @_final_has("predict_proba")
@@ -244,6 +283,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         numpy.ndarray (n, C)
             Class probabilities.
         """
+        check_is_fitted(self)
         return self.estimator_.predict_proba(X)
 
     def schedule(self, n: int) -> list[int]:

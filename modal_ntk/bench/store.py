@@ -226,6 +226,18 @@ class Store:
             found = connection.execute(_NOTED, (strategy, seed)).fetchall()
             return [round_of(text) for i, (number, text) in enumerate(found) if i == number]
 
+    def under_way(self) -> dict[tuple[str, int], int]:
+        """Return how many rounds are kept of the cells that are not finished yet.
+
+        Returns
+        -------
+        dict of (str, int) to int
+            By strategy and seed.
+        """
+        with closing(self._connect()) as connection:
+            found = connection.execute("SELECT strategy, seed, COUNT(*) FROM unfinished GROUP BY strategy, seed")
+            return {(str(strategy), int(seed)): int(n) for strategy, seed, n in found}
+
     def begin(self, manifest: dict[str, Any]) -> None:
         """Note that a run begins.
 

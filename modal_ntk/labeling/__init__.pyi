@@ -1,0 +1,2 @@
+from .fingerprints import fingerprint as fingerprint
+from .session import LabelingSession as LabelingSession

@@ -1,0 +1,408 @@
+"""Ask for samples and be told their labels, over a log that outlives the process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.base import clone
+
+from modal_ntk import checks, nets
+from modal_ntk.labeling import exchange
+from modal_ntk.labeling.fingerprints import fingerprint
+from modal_ntk.labeling.log import Event, EventLog
+from modal_ntk.labeling.state import State
+
+RANDOM = "random"
+
+
+class LabelingSession:
+    """Label a pool, sample by sample, for as many days as it takes.
+
+    Every question and answer is added to an SQLite file before the call returns, and what the session knows is what
+    the file says: a process that is killed loses nothing, another one goes on with the same file and pool, on this
+    machine or another, and several may work on one file at a time.
+
+    Parameters
+    ----------
+    path : str or path
+        The file; made if it is not there.
+    X_pool : array, tensor, frame, sparse matrix, list, or dict of these
+        The samples, by whose positions everything is named. A file of another pool is refused.
+    estimator : estimator, optional
+        What `query_strategy` asks with; cloned, never fitted itself.
+    query_strategy : callable, optional
+        A strategy of this library or any modAL strategy; without one samples are drawn at random.
+    classes : sequence of str, int, float or bool, optional
+        The labels there may be; without them any of one kind.
+    names : sequence of str, optional
+        Names of the samples, such as files or keys, for import and export; distinct.
+    initial : {"random", "query"}, default="random"
+        Who asks while there are fewer than two classes: chance, or the strategy, which must then be one that
+        starts without labels.
+    random_state : int, default=0
+        Seed of fits, draws, and of a strategy whose own ``random_state`` is None; together with the log it settles
+        what is asked next. Kept in the file.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file belongs to another pool, classes or seed, or is something else.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from modal_ntk import Margin
+    >>> pool = np.array([[0.0], [1.0], [2.1], [5.0], [9.0]])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     session = LabelingSession(f"{folder}/labels.sqlite", pool, LogisticRegression(), Margin())
+    ...     session.tell(0, "small")
+    ...     session.tell(4, "large")
+    ...     session.ask(2)
+    array([3, 2])
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        X_pool: Any,
+        estimator: Any = None,
+        query_strategy: Any = None,
+        *,
+        classes: Sequence[Any] | None = None,
+        names: Sequence[str] | None = None,
+        initial: Literal["random", "query"] = "random",
+        random_state: int = 0,
+    ) -> None:
+        self.X_pool = checks.check_samples("X_pool", X_pool)
+        self.estimator = estimator
+        self.query_strategy = query_strategy
+        self.initial = checks.check_choice("initial", initial, ("random", "query"))
+        self.random_state = checks.check_integer("random_state", random_state, minimum=0)
+        if query_strategy is not None and estimator is None:
+            raise checks.expected("an estimator for query_strategy to ask with", "None", "Pass estimator=.")
+        n = checks.n_rows(self.X_pool)
+        self.names = None if names is None else exchange.check_names(names, n)
+        self.classes = None if classes is None else exchange.check_classes(classes)
+        self.pool = fingerprint(self.X_pool, self.names)
+        about = {"format": 1, "n_rows": n, "pool": self.pool, "classes": self.classes}
+        self._log = EventLog(path, {**about, "random_state": self.random_state})
+        self._state = State(n)
+
+    def __repr__(self) -> str:
+        state = self._now()
+        counts = f"{len(state.labels)} labelled, {len(state.skipped)} skipped, {len(state.pending)} pending"
+        return f"LabelingSession({str(self._log.path)!r}: {counts} of {state.n_rows})"
+
+    @property
+    def labeled(self) -> np.ndarray:
+        """Rows with a label, in the order told, (n,), int64."""
+        return np.array(list(self._now().labels), np.int64)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Their labels, (n,)."""
+        return np.array(list(self._now().labels.values()))
+
+    @property
+    def pending(self) -> np.ndarray:
+        """Rows asked for and neither labelled nor skipped yet, in the order asked, int64."""
+        return np.array(self._now().pending, np.int64)
+
+    @property
+    def skipped(self) -> np.ndarray:
+        """Rows that were passed over, ascending, int64."""
+        return np.array(sorted(self._now().skipped), np.int64)
+
+    @property
+    def events(self) -> list[Event]:
+        """Everything that has happened, from the file."""
+        return self._log.since()
+
+    def label_of(self, row: int) -> Any:
+        """Return the label of a row.
+
+        Parameters
+        ----------
+        row : int
+            Of the pool.
+
+        Returns
+        -------
+        object
+            The label; None if there is none.
+        """
+        return self._now().labels.get(self._row(row))
+
+    def ask(self, n_instances: int = 1) -> np.ndarray:
+        """Choose samples to label, among those neither labelled, skipped nor asked for already.
+
+        Parameters
+        ----------
+        n_instances : int, default=1
+            How many.
+
+        Returns
+        -------
+        numpy.ndarray (n_instances,), int64
+            Their rows; they are `pending` until they are answered.
+
+        Raises
+        ------
+        InvalidInputError
+            If there are not so many left.
+        """
+        while True:
+            state = self._now()
+            taken = [*state.labels, *state.skipped, *state.asked]
+            free = np.setdiff1d(np.arange(state.n_rows), np.array(taken, np.int64))
+            checks.check_n_instances(n_instances, len(free))
+            chosen, chooser = self._choose(state, free, int(n_instances))
+            if self._add(partial(self._question, chosen, chooser)):
+                return chosen
+
+    def _question(self, chosen: np.ndarray, chooser: str) -> tuple[str, None, Any] | None:
+        # Another process may have asked for the same rows, or labelled them, while this one was choosing.
+        state = self._state
+        if any(state.answered(row) or row in state.asked for row in chosen.tolist()):
+            return None
+        return "ask", None, {"rows": chosen.tolist(), "by": chooser}
+
+    def _choose(self, state: State, free: np.ndarray, n_instances: int) -> tuple[np.ndarray, str]:
+        seeds = np.random.SeedSequence([self.random_state, state.n_asks]).generate_state(2)
+        known = len(set(state.labels.values())) > 1
+        if self.query_strategy is None or (not known and self.initial == RANDOM):
+            return np.random.default_rng(seeds[0]).choice(free, n_instances, replace=False), RANDOM
+        strategy = clone(self.query_strategy, safe=False)
+        if getattr(strategy, "random_state", 0) is None:
+            strategy.set_params(random_state=int(seeds[0]) % 2**31)
+        learner = nets.ActiveLearner(clone(self.estimator), strategy)
+        if known:
+            learner.X_training, learner.y_training = self._training_set(state)
+            learner.estimator = self._fitted(state, int(seeds[1]))
+        indices = learner.query(nets.take_rows(self.X_pool, free), n_instances=n_instances)[0]
+        return free[np.asarray(indices)].astype(np.int64), " ".join(repr(self.query_strategy).split())
+
+    def fit(self) -> Any:
+        """Fit a clone of the estimator to the labels so far.
+
+        Returns
+        -------
+        estimator
+            Fitted; the same for the same log.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no estimator, or there are no labels.
+        """
+        state = self._now()
+        if self.estimator is None or not state.labels:
+            got = "none" if self.estimator is None else "no labels"
+            raise checks.expected("an estimator and labels to fit it to", got, "Pass estimator=, and tell labels.")
+        return self._fitted(state, int(np.random.SeedSequence([self.random_state, state.n_asks]).generate_state(2)[1]))
+
+    def _training_set(self, state: State) -> tuple[Any, np.ndarray]:
+        rows = np.array(list(state.labels), np.int64)
+        return nets.take_rows(self.X_pool, rows), np.array(list(state.labels.values()))
+
+    def _fitted(self, state: State, seed: int) -> Any:
+        with nets.seeded(seed):
+            return clone(self.estimator).fit(*self._training_set(state))
+
+    def tell(self, row: int, label: Any) -> None:
+        """Label a row, whether it was asked for, skipped before, or neither.
+
+        Parameters
+        ----------
+        row : int
+            Of the pool.
+        label : str, int, float or bool
+            Its class.
+
+        Raises
+        ------
+        InvalidInputError
+            If the row has a label, or the label is none of the classes.
+        """
+        self._label(row, label, again=False)
+
+    def correct(self, row: int, label: Any) -> None:
+        """Change the label of a row.
+
+        Parameters
+        ----------
+        row : int
+            Of the pool.
+        label : str, int, float or bool
+            Its class.
+
+        Raises
+        ------
+        InvalidInputError
+            If the row has no label, or the label is none of the classes.
+        """
+        self._label(row, label, again=True)
+
+    def _label(self, row: int, label: Any, *, again: bool) -> None:
+        row, value = self._row(row), exchange.plain(label)
+
+        def decide() -> tuple[str, int, Any]:
+            labels = self._state.labels
+            if (row in labels) != again:
+                got = f"{labels[row]!r} already" if row in labels else "none"
+                remedy = "Use correct()." if row in labels else "Use tell()."
+                raise checks.expected(f"row {row} to have {'a' if again else 'no'} label", got, remedy)
+            exchange.check_label(value, self.classes, next(iter(labels.values()), None))
+            return "label", row, value
+
+        self._add(decide)
+
+    def skip(self, row: int) -> None:
+        """Pass over a row, which is not asked for again.
+
+        Parameters
+        ----------
+        row : int
+            Of the pool.
+
+        Raises
+        ------
+        InvalidInputError
+            If it has a label, or was skipped.
+        """
+        row = self._row(row)
+
+        def decide() -> tuple[str, int, Any]:
+            if self._state.answered(row):
+                got = f"{self._state.labels[row]!r}" if row in self._state.labels else "skipped"
+                raise checks.expected(f"row {row} to be open", got, "Use correct() or undo().")
+            return "skip", row, None
+
+        self._add(decide)
+
+    def undo(self) -> int:
+        """Take back the last label, correction or skip that stands; once more, the one before.
+
+        Returns
+        -------
+        int
+            The row it was about.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is nothing to take back.
+        """
+        undone: list[int] = []
+
+        def decide() -> tuple[str, int, Any]:
+            answer = self._state.last_answer()
+            if answer is None:
+                raise checks.expected("an answer to take back", "none", "Tell a label first.")
+            undone.append(answer[1])
+            return "undo", answer[1], answer[0]
+
+        self._add(decide)
+        return undone[0]
+
+    def _now(self) -> State:
+        self._state.follow(self._log.since(self._state.last))
+        return self._state
+
+    def _add(self, decide: Callable[[], tuple[str, int | None, Any] | None]) -> bool:
+        # Decided on what the file says, while nobody else may write to it. None is no event.
+        def decided(news: list[Event]) -> tuple[str, int | None, Any] | None:
+            self._state.follow(news)
+            return decide()
+
+        added = self._log.append(decided, after=self._state.last)
+        self._state.follow(added)
+        return bool(added)
+
+    def _row(self, row: Any) -> int:
+        value = checks.check_integer("row", row, minimum=0)
+        if value >= self._state.n_rows:
+            raise checks.expected(f"a row below {self._state.n_rows}", value, "Rows are positions in X_pool.")
+        return value
+
+    def export_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write every row that was asked for, labelled or skipped as CSV.
+
+        Parameters
+        ----------
+        path : str or path
+            The file, with columns row, name, status and label.
+        """
+        exchange.export_csv(self, path)
+
+    def import_csv(self, path: str | os.PathLike[str]) -> int:
+        """Read labels and skips from CSV.
+
+        Parameters
+        ----------
+        path : str or path
+            A file with columns row or name, and label; maybe status, of which only "skipped" is read.
+
+        Returns
+        -------
+        int
+            How many answers were new; those that say what is known already are passed over, those that differ are
+            corrections.
+
+        Raises
+        ------
+        InvalidInputError
+            If a line is unusable; nothing is told then.
+        """
+        return exchange.import_answers(self, exchange.read_csv(self, path))
+
+    def export_label_studio(
+        self,
+        path: str | os.PathLike[str],
+        data: Callable[[int], Mapping[str, Any]],
+        *,
+        rows: Sequence[int] | np.ndarray | None = None,
+        from_name: str = "label",
+        to_name: str = "item",
+    ) -> None:
+        """Write tasks for Label Studio.
+
+        Parameters
+        ----------
+        path : str or path
+            The JSON file.
+        data : callable
+            Given a row, returns what its task shows, such as ``{"image": "https://..."}``.
+        rows : sequence of int, optional
+            Of the pool; by default all that are pending, labelled or skipped.
+        from_name, to_name : str, default="label" and "item"
+            Names of the Choices tag and of what it labels in the project's labelling interface.
+        """
+        exchange.export_label_studio(self, path, data, rows, from_name, to_name)
+
+    def import_label_studio(self, path: str | os.PathLike[str], *, from_name: str = "label") -> int:
+        """Read what was labelled in Label Studio.
+
+        Parameters
+        ----------
+        path : str or path
+            An export in JSON or JSON_MIN, of tasks that `export_label_studio` has written.
+        from_name : str, default="label"
+            Name of the Choices tag.
+
+        Returns
+        -------
+        int
+            As for `import_csv`; cancelled annotations are skips, and of several annotations the last counts.
+
+        Raises
+        ------
+        InvalidInputError
+            If the file is no such export, or of another pool; nothing is told then.
+        """
+        return exchange.import_answers(self, exchange.read_label_studio(self, path, from_name))
