@@ -47,7 +47,7 @@ def query(folder, jobs, n_samples):
 
 
 if __name__ == "__main__":
-    n_jobs, size = (int(value) for value in [*sys.argv[1:], *(4, 200_000)[len(sys.argv) - 1 :]])
+    n_jobs, size = (int(value) for value in [*sys.argv[1:], *(4, 20_000)[len(sys.argv) - 1 :]])
     with tempfile.TemporaryDirectory() as place:
         comparison(Path(place), n_jobs)
         query(Path(place), n_jobs, size)
