@@ -145,7 +145,7 @@ class TestSplits:
         """Without a wish the very object comes back."""
         assert carve(DATA) is DATA
 
-    @given(n_validation=st.integers(3, 20), pool_size=st.integers(3, 30), test_size=st.sampled_from([None, 0.2, 0.5]))
+    @given(n_validation=st.integers(3, 20), pool_size=st.integers(3, 25), test_size=st.sampled_from([None, 0.2, 0.5]))
     def test_parts_are_parts(self, n_validation, pool_size, test_size):
         """Pool, validation and test rows are distinct rows of the data, with their labels, as many as asked for."""
         rows = np.arange(90, dtype=np.float32)[:, None]
