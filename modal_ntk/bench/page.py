@@ -25,7 +25,7 @@ figure { margin: 0; } img { width: 100%; max-width: 40rem; height: auto; display
 figcaption { font-size: .9rem; color: var(--soft); }
 .wide { overflow-x: auto; border: 1px solid var(--line); border-radius: .3rem; max-width: max-content; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-.pictures + .note, .note + .wide { margin-top: .4rem; }
+.pictures + .note, .note + .wide { margin-top: .4rem; } .wide + .pictures { margin-top: 1rem; }
 th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-top: 1px solid var(--line); }
 th { font-weight: 600; } tbody th, th:first-child { text-align: left; }
 tbody th { position: sticky; left: 0; background: #fff; white-space: normal; min-width: 7rem; max-width: 18rem;
@@ -34,7 +34,7 @@ td.heat { background: rgb(var(--deep) / calc(var(--share) * .55)); text-align: c
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .9rem; max-width: 60rem; }
 dt { color: var(--soft); } dd { margin: 0; }
 @media (max-width: 40rem) { body { padding: .7rem; } h1 { font-size: 1.3rem; }
-  th, td { padding: .3rem .45rem; font-size: .82rem; } tbody th { min-width: 8rem; max-width: 10rem; }
+  th, td { padding: .3rem .45rem; font-size: .82rem; } tbody th { min-width: 8.6rem; max-width: 10rem; }
   dl { grid-template-columns: 1fr; } dd { margin: 0 0 .4rem .8rem; } }
 """
 
