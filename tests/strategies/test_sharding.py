@@ -64,7 +64,7 @@ def same(one, other):
     np.testing.assert_array_equal(one.scores, other.scores)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: type(s).__name__)
 def test_workers_pick_what_one_process_picks(small_shards, strategy):
     """Picks, scores and whatever the strategy tells beside them are those of one process, bit for bit."""
     learner = net()
@@ -77,7 +77,7 @@ def test_workers_pick_what_one_process_picks(small_shards, strategy):
         assert shared.info.get(name) == alone.info.get(name)
 
 
-@pytest.mark.parametrize("strategy", [s for s in STRATEGIES if not isinstance(s, BALD)], ids=repr)
+@pytest.mark.parametrize("strategy", [s for s in STRATEGIES if not isinstance(s, BALD)], ids=lambda s: type(s).__name__)
 def test_shards_change_nothing(monkeypatch, strategy):
     """Shards of whole batches give the very scores of the pool in one piece."""
     learner = net()
