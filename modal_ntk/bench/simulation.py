@@ -201,39 +201,25 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         strategy = self._strategy(self.strategy_seed_)
         learner = nets.ActiveLearner(clone(self.estimator), strategy)
         watch = Watch(self.stopping, n, rng)
-        labeled = np.zeros(0, np.int64)
-        self.curve_: list[Round] = []
+        steps = [self.n_initial, *sizes]
+        # Criteria, and whoever keeps them, look at the estimator of every round.
+        if self.keep_estimators or watch.criteria or not self._belongs(past, steps, n, seeds, first_rows):
+            past = ()
+        labeled = np.concatenate([np.zeros(0, np.int64), *(entry.indices for entry in past)])
+        self.curve_: list[Round] = list(past)
         kept: list[Any] = []
         self.stopped_by_ = None
-        steps = [self.n_initial, *sizes]
-        past = past if self._belongs(past, steps, n, seeds, first_rows) else ()
-        if self.keep_estimators or watch.criteria:
-            past = ()  # these look at the estimator of every round
-        for step, size in enumerate(tqdm(steps, desc="rounds", disable=not self.verbose)):
-            if step < len(past):
-                labeled = np.concatenate([labeled, past[step].indices])
-                self.curve_.append(past[step])
-                if step == len(past) - 1:
-                    learner.X_training, learner.y_training = _safe_indexing(X, labeled), y[labeled]
-                    with nets.seeded(int(seeds[step, 0])):
-                        learner.estimator = self._fitted(learner, X, labeled, step)
-                continue
-            started, memory = perf_counter(), PeakMemory()
-            given = first_rows if step == 0 else None
-            chosen = self._query(learner, X, labeled, size) if given is None else given
-            queried = perf_counter()
-            labeled = np.concatenate([labeled, chosen])
-            learner.X_training, learner.y_training = _safe_indexing(X, labeled), y[labeled]
-            with nets.seeded(int(seeds[step, 0])):
-                learner.estimator = self._fitted(learner, X, labeled, step)
-                fitted, peak = perf_counter(), memory.peak()
-                score, metrics = self._scores(learner.estimator, X, y, labeled)
-            query_seconds = queried - started if given is None else 0.0
-            scores = getattr(getattr(strategy, "last_selection_", None), "scores", None) if given is None else None
-            times = (query_seconds, fitted - queried)
-            self.curve_.append(Round(len(labeled), score, *times, chosen, scores, metrics, int(seeds[step, 0]), peak))
+        if past:
+            with nets.seeded(int(seeds[len(past) - 1, 0])):
+                self._train(learner, X, y, labeled, len(past) - 1)
+        rest = range(len(past), len(steps))
+        for step in tqdm(rest, desc="rounds", initial=len(past), total=len(steps), disable=not self.verbose):
+            wanted = first_rows if step == 0 and first_rows is not None else steps[step]
+            entry = self._round(learner, X, y, labeled, step, wanted, int(seeds[step, 0]))
+            labeled = np.concatenate([labeled, entry.indices])
+            self.curve_.append(entry)
             if on_round is not None and not _has_state(strategy):
-                on_round(step, self.curve_[-1])
+                on_round(step, entry)
             if self.keep_estimators:
                 # Continued training goes on in the same object.
                 kept.append(learner.estimator if self.reinitialise else copy.deepcopy(learner.estimator))
@@ -361,13 +347,32 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         indices = learner.query(_safe_indexing(X, pool), n_instances=size)[0]
         return pool[np.asarray(indices)].astype(np.int64)
 
-    def _fitted(self, learner: Any, X: Any, labeled: np.ndarray, step: int) -> Any:
-        known, more = (learner.X_training, learner.y_training), {}
+    def _round(
+        self, learner: Any, X: Any, y: np.ndarray, labeled: np.ndarray, step: int, wanted: int | np.ndarray, seed: int
+    ) -> Round:
+        # `wanted`: the rows to label, or how many the strategy shall choose.
+        started, memory = perf_counter(), PeakMemory()
+        drawn = isinstance(wanted, np.ndarray)
+        chosen = wanted if isinstance(wanted, np.ndarray) else self._query(learner, X, labeled, wanted)
+        queried = perf_counter()
+        labeled = np.concatenate([labeled, chosen])
+        with nets.seeded(seed):
+            self._train(learner, X, y, labeled, step)
+            fitted, peak = perf_counter(), memory.peak()
+            score, metrics = self._scores(learner.estimator, X, y, labeled)
+        scores = None if drawn else getattr(getattr(learner.query_strategy, "last_selection_", None), "scores", None)
+        times = (0.0 if drawn else queried - started, fitted - queried)
+        return Round(len(labeled), score, *times, chosen, scores, metrics, seed, peak)
+
+    def _train(self, learner: Any, X: Any, y: np.ndarray, labeled: np.ndarray, step: int) -> None:
+        learner.X_training, learner.y_training = known = _safe_indexing(X, labeled), y[labeled]
+        more = {}
         if self.unlabeled_param is not None:
-            more[self.unlabeled_param] = _safe_indexing(X, np.setdiff1d(np.arange(checks.n_rows(X)), labeled))
+            more[self.unlabeled_param] = _safe_indexing(X, np.setdiff1d(np.arange(len(y)), labeled))
         if self.reinitialise or step == 0:
-            return clone(self.estimator).fit(*known, **more)
-        return learner.estimator.partial_fit(*known, **more)
+            learner.estimator = clone(self.estimator).fit(*known, **more)
+        else:
+            learner.estimator = learner.estimator.partial_fit(*known, **more)
 
     def _scores(self, estimator: Any, X: Any, y: np.ndarray, labeled: np.ndarray) -> tuple[float, dict[str, float]]:
         # The first is the score; a held-out set's own score goes by the name of the set alone.
