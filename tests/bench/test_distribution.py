@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 import torch
 import zoo
+from elsewhere import OnDevice
 from sklearn.linear_model import LogisticRegression
 
 from modal_ntk.bench import Dataset, Protocol, Workers, run_protocol, verify
 from modal_ntk.bench.manifest import manifest
 from modal_ntk.bench.simulation import Round
 from modal_ntk.bench.store import FILE_NAME, Store
-from modal_ntk.bench.workers import limited_threads, worker_number
+from modal_ntk.bench.workers import limited_threads
 from modal_ntk.cli import main
 from modal_ntk.errors import InvalidInputError, MissingExtraError
 
@@ -195,20 +196,6 @@ def test_threads_are_bounded_and_put_back():
         with limited_threads(asked):
             assert torch.get_num_threads() == got
         assert torch.get_num_threads() == before
-
-
-class OnDevice(LogisticRegression):
-    """Keeps the device it was given, which no computation here needs."""
-
-    def __init__(self, device="cpu", folder=None):
-        super().__init__()
-        self.device = device
-        self.folder = folder
-
-    def fit(self, X, y):
-        with open(os.path.join(self.folder, f"{os.getpid()}-{worker_number()}"), "a") as file:
-            file.write(f"{self.device}\n")
-        return super().fit(X, y)
 
 
 @pytest.mark.parametrize("backend", ["loky", "dask"])

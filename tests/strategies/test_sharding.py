@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import zoo
+from elsewhere import Counted, Whose
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from skorch import NeuralNetClassifier
@@ -132,14 +133,6 @@ def test_sparse_pools_and_plain_classifiers(small_shards):
         same(Entropy(random_state=0).select(learner, csr_matrix(POOL), 5), alone)
 
 
-class Whose(Entropy):
-    """Tells, as scores, which process read each sample."""
-
-    @classmethod
-    def _shard_scores(cls, view, X, number):
-        return np.full(len(X), float(os.getpid()))
-
-
 def test_other_processes_do_read(small_shards):
     """With two jobs no sample is read by the calling process; with one, and with no word to joblib, all are."""
 
@@ -178,16 +171,6 @@ def test_an_error_of_a_worker_is_the_users(small_shards):
         pytest.raises(InvalidInputError, match="finite values from the critic"),
     ):
         short.select(net(), POOL, 3)
-
-
-class Counted(LogisticRegression):
-    """Counts how often it is sent."""
-
-    sent = 0
-
-    def __getstate__(self):
-        Counted.sent += 1
-        return super().__getstate__()
 
 
 @pytest.mark.parametrize("jobs", [2, 3, 50])

@@ -1,0 +1,41 @@
+"""Estimators and strategies that go to other processes, which must be able to import them: hence a module apart."""
+
+import os
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from modal_ntk import Entropy
+from modal_ntk.bench.workers import worker_number
+
+
+class Whose(Entropy):
+    """Tells, as scores, which process read each sample."""
+
+    @classmethod
+    def _shard_scores(cls, view, X, number):
+        return np.full(len(X), float(os.getpid()))
+
+
+class Counted(LogisticRegression):
+    """Counts how often it is sent."""
+
+    sent = 0
+
+    def __getstate__(self):
+        Counted.sent += 1
+        return super().__getstate__()
+
+
+class OnDevice(LogisticRegression):
+    """Keeps the device it was given, which no computation here needs."""
+
+    def __init__(self, device="cpu", folder=None):
+        super().__init__()
+        self.device = device
+        self.folder = folder
+
+    def fit(self, X, y):
+        with open(os.path.join(self.folder, f"{os.getpid()}-{worker_number()}"), "a") as file:
+            file.write(f"{self.device}\n")
+        return super().fit(X, y)
