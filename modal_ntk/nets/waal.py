@@ -237,6 +237,11 @@ class WAALClassifier(CriticTraining):
                         group["lr"] = kwargs["lr"]
         return self
 
+    def get_params(self, deep: bool = True, **kwargs: Any) -> dict[str, Any]:
+        """Return the parameters; a request of metadata, which skorch 1.2 would count among them, is none."""
+        params: dict[str, Any] = super().get_params(deep=deep, **kwargs)
+        return {name: value for name, value in params.items() if name != "_metadata_request"}
+
     def _check_params(self) -> None:
         for name in ("mu", "penalty"):
             checks.check_number(name, getattr(self, name))
