@@ -4,7 +4,6 @@ import copy
 import pickle
 import warnings
 
-import modAL.models
 import numpy as np
 import pytest
 import torch
@@ -275,12 +274,11 @@ def test_plain_training_equals_a_plain_net():
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("make", [modAL.models.ActiveLearner, modal_ntk.ActiveLearner])
-def test_teach_hands_on_the_pool(make):
+def test_teach_hands_on_the_pool(active_learner):
     """Both learners pass X_unlabeled on, at the first fit and at every teach, and the query reads the critic."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
-        learner = make(net(), modal_ntk.WAAL(random_state=0), X_known, y_known, X_unlabeled=X_pool)
+        learner = active_learner(net(), modal_ntk.WAAL(random_state=0), X_known, y_known, X_unlabeled=X_pool)
         pool = X_pool
         for _ in range(2):
             indices, rows = learner.query(pool, n_instances=3)
