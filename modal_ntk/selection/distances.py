@@ -62,8 +62,9 @@ class DenseRows:
     def squared_to(self, row: int, some: Tensor | None = None) -> Tensor:
         """Return the squared distance (n,) of every row to one of them, or that of `some` rows (m,)."""
         target = self._X[row : row + 1].to(self.device)
-        blocks = self._blocks if some is None else [self._X[some.to(self._X.device)]]
-        return torch.cat([_distances(x.to(self.device), target)[:, 0] for x in blocks]).square()
+        if some is not None:
+            return _distances(self._X[some.to(self._X.device)].to(self.device), target)[:, 0].square_()
+        return torch.cat([_distances(x.to(self.device), target)[:, 0] for x in self._blocks]).square_()
 
     def lower_bounds(self, rows: Tensor) -> Tensor:
         """Return what the squared distances (m, n) of all rows to m of them are at least.
@@ -74,10 +75,14 @@ class DenseRows:
         if self._squared_norms is None:
             self._squared_norms = self.squared_norms()
         targets = self._X[rows.to(self._X.device)].to(self.device)
-        norms = self._squared_norms + self._squared_norms[rows.to(self.device)][:, None]
         error = 2 * (self._X.shape[1] + 8) * torch.finfo(self._X.dtype).eps
-        products = torch.cat([targets @ x.to(self.device).T for x in self._blocks], dim=1)
-        return norms.mul_(1 - error).sub_(products, alpha=2)
+        norms = (1 - error) * self._squared_norms
+        parts = norms.split([len(x) for x in self._blocks])
+        products = [
+            torch.addmm(part, targets, x.to(self.device).T, alpha=-2)
+            for part, x in zip(parts, self._blocks, strict=True)
+        ]
+        return torch.cat(products, dim=1) + norms[rows.to(self.device)][:, None]
 
 
 def _sent(X: Tensor, device: torch.device) -> list[Tensor]:

@@ -15,7 +15,7 @@ from modal_ntk.structure.neighbors import nearest_rows
 
 First = Literal["random", "first"]
 
-N_AHEAD = 16
+N_AHEAD = 8
 """How many rows are looked at together, as likely to be chosen next."""
 
 
@@ -61,7 +61,7 @@ def k_center_greedy(
     -----
     Ties take the lowest row. The radius is at most twice the least possible one (Gonzalez 1985). One product of
     matrices bounds the distances to the rows that are farthest now, which are likely to be chosen next; only where
-    such a bound is below the distance so far is the distance itself taken. Memory beyond `X` is some twenty numbers a
+    such a bound is below the distance so far is the distance itself taken. Memory beyond `X` is some twelve numbers a
     row.
 
     Examples
@@ -85,7 +85,10 @@ def k_center_greedy(
     ahead = _Ahead(rows)
     for i in range(n_instances):
         indices[i], scores[i] = pick, float(nearest[pick])
-        ahead.lower(nearest, pick)
+        if np.isinf(scores[i]):
+            nearest = rows.squared_to(pick)
+        else:
+            ahead.lower(nearest, pick)
         # Below every distance, so that a row is not chosen twice even where only copies are left.
         nearest[pick] = -1
         pick = int(nearest.argmax())
@@ -103,9 +106,6 @@ class _Ahead:
         self._bounds: dict[int, Tensor] = {}
 
     def lower(self, nearest: Tensor, pick: int) -> None:
-        if torch.isinf(nearest[pick]):
-            torch.minimum(nearest, self._rows.squared_to(pick), out=nearest)
-            return
         if pick not in self._bounds:
             farthest = nearest.topk(min(N_AHEAD, len(nearest))).indices
             farthest[-1] = pick  # where many are as far, it need not be among those found
