@@ -73,8 +73,9 @@ def k_center_greedy(
     n_instances = checks.check_n_instances(n_instances, len(X))
     checks.check_choice("first", first, ("random", "first"))
     rows = DenseRows(X, device)
-    cold = centers is None or len(centers) == 0
-    if centers is None or len(centers) == 0:
+    if centers is not None and len(centers) == 0:
+        centers = None
+    if centers is None:
         rng = checks.check_random_state(random_state)
         pick = int(rng.integers(len(X))) if first == "random" else 0
         nearest = torch.full((len(X),), torch.inf, dtype=X.dtype, device=rows.device)
@@ -93,7 +94,7 @@ def k_center_greedy(
         nearest[pick] = -1
         pick = int(nearest.argmax())
     radius = max(float(nearest[pick]), 0.0) ** 0.5
-    if cold:
+    if centers is None:
         scores[0] = scores[1] if n_instances > 1 else radius**2
     return Selection(indices, np.sqrt(scores), {"radius": radius})
 
@@ -107,9 +108,10 @@ class _Ahead:
 
     def lower(self, nearest: Tensor, pick: int) -> None:
         if pick not in self._bounds:
-            farthest = nearest.topk(min(N_AHEAD, len(nearest))).indices
-            farthest[-1] = pick  # where many are as far, it need not be among those found
-            self._bounds = dict(zip(farthest.tolist(), self._rows.lower_bounds(farthest), strict=True))
+            farthest = nearest.topk(min(N_AHEAD, len(nearest))).indices.tolist()
+            if pick not in farthest:  # where many are as far
+                farthest[-1] = pick
+            self._bounds = dict(zip(farthest, self._rows.lower_bounds(torch.tensor(farthest)), strict=True))
         some = (self._bounds.pop(pick) < nearest).nonzero()[:, 0]
         if len(some) > len(nearest) // 4:
             torch.minimum(nearest, self._rows.squared_to(pick), out=nearest)
