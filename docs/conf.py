@@ -36,6 +36,9 @@ suppress_warnings = [
     "config.cache",
 ]
 
+# A single backtick in a docstring is a name; where nothing has it, it is shown as code.
+default_role = "py:obj"
+
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 html_math_renderer = "mathml"
@@ -79,7 +82,7 @@ html_theme_options = {
 }
 
 
-def only_scripts_at_the_top(app: object, config: object) -> None:
+def only_scripts_at_the_top(_app: object, config: object) -> None:
     """Keep the gallery from taking the template of a plugin, whose README is Markdown, for a part of itself."""
     config.sphinx_gallery_conf["source_suffix"] = {".rst": "restructuredtext"}  # type: ignore[attr-defined]
 
