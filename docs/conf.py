@@ -28,6 +28,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "mathml",
     "helptext",
+    "blocks",
 ]
 exclude_patterns = ["_build", "_ext", "_templates", "**/README.md"]
 templates_path = ["_templates"]
