@@ -67,26 +67,36 @@ class PlainNet(NeuralNetClassifier):
         return self
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, fastmath={"reassoc", "contract"})
 def descend(inputs, targets, order, weights, biases, pace, drift, rate, momentum):
     """SGD with momentum on the cross-entropy of one sample after the other, through layers with ReLU between."""
-    depth = len(weights)
+    depth, zero = len(weights), np.float32(0)
+    values = [inputs[0].copy()] + [np.empty_like(bias) for bias in biases]
+    slopes = [np.empty_like(value) for value in values]
     for row in order:
-        values = [inputs[row]]
+        values[0][:] = inputs[row]
         for k in range(depth):
-            reached = weights[k] @ values[k] + biases[k]
-            values.append(np.maximum(reached, np.float32(0)) if k + 1 < depth else reached)
-        slope = np.exp(values[depth] - values[depth].max())
-        slope /= slope.sum()
-        slope[targets[row]] -= np.float32(1)
+            for i in range(len(biases[k])):
+                total = biases[k][i]
+                for j in range(len(values[k])):
+                    total += weights[k][i, j] * values[k][j]
+                values[k + 1][i] = total if k + 1 == depth else max(total, zero)
+        scores = np.exp(values[depth] - values[depth].max())
+        slopes[depth][:] = scores / scores.sum()
+        slopes[depth][targets[row]] -= np.float32(1)
         for k in range(depth - 1, -1, -1):
-            below = (weights[k].T @ slope) * (values[k] > 0)
-            for i in range(len(slope)):
-                pace[k][i] = momentum * pace[k][i] + slope[i] * values[k]
-                drift[k][i] = momentum * drift[k][i] + slope[i]
-            weights[k] -= rate * pace[k]
-            biases[k] -= rate * drift[k]
-            slope = below.astype(np.float32)
+            slopes[k][:] = zero
+            for i in range(len(biases[k])):
+                slope = slopes[k + 1][i]
+                drift[k][i] = momentum * drift[k][i] + slope
+                biases[k][i] -= rate * drift[k][i]
+                for j in range(len(values[k])):
+                    slopes[k][j] += slope * weights[k][i, j]
+                    pace[k][i, j] = momentum * pace[k][i, j] + slope * values[k][j]
+                    weights[k][i, j] -= rate * pace[k][i, j]
+            for j in range(len(values[k])):
+                if values[k][j] <= zero:
+                    slopes[k][j] = zero
 
 
 class OneByOneNet(PlainNet):
