@@ -76,27 +76,29 @@ def descend(inputs, targets, order, weights, biases, pace, drift, rate, momentum
     for row in order:
         values[0][:] = inputs[row]
         for k in range(depth):
-            for i in range(len(biases[k])):
-                total = biases[k][i]
-                for j in range(len(values[k])):
-                    total += weights[k][i, j] * values[k][j]
-                values[k + 1][i] = total if k + 1 == depth else max(total, zero)
+            weight, bias, below, above = weights[k], biases[k], values[k], values[k + 1]
+            for i in range(len(bias)):
+                total = bias[i]
+                for j in range(len(below)):
+                    total += weight[i, j] * below[j]
+                above[i] = total if k + 1 == depth else max(total, zero)
         scores = np.exp(values[depth] - values[depth].max())
         slopes[depth][:] = scores / scores.sum()
         slopes[depth][targets[row]] -= np.float32(1)
         for k in range(depth - 1, -1, -1):
-            slopes[k][:] = zero
-            for i in range(len(biases[k])):
-                slope = slopes[k + 1][i]
-                drift[k][i] = momentum * drift[k][i] + slope
-                biases[k][i] -= rate * drift[k][i]
-                for j in range(len(values[k])):
-                    slopes[k][j] += slope * weights[k][i, j]
-                    pace[k][i, j] = momentum * pace[k][i, j] + slope * values[k][j]
-                    weights[k][i, j] -= rate * pace[k][i, j]
-            for j in range(len(values[k])):
-                if values[k][j] <= zero:
-                    slopes[k][j] = zero
+            weight, bias, below, slope_below, slope = weights[k], biases[k], values[k], slopes[k], slopes[k + 1]
+            speed, drifting = pace[k], drift[k]
+            slope_below[:] = zero
+            for i in range(len(bias)):
+                drifting[i] = momentum * drifting[i] + slope[i]
+                bias[i] -= rate * drifting[i]
+                for j in range(len(below)):
+                    slope_below[j] += slope[i] * weight[i, j]
+                    speed[i, j] = momentum * speed[i, j] + slope[i] * below[j]
+                    weight[i, j] -= rate * speed[i, j]
+            for j in range(len(below)):
+                if below[j] <= zero:
+                    slope_below[j] = zero
 
 
 class OneByOneNet(PlainNet):
