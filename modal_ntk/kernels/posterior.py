@@ -265,8 +265,8 @@ def condition(state: Posterior, index: int, target_row: Tensor) -> None:
     Notes
     -----
     Equal to solving the regression anew: ``f(x) + G_xi / G_ii (y - f(i))`` and ``G - G_:i G_i: / G_ii`` (NTK
-    look-ahead, equation 12, with the inverse that is missing from its text). A row whose variance is within the jitter is a copy
-    of what is known, and changes nothing.
+    look-ahead, equation 12, with the inverse that is missing from its text). A row whose variance is within the
+    jitter is a copy of what is known, and changes nothing.
 
     Examples
     --------
