@@ -24,8 +24,8 @@ N_TEXTS, N_ROUNDS, N_EPOCHS = (500, 3, 60) if SMALL else (2000, 8, 80)
 # %%
 # Made-up texts
 # -------------
-# Four topics with thirty words of their own, and two hundred words that all of them use. A text is 8 to 24 words long and
-# padded to 24 with token 0, which the mask hides.
+# Four topics with thirty words of their own, and two hundred words that all of them use. A text is 8 to 24 words long
+# and padded to 24 with token 0, which the mask hides.
 
 rng = np.random.default_rng(0)
 N_TOPICS, LENGTH, N_OWN, N_COMMON = 4, 24, 30, 200
@@ -42,7 +42,8 @@ print({name: part.shape for name, part in pool.items()}, "texts of each topic:",
 # %%
 # An embedding bag
 # ----------------
-# The mean of the words' embeddings, then a small classifier. The names of ``forward``'s arguments are the dict's keys.
+# The mean of the words' embeddings, then a small classifier. The names of ``forward``'s arguments are the dict's
+# keys.
 
 
 class EmbeddingBag(nn.Module):
@@ -77,8 +78,8 @@ def make_net():
 # %%
 # The loop
 # --------
-# ``take_rows`` takes the same rows of every part. What is labelled so far is passed by keyword, for strategies that look
-# at it.
+# ``take_rows`` takes the same rows of every part. What is labelled so far is passed by keyword, for strategies that
+# look at it.
 
 
 def labelled_by(strategy):
@@ -90,11 +91,12 @@ def labelled_by(strategy):
             net = make_net().fit(take_rows(pool, labeled), y_pool[labeled])
         scores.append(net.score(test, y_test))
         if step == N_ROUNDS:
-            return labeled, scores
+            break
         rest = np.setdiff1d(np.arange(N_TEXTS), labeled)
         known = {"X_labeled": take_rows(pool, labeled), "y_labeled": y_pool[labeled]}
         found = strategy.select(net, take_rows(pool, rest), 20, **known)
         labeled = np.concatenate([labeled, rest[found.indices]])
+    return labeled, scores
 
 
 strategies = {
@@ -112,8 +114,8 @@ for name, (labeled, scores) in found.items():
     )
 
 # %%
-# Topics are unequal on purpose. To the right, the share of each topic among what was labelled, beside its share in the
-# pool: random sampling follows the pool, the others follow the net.
+# Topics are unequal on purpose. To the right, the share of each topic among what was labelled, beside its share in
+# the pool: random sampling follows the pool, the others follow the net.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 for name, (_, scores) in found.items():

@@ -2,8 +2,8 @@
 A ten-line loop with modAL
 ==========================
 
-Label digits with NTKCPL through modAL's own ``ActiveLearner``, starting from no labels at all, and see what chance would
-have done with as many labels.
+Label digits with NTKCPL through modAL's own ``ActiveLearner``, starting from no labels at all, and see what chance
+would have done with as many labels.
 """
 
 import os
@@ -49,9 +49,9 @@ class Classifier(torch.nn.Module):
 
 
 # %%
-# Three things matter to skorch here. ``classes``: a class without labels is still a class. ``train_split=None``: twenty
-# labels leave nothing to validate on. And the module is given as a *class*, so that every ``teach`` starts from new
-# weights; a module given as an instance would continue from its old ones.
+# Three things matter to skorch here. ``classes``: a class without labels is still a class. ``train_split=None``:
+# twenty labels leave nothing to validate on. And the module is given as a *class*, so that every ``teach`` starts
+# from new weights; a module given as an instance would continue from its old ones.
 
 net = NeuralNetClassifier(
     Classifier,
@@ -112,5 +112,5 @@ axes.grid(alpha=0.3)
 plt.show()
 
 # %%
-# One run of a strategy against a few of chance is a picture, not a comparison. How to compare in earnest, from the same
-# initial labels and over several seeds, is shown in ``compare_strategies.py``.
+# One run of a strategy against a few of chance is a picture, not a comparison. How to compare in earnest, from the
+# same initial labels and over several seeds, is shown in ``compare_strategies.py``.

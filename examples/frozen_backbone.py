@@ -96,8 +96,8 @@ net = NeuralNetClassifier(
 # %%
 # From no label on
 # ----------------
-# `variant="self"` makes clusters of the samples as they are, here the backbone's features; the default, ``"al"``, does so
-# until there are labels and takes the trained classifier's features from then on.
+# `variant="self"` makes clusters of the samples as they are, here the backbone's features; the default, ``"al"``,
+# does so until there are labels and takes the trained classifier's features from then on.
 
 curves, first_picks = {}, {}
 for strategy in (RandomSampling(random_state=0), NTKCPL(variant="self", n_candidates=1000, random_state=0)):
@@ -118,8 +118,8 @@ for strategy in (RandomSampling(random_state=0), NTKCPL(variant="self", n_candid
 # %%
 # What the first query chose
 # --------------------------
-# Before any label is known, NTKCPL asks for the samples from which most of the pool's pseudo-labels can be predicted. The
-# plane is that of the features' two principal components, colours are the true classes, stars the picks.
+# Before any label is known, NTKCPL asks for the samples from which most of the pool's pseudo-labels can be predicted.
+# The plane is that of the features' two principal components, colours are the true classes, stars the picks.
 
 plane = PCA(2).fit_transform(X_train)
 figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharex=True, sharey=True)

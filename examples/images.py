@@ -2,8 +2,8 @@
 Images and a convolutional net
 ==============================
 
-Query strategies that read gradients are at home with a convolutional net that is trained from scratch. Two of them, BADGE
-and dynamicAL, choose from the same pool after the same labels, and we look at what they chose.
+Query strategies that read gradients are at home with a convolutional net that is trained from scratch. Two of them,
+BADGE and dynamicAL, choose from the same pool after the same labels, and we look at what they chose.
 
 The images are Fashion-MNIST's where the environment variable ``MODAL_NTK_DATA`` names a folder that holds
 ``fashion_mnist.npz``; elsewhere they are the digits that come with scikit-learn.
