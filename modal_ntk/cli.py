@@ -162,11 +162,16 @@ def _bench(arguments: argparse.Namespace) -> None:
     from modal_ntk import bench
 
     progress = "plain" if arguments.plain else not arguments.quiet
-    bench.run_protocol(_protocol(arguments), out=arguments.out, workers=_workers(arguments), progress=progress)
-    _print_report(arguments.out, arguments.dataset, None, None)
+    protocols = _protocols(arguments)
+    for dataset in [protocol.dataset for protocol in protocols.values()][1:]:
+        bench.load_dataset(dataset)  # what the last one lacks is said before the first one runs
+    for dataset, protocol in protocols.items():
+        out = Path(arguments.out) / dataset if len(protocols) > 1 else Path(arguments.out)
+        bench.run_protocol(protocol, out=out, workers=_workers(arguments), progress=progress)
+        _print_report(str(out), arguments.dataset, None, None)
 
 
-def _protocol(arguments: argparse.Namespace) -> Protocol:
+def _protocols(arguments: argparse.Namespace) -> dict[str, Protocol]:
     from modal_ntk.bench import Protocol
 
     named = {"dataset": "dataset", "strategy": "strategies", "seeds": "seeds", "initial": "n_initial"}
@@ -176,7 +181,8 @@ def _protocol(arguments: argparse.Namespace) -> Protocol:
     if "reinitialise" in given:
         given["reinitialise"] = not given["reinitialise"]
     if arguments.protocol is None:
-        return Protocol.from_dict({"strategies": (), **given})
+        protocol = Protocol.from_dict({"strategies": (), **given})
+        return {protocol.dataset: protocol}
     if given:
         raise checks.expected(
             "a protocol from a file or from options, not from both",
@@ -185,7 +191,7 @@ def _protocol(arguments: argparse.Namespace) -> Protocol:
         )
     # As for a script, what lies beside the file can be imported: there an estimator's factory is at home.
     sys.path.insert(0, str(Path(arguments.protocol).resolve().parent))
-    return Protocol.from_toml(arguments.protocol)
+    return Protocol.all_from_toml(arguments.protocol)
 
 
 def _workers(arguments: argparse.Namespace) -> Workers:

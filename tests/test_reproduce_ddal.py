@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 SCRIPTS = Path(__file__).parents[1] / "examples" / "reproduce"
 
@@ -25,6 +26,40 @@ def test_the_checkerboard_study_runs_and_goes_on(tmp_path):
     trace = json.loads((tmp_path / "binary" / "trace.json").read_text())
     assert [len(notes) for notes in trace.values()] == [2, 2]
     assert run_small("ddal_checkerboard.py", tmp_path, "--board", "binary") == first
+
+
+@pytest.fixture
+def checkerboard(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import ddal_checkerboard
+
+    return ddal_checkerboard
+
+
+def test_compiled_steps_are_those_of_torch(checkerboard):
+    """Two fits, the second going on from the first, leave the weights and momenta that torch's own SGD leaves."""
+    X, y = checkerboard.checkerboard(4, 12, np.random.default_rng(0))
+    nets = []
+    for kind in (checkerboard.PlainNet, checkerboard.OneByOneNet):
+        torch.manual_seed(0)
+        net = kind(
+            checkerboard.BoardNet,
+            module__n_classes=4,
+            criterion=torch.nn.CrossEntropyLoss,
+            optimizer=torch.optim.SGD,
+            optimizer__momentum=0.9,
+            lr=0.01,
+            batch_size=1,
+            max_epochs=5,
+            train_split=None,
+            verbose=0,
+        )
+        nets.append(net.fit(X, y).partial_fit(X[:7], y[:7]))
+    for one, other in zip(nets[0].module_.parameters(), nets[1].module_.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        momenta = [net.optimizer_.state[p]["momentum_buffer"] for net, p in zip(nets, (one, other), strict=True)]
+        torch.testing.assert_close(*momenta, rtol=1e-3, atol=1e-5)
+    assert len(set(nets[1].predict(X))) > 1
 
 
 def test_the_large_query_runs():

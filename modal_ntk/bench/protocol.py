@@ -178,14 +178,47 @@ class Protocol:
         Raises
         ------
         ModalNTKError
-            If the file cannot be read, or holds what is no protocol.
+            If the file cannot be read, or holds what is no protocol, or several.
+        """
+        found = cls.all_from_toml(path)
+        if len(found) > 1:
+            got = f"{len(found)}: {', '.join(found)}"
+            raise checks.expected(f"{path} to name one data set", got, "Read them by Protocol.all_from_toml.")
+        return next(iter(found.values()))
+
+    @classmethod
+    def all_from_toml(cls, path: str | os.PathLike[str]) -> dict[str, Protocol]:
+        """Read a protocol for each data set of a TOML file, where ``dataset`` may be a list.
+
+        Parameters
+        ----------
+        path : str or path
+            The file.
+
+        Returns
+        -------
+        dict of str to Protocol
+            By the name of the data set, that of its file without folder and ending.
+
+        Raises
+        ------
+        ModalNTKError
+            If the file cannot be read, or holds what is no protocol, or two data sets have one name.
         """
         try:
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             remedy = 'Write one with keys such as dataset = "digits" and strategies = ["margin"].'
             raise checks.expected(f"{path} to be a TOML file", checks.one_line(str(error)), remedy) from error
-        return cls.from_dict(values)
+        several = values.get("dataset")
+        if not _is_list(several):
+            protocol = cls.from_dict(values)
+            return {Path(protocol.dataset).stem: protocol}
+        found = {Path(dataset).stem: cls.from_dict({**values, "dataset": dataset}) for dataset in several}
+        if not found or len(found) < len(several):
+            remedy = "Name each data set once; results are kept by its name."
+            raise checks.expected("dataset to be a name or a list of different ones", several, remedy)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as what JSON and TOML can hold.

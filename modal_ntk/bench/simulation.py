@@ -59,7 +59,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
     metrics : sequence of str, default=()
         Names of further scikit-learn scorers, kept for each round.
     validation_set : tuple (X, y) or None, default=None
-        A second set that each round is scored on; kept among the metrics, by names that begin with "validation_".
+        A second set that each round is scored on; kept among the metrics, by names that begin with ``validation_``.
     random_state : int, numpy generator or None, default=None
         Seed of the initial rows, of every fit, and of a strategy whose own ``random_state`` is None. The
         initial rows depend on nothing else but the data, so strategies are compared from the same ones.

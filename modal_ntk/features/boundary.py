@@ -62,8 +62,8 @@ def walk_to_boundary(
     -----
     Moosavi-Dezfooli, Fawzi, Frossard, "DeepFool: a simple and accurate method to fool deep neural networks",
     algorithm 2. With f the logits, k the class predicted at the start and w_l the gradient of f_l - f_k with
-    respect to the inputs, the step goes to the class l of smallest |f_l - f_k| / ||w_l|| and is
-    |f_l - f_k| / ||w_l||^2 w_l. A gap between the classes that is down to rounding counts as closed. Samples
+    respect to the inputs, the step goes to the class l of smallest ``|f_l - f_k| / ||w_l||`` and is
+    ``|f_l - f_k| / ||w_l||^2 w_l``. A gap between the classes that is down to rounding counts as closed. Samples
     that have arrived are not computed any further.
 
     Examples

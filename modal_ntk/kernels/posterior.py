@@ -194,7 +194,7 @@ def posterior(
     Parameters
     ----------
     kernel : Tensor (n, n)
-        Kernel over all rows; never changed.
+        Kernel over all rows; never changed unless `overwrite`.
     labeled : array-like (l,)
         Numbers of the rows to train on; may be empty.
     targets : Tensor (n, K)
@@ -212,8 +212,8 @@ def posterior(
     Returns
     -------
     Posterior
-        With covariance K - K_:L (K_LL + jitter)^-1 K_L: and the mean of equation 3 in the limit; with no labels, the
-        kernel itself and `f0`.
+        With covariance ``K - K_:L (K_LL + jitter)^-1 K_L:`` and the mean of equation 3 in the limit; with no labels,
+        the kernel itself and `f0`.
 
     Raises
     ------
@@ -264,9 +264,9 @@ def condition(state: Posterior, index: int, target_row: Tensor) -> None:
 
     Notes
     -----
-    Equal to solving the regression anew: f(x) + G_xi / G_ii (y - f(i)) and G - G_:i G_i: / G_ii (NTK look-ahead,
-    equation 12, with the inverse that is missing from its text). A row whose variance is within the jitter is a copy
-    of what is known, and changes nothing.
+    Equal to solving the regression anew: ``f(x) + G_xi / G_ii (y - f(i))`` and ``G - G_:i G_i: / G_ii`` (NTK
+    look-ahead, equation 12, with the inverse that is missing from its text). A row whose variance is within the
+    jitter is a copy of what is known, and changes nothing.
 
     Examples
     --------

@@ -51,7 +51,7 @@ class DenseRows:
     def __init__(self, X: Tensor, device: torch.device | str | None = None) -> None:
         self.n = len(X)
         self.device = X.device if device is None else torch.device(device)
-        self._X = X
+        self.X = X
         self._squared_norms: Tensor | None = None
         self._blocks = [X] if X.device == self.device else _sent(X, self.device)
 
@@ -61,9 +61,9 @@ class DenseRows:
 
     def squared_to(self, row: int, some: Tensor | None = None) -> Tensor:
         """Return the squared distance (n,) of every row to one of them, or that of `some` rows (m,)."""
-        target = self._X[row : row + 1].to(self.device)
+        target = self.X[row : row + 1].to(self.device)
         if some is not None:
-            return _distances(self._X[some.to(self._X.device)].to(self.device), target)[:, 0].square_()
+            return _distances(self.X[some.to(self.X.device)].to(self.device), target)[:, 0].square_()
         return torch.cat([_distances(x.to(self.device), target)[:, 0] for x in self._blocks]).square_()
 
     def lower_bounds(self, rows: Tensor) -> Tensor:
@@ -74,8 +74,8 @@ class DenseRows:
         """
         if self._squared_norms is None:
             self._squared_norms = self.squared_norms()
-        targets = self._X[rows.to(self._X.device)].to(self.device)
-        error = 2 * (self._X.shape[1] + 8) * torch.finfo(self._X.dtype).eps
+        targets = self.X[rows.to(self.X.device)].to(self.device)
+        error = 2 * (self.X.shape[1] + 8) * torch.finfo(self.X.dtype).eps
         norms = (1 - error) * self._squared_norms
         parts = norms.split([len(x) for x in self._blocks])
         products = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -61,8 +62,8 @@ def k_center_greedy(
     -----
     Ties take the lowest row. The radius is at most twice the least possible one (Gonzalez 1985). One product of
     matrices bounds the distances to the rows that are farthest now, which are likely to be chosen next; only where
-    such a bound is below the distance so far is the distance itself taken. Memory beyond `X` is some twelve numbers a
-    row.
+    such a bound is below the distance so far is the distance itself taken, by a compiled loop on the CPU. Memory
+    beyond `X` is some twelve numbers a row.
 
     Examples
     --------
@@ -88,11 +89,11 @@ def k_center_greedy(
         indices[i], scores[i] = pick, float(nearest[pick])
         if np.isinf(scores[i]):
             nearest = rows.squared_to(pick)
+            # Below every distance, so that a row is not chosen twice even where only copies are left.
+            nearest[pick] = -1
+            pick = int(nearest.argmax())
         else:
-            ahead.lower(nearest, pick)
-        # Below every distance, so that a row is not chosen twice even where only copies are left.
-        nearest[pick] = -1
-        pick = int(nearest.argmax())
+            pick = ahead.farthest_after(pick, nearest)
     radius = max(float(nearest[pick]), 0.0) ** 0.5
     if centers is None:
         scores[0] = scores[1] if n_instances > 1 else radius**2
@@ -106,14 +107,50 @@ class _Ahead:
         self._rows = rows
         self._bounds: dict[int, Tensor] = {}
 
-    def lower(self, nearest: Tensor, pick: int) -> None:
+    def farthest_after(self, pick: int, nearest: Tensor) -> int:
+        # Lowers the distances by a choice, in place, and returns the next one.
         if pick not in self._bounds:
             farthest = nearest.topk(min(N_AHEAD, len(nearest))).indices.tolist()
             if pick not in farthest:  # where many are as far
                 farthest[-1] = pick
             self._bounds = dict(zip(farthest, self._rows.lower_bounds(torch.tensor(farthest)), strict=True))
-        some = (self._bounds.pop(pick) < nearest).nonzero()[:, 0]
-        if len(some) > len(nearest) // 4:
-            torch.minimum(nearest, self._rows.squared_to(pick), out=nearest)
-        elif len(some):
-            nearest[some] = torch.minimum(nearest[some], self._rows.squared_to(pick, some))
+        lower = _lower_on_cpu if self._rows.device.type == "cpu" else _lower_on_device
+        return lower(self._rows, nearest, self._bounds.pop(pick), pick)
+
+
+# A dozen small calls of torch take longer than the arithmetic of one choice among ten thousand rows.
+def _lower_on_cpu(rows: DenseRows, nearest: Tensor, bounds: Tensor, pick: int) -> int:
+    return int(_lower(rows.X.numpy(), nearest.numpy(), bounds.numpy(), pick))
+
+
+# Sums in any order, so that the compiler can use wide registers; a row's distance to its copy stays zero.
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _lower(X, nearest, bounds, pick):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    target, zero = X[pick], X.dtype.type(0)
+    largest, next_pick = -np.inf, 0
+    for i in range(len(nearest)):
+        if bounds[i] < nearest[i]:
+            squared = zero
+            for k in range(len(target)):
+                difference = X[i, k] - target[k]
+                squared += difference * difference
+            # Rounded as a distance is whose square is taken, so that ties with those remain ties.
+            distance = np.sqrt(squared)
+            nearest[i] = min(nearest[i], distance * distance)
+        # Below every distance, so that a row is not chosen twice even where only copies are left.
+        if i == pick:
+            nearest[i] = -1
+        if nearest[i] > largest:
+            largest, next_pick = nearest[i], i
+    return next_pick
+
+
+def _lower_on_device(rows: DenseRows, nearest: Tensor, bounds: Tensor, pick: int) -> int:
+    # The same by tensors.
+    some = (bounds < nearest).nonzero()[:, 0]
+    if len(some) > len(nearest) // 4:
+        torch.minimum(nearest, rows.squared_to(pick), out=nearest)
+    elif len(some):
+        nearest[some] = torch.minimum(nearest[some], rows.squared_to(pick, some))
+    nearest[pick] = -1
+    return int(nearest.argmax())

@@ -87,10 +87,10 @@ class LookAhead(QueryStrategy):
     -----
     Mohamadi, Bae, Sutherland, "Making Look-Ahead Active Learning Strategies Feasible with Neural Tangent Kernels",
     equations 11 to 13, algorithm 1. The net is read in evaluation mode, so running statistics of BatchNorm are
-    frozen. Where all is measured from the kernel's own prediction the score has a closed form, |r| sum |G_xi| / G_ii;
-    from the network's outputs it takes one product more. A candidate that the labelled samples determine changes
-    nothing of its own. Memory peaks at one square matrix over subset and labelled samples, beside what
-    computing the kernel takes.
+    frozen. Where all is measured from the kernel's own prediction the score has a closed form,
+    ``|r| sum |G_xi| / G_ii``; from the network's outputs it takes one product more. A candidate that the
+    labelled samples determine changes nothing of its own. Memory peaks at one square matrix over subset and
+    labelled samples, beside what computing the kernel takes.
 
     Scores are the objective; the larger the better. ``info`` holds the pseudo-label of each pick as a column of the
     outputs, ``pseudo_labels``, the number of candidates, the jitter, the seconds by stage, and for sequential picks

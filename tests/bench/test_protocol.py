@@ -77,6 +77,9 @@ class TestProtocol:
             ("strategies = [3]", "a strategy by name, got 3"),
             ("strategies = ['margin']\nmetrics = ['acuracy']", "Unknown metric 'acuracy'. Did you mean 'accuracy'"),
             ("strategies = ['margin']\ntest_size = 1.5", "test_size to be a share"),
+            ("strategies = ['margin']\ndataset = ['digits', 'digits']", "a list of different ones"),
+            ("strategies = ['margin']\ndataset = []", "a list of different ones"),
+            ("strategies = ['margin']\ndataset = ['digits', 'mnist']", "to name one data set, got 2: digits, mnist"),
             ("strategies = ['margin']\n[estimator]\nmodule = 'x'", r"Unknown key of \[estimator\] 'module'"),
         ],
     )
@@ -250,6 +253,36 @@ def test_the_example_is_a_protocol():
     assert len(protocol.cells) == 70
     assert plan.data.x_validation.shape == (100, 64)
     assert plan.batch_sizes == [20] * 5
+
+
+def test_a_file_for_several_data_sets(file, tmp_path, capsys):
+    """One command runs a protocol on each data set of a list, in folders of their names, as it does on each alone."""
+    other = tmp_path / "fewer.npz"
+    np.savez(other, x_train=X[:40], y_train=y[:40], x_test=X[60:], y_test=y[60:])
+    alone = file.read_text()
+    line = next(line for line in alone.splitlines() if line.startswith("dataset"))
+    data = json.loads(line.split("=")[1])
+    file.write_text(alone.replace(line, f'dataset = ["{data}", "{other.as_posix()}"]'))
+    assert list(Protocol.all_from_toml(file)) == ["blobs", "fewer"]
+    assert main(["bench", str(file), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    capsys.readouterr()
+    single = file.with_name("single.toml")
+    single.write_text(alone)
+    assert main(["bench", str(single), "--out", str(tmp_path / "single"), "--quiet"]) == 0
+    rows = [[(r.strategy, r.seed, r.indices, r.score) for r in Store.open(out).rows()] for out in
+            (tmp_path / "out" / "blobs", tmp_path / "single")]  # fmt: skip
+    assert rows[0] == rows[1]
+    assert (tmp_path / "out" / "fewer" / "report.html").exists()
+
+
+def test_a_missing_data_set_is_told_first(file, tmp_path, capsys):
+    """A list whose last entry is nowhere stops the command before the first one runs."""
+    text = file.read_text()
+    line = next(line for line in text.splitlines() if line.startswith("dataset"))
+    file.write_text(text.replace(line, 'dataset = ["digits", "nowhere"]'))
+    assert main(["bench", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert "Unknown data set 'nowhere'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_unknown_strategy_in_a_file(tmp_path):

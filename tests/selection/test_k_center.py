@@ -4,13 +4,13 @@ import numpy as np
 import oracles_distance as oracle
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from modal_ntk import selection
 from modal_ntk.errors import InvalidInputError
-from modal_ntk.selection import distances
+from modal_ntk.selection import distances, k_center
 from modal_ntk.selection.distances import DenseRows
 
 whole = arrays(np.float64, st.tuples(st.integers(4, 12), st.just(2)), elements=st.integers(-5, 5).map(float))
@@ -25,6 +25,7 @@ def test_the_example_on_a_line():
     assert picks.info["radius"] == 1.0
 
 
+@settings(deadline=None)  # the first call compiles
 @given(X=whole, n_labeled=st.integers(0, 2), b=st.integers(1, 4))
 def test_follows_the_definition(X, n_labeled, b):
     """On whole numbers, where distances are exact and ties many, every choice is that of the slow version."""
@@ -37,6 +38,7 @@ def test_follows_the_definition(X, n_labeled, b):
     np.testing.assert_allclose(picks.scores[known], scores[known], atol=1e-12)
 
 
+@settings(deadline=None)
 @given(X=whole, b=st.integers(1, 12), seed=st.integers(0, 9))
 def test_never_repeats_and_scores_never_rise(X, b, seed):
     """Choices are distinct, copies or not; scores fall; the radius is that of the choices."""
@@ -96,3 +98,16 @@ def test_blocks_sent_one_by_one_change_nothing(monkeypatch):
     assert torch.equal(blocks.squared_to(20), DenseRows(X).squared_to(20))
     assert torch.equal(blocks.squared_norms(), DenseRows(X).squared_norms())
     np.testing.assert_allclose(blocks.squared_to(20), ((X - X[20]) ** 2).sum(1), rtol=1e-12)
+
+
+@settings(deadline=None)
+@given(X=whole, b=st.integers(1, 8))
+def test_devices_follow_one_rule(X, b):
+    """What runs where there is no CPU chooses as the compiled loop does, ties and copies included."""
+    X = torch.from_numpy(X)
+    compiled = selection.k_center_greedy(X[1:], min(b, len(X) - 1), centers=X[:1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(k_center, "_lower_on_cpu", k_center._lower_on_device)
+        by_tensors = selection.k_center_greedy(X[1:], min(b, len(X) - 1), centers=X[:1])
+    assert by_tensors.indices.tolist() == compiled.indices.tolist()
+    np.testing.assert_array_equal(by_tensors.scores, compiled.scores)
