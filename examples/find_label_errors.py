@@ -102,8 +102,8 @@ plt.show()
 # %%
 # What can go
 # -----------
-# On the true labels now. Within each class ``LpNTKPruner`` clusters the samples by what they teach and drops a share of
-# the largest cluster, where most is said twice. The paper also drops samples that resemble another more than themselves;
+# On the true labels now. Within each class ``LpNTKPruner`` clusters samples by what they teach and drops a share of the
+# largest cluster, where most is said twice. The paper also drops samples that resemble another more than themselves;
 # on these raw pixels, where one sample's gradient can be far longer than another's, that rule takes far more. Look at
 # ``shares_`` before trusting it. ``fit_resample`` is that of imbalanced-learn.
 
