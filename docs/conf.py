@@ -28,6 +28,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "mathml",
     "helptext",
+    "blocks",
 ]
 exclude_patterns = ["_build", "_ext", "_templates", "**/README.md"]
 templates_path = ["_templates"]
@@ -44,6 +45,11 @@ myst_heading_anchors = 3
 html_math_renderer = "mathml"
 
 autosummary_generate = True
+# Where names differ in case alone, so must their files in more than that.
+autosummary_filename_map = {
+    "modal_ntk.kernels.Posterior": "modal_ntk.kernels.Posterior_class",
+    "modal_ntk.kernels.MMD": "modal_ntk.kernels.MMD_class",
+}
 # Public names are what a package hands out, wherever they are defined.
 autosummary_imported_members = False
 autodoc_typehints = "none"
