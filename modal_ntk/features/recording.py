@@ -179,5 +179,10 @@ def record(
         by_direction.append(grads[: len(watch.calls)])
         if not targets:
             break
-    stacked = [None if g[0] is None else torch.stack(g, 1) for g in zip(*by_direction, strict=True)]
+    stacked = [None if g[0] is None else _side_by_side(g) for g in zip(*by_direction, strict=True)]
     return Recording(len(batch), watch.calls, stacked, attached)
+
+
+def _side_by_side(gradients: tuple[Tensor, ...]) -> Tensor:
+    # A loss has one gradient per sample, and copying it would be for nothing.
+    return gradients[0][:, None] if len(gradients) == 1 else torch.stack(gradients, 1)
