@@ -37,7 +37,7 @@ class Call:
     version : int
         The version of `data` at the call.
     make : callable
-        From the gradient at the output to the factor of a parameter.
+        From input and gradient at the output to the factor of a parameter.
     """
 
     names: tuple[str, ...]
@@ -114,7 +114,7 @@ class Recording:
         by_call = {id(call): g.nbytes + call.data.nbytes for uses in self._uses.values() for call, g in uses}
         return sum(by_call.values())
 
-    def factor(self, name: str, *, joint: bool) -> Factor | None:
+    def factor(self, name: str, *, joint: bool, rows: slice = slice(None)) -> Factor | None:
         """Return the gradients of one parameter; None if its uses are too unlike to be added up.
 
         Parameters
@@ -123,13 +123,21 @@ class Recording:
             One of `names`.
         joint : bool
             True lays the r gradients of a sample side by side in one row, False makes them r rows.
+        rows : slice, default=slice(None)
+            The consecutive samples wanted, all by default.
 
         Returns
         -------
         Factor or None
-            Over n rows, or n * r.
+            Over the n samples wanted, or their n * r gradients.
         """
-        return joined([call.make(gradient, joint, name) for call, gradient in self._uses[name]])
+        start, stop, _ = rows.indices(self.n)
+        made = []
+        for call, gradient in self._uses[name]:
+            m = gradient.shape[2]
+            data = call.data.detach()[start * m : stop * m]
+            made.append(call.make(data, gradient[start:stop], joint, name))
+        return joined(made)
 
 
 def record(

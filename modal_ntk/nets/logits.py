@@ -129,12 +129,13 @@ def _only_stacks(loader: Any) -> bool:
     # A loader that does no more than stack consecutive rows of an array does so one Python call per row, which
     # costs small nets a tenth of their pass: such rows are cut from the array at once. Exact types, for whoever
     # derives from them may do more.
-    if type(loader) is not DataLoader or type(loader.dataset) is not Dataset:
+    dataset: Any = getattr(loader, "dataset", None)
+    if type(loader) is not DataLoader or type(dataset) is not Dataset:
         return False
     plain = type(loader.sampler) is SequentialSampler and loader.collate_fn is default_collate
     if not plain or loader.batch_size is None or loader.drop_last or loader.pin_memory:
         return False
-    rows = loader.dataset.X
+    rows = dataset.X
     if type(rows) in (np.ndarray, np.memmap):
         return rows.ndim > 1 and rows.dtype.kind in "fiub"
     return type(rows) is Tensor and rows.ndim > 1
