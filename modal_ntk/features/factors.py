@@ -139,7 +139,9 @@ def products(factor: Factor, vector: Tensor) -> Tensor:
     """Return the inner product of each gradient with one vector (p,), as long as a gradient: (n,)."""
     if isinstance(factor, Outer):
         groups, a, b = factor.inputs.shape[1], factor.inputs.shape[3], factor.outputs.shape[3]
-        return ((factor.outputs @ vector.view(groups, b, a)) * factor.inputs).sum((1, 2, 3))
+        # One product per group over all rows at once, several times faster than one for each row.
+        pulled = factor.outputs.transpose(0, 1).reshape(groups, -1, b) @ vector.view(groups, b, a)
+        return (pulled.view(groups, len(factor), -1, a).transpose(0, 1) * factor.inputs).sum((1, 2, 3))
     if isinstance(factor, Lookup):
         return (vector.view(factor.n_lines, -1)[factor.indices] * factor.outputs).sum((1, 2))
     return factor.gradient @ vector

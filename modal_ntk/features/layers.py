@@ -1,9 +1,10 @@
 """From a layer's input and the gradient at its output to the gradient of its parameters, sample by sample.
 
 Each function takes the arguments of one call of a layer function and the names of the parameters in it, and returns
-either None (not a case it knows) or a function of the gradient at the output, laid out (n, r, m, ...): n samples, r
-weighted outputs of each, and m consecutive rows of the layer's first axis that belong to one sample (1 as a rule);
-of whether the r gradients of a sample are to be joined in one row; and of the parameter asked for.
+either None (not a case it knows) or a function of the input and of the gradient at the output, laid out (n, r, m, ...):
+n samples, r weighted outputs of each, and m consecutive rows of the layer's first axis that belong to one sample (1 as
+a rule), these n * m rows being the input's; of whether the r gradients of a sample are to be joined in one row; and of
+the parameter asked for. Nothing is computed before it is called, and any of the call's samples may be asked for.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from modal_ntk.features.factors import Dense, Factor, Lookup, Outer
 
 Arguments = dict[str, Any]
 Names = dict[str, str]
-Maker = Callable[[Tensor, bool, str], Factor]
+Maker = Callable[[Tensor, Tensor, bool, str], Factor]
+
+# Copying lines shorter than this one by one is slower than a copy of all lines for each axis.
+_SHORT = 32
 
 
 def _merged(gradient: Tensor, joint: bool) -> Tensor:
@@ -35,11 +39,10 @@ def _matched(data: Tensor, gradient: Tensor, joint: bool) -> Tensor:
 
 
 def _linear(call: Arguments, names: Names) -> Maker | None:
-    data = call["input"].detach()
-    if data.ndim < 2:
+    if call["input"].ndim < 2:
         return None
 
-    def factor(gradient: Tensor, joint: bool, name: str) -> Factor:
+    def factor(data: Tensor, gradient: Tensor, joint: bool, name: str) -> Factor:
         n, r = gradient.shape[:2]
         merged = _merged(gradient.reshape(n, r, -1, gradient.shape[-1]), joint)
         if names.get("weight") != name:
@@ -50,12 +53,12 @@ def _linear(call: Arguments, names: Names) -> Maker | None:
 
 
 def _convolution(call: Arguments, names: Names) -> Maker | None:
-    data, weight = call["input"].detach(), call["weight"]
-    if data.ndim != weight.ndim:
+    weight = call["weight"]
+    if call["input"].ndim != weight.ndim:
         return None
     groups = call.get("groups", 1)
 
-    def factor(gradient: Tensor, joint: bool, name: str) -> Factor:
+    def factor(data: Tensor, gradient: Tensor, joint: bool, name: str) -> Factor:
         if names.get("weight") != name:
             return Dense(_merged(gradient.flatten(4).sum((2, 4)), joint))
         n, r, m = gradient.shape[:3]
@@ -72,14 +75,16 @@ def _patches(data: Tensor, kernel: torch.Size, call: Arguments, groups: int) -> 
     """Cut the input into the patches that a convolution sees: (rows, groups, positions, patch)."""
     d = len(kernel)
     stride, dilation = (_per_axis(call.get(key, 1), d) for key in ("stride", "dilation"))
-    windows = F.pad(data, _padding(call.get("padding", 0), kernel, dilation))
-    for axis in range(d):
+    positions = F.pad(data, _padding(call.get("padding", 0), kernel, dilation))
+    for axis in reversed(range(d)):
         span = dilation[axis] * (kernel[axis] - 1) + 1
-        windows = windows.unfold(2 + axis, span, stride[axis])[..., :: dilation[axis]]
-    # Now (rows, channels, positions by axis, patch by axis). Positions go last in memory, for neighbours to stay so.
-    positions = math.prod(windows.shape[2 : 2 + d])
-    last = windows.movedim(tuple(range(2, 2 + d)), tuple(range(2 + d, 2 + 2 * d)))
-    return last.reshape(len(data), groups, -1, positions).mT
+        # Axes of the patch pile up in front of those still whole, so the one to cut stays in its place, and positions
+        # stay last in memory, where neighbours are neighbours.
+        cut = positions.unfold(1 + d, span, stride[axis])[..., :: dilation[axis]]
+        positions = cut.movedim(-1, 2)
+        if positions.shape[-1] < _SHORT:
+            positions = positions.contiguous()
+    return positions.reshape(len(data), groups, -1, math.prod(positions.shape[2 + d :])).mT
 
 
 def _padding(padding: Any, kernel: torch.Size, dilation: list[int]) -> list[int]:
@@ -98,12 +103,12 @@ def _per_axis(value: Any, d: int) -> list[int]:
     return values * d if len(values) == 1 else values
 
 
-def _scale_and_shift(normalised: Tensor, n_axes: int, names: Names) -> Maker:
-    def factor(gradient: Tensor, joint: bool, name: str) -> Factor:
+def _scale_and_shift(normalise: Callable[[Tensor], Tensor], n_axes: int, names: Names) -> Maker:
+    def factor(data: Tensor, gradient: Tensor, joint: bool, name: str) -> Factor:
         n, _, m = gradient.shape[:3]
         product = gradient
         if names.get("weight") == name:
-            product = gradient * normalised.reshape(n, 1, m, *normalised.shape[1:])
+            product = gradient * normalise(data).reshape(n, 1, m, *data.shape[1:])
         return Dense(_merged(_summed(product, n_axes), joint))
 
     return factor
@@ -118,36 +123,34 @@ def _summed(product: Tensor, n_axes: int) -> Tensor:
 
 
 def _batch_norm(call: Arguments, names: Names) -> Maker | None:
-    data = call["input"].detach()
     if call.get("training") or call.get("running_mean") is None:
         return None
-    shape = (1, -1, *[1] * (data.ndim - 2))
-    scale = (call["running_var"] + call.get("eps", 1e-5)).rsqrt()
-    return _scale_and_shift((data - call["running_mean"].view(shape)) * scale.view(shape), 0, names)
+    shape = (1, -1, *[1] * (call["input"].ndim - 2))
+    mean, scale = call["running_mean"].view(shape), (call["running_var"] + call.get("eps", 1e-5)).rsqrt().view(shape)
+    return _scale_and_shift(lambda data: (data - mean) * scale, 0, names)
 
 
 def _layer_norm(call: Arguments, names: Names) -> Maker | None:
-    shape = tuple(call["normalized_shape"])
-    data = call["input"].detach()
-    if data.ndim <= len(shape):
+    shape, eps = tuple(call["normalized_shape"]), call.get("eps", 1e-5)
+    if call["input"].ndim <= len(shape):
         return None
-    return _scale_and_shift(F.layer_norm(data, shape, eps=call.get("eps", 1e-5)), len(shape), names)
+    return _scale_and_shift(lambda data: F.layer_norm(data, shape, eps=eps), len(shape), names)
 
 
 def _group_norm(call: Arguments, names: Names) -> Maker | None:
-    data = call["input"].detach()
-    return _scale_and_shift(F.group_norm(data, call["num_groups"], eps=call.get("eps", 1e-5)), 0, names)
+    groups, eps = call["num_groups"], call.get("eps", 1e-5)
+    return _scale_and_shift(lambda data: F.group_norm(data, groups, eps=eps), 0, names)
 
 
 def _embedding(call: Arguments, _names: Names) -> Maker | None:
-    indices, n_lines = call["input"], len(call["weight"])
-    if call.get("max_norm") is not None or call.get("scale_grad_by_freq") or indices.ndim < 1:
+    n_lines = len(call["weight"])
+    if call.get("max_norm") is not None or call.get("scale_grad_by_freq") or call["input"].ndim < 1:
         return None
     padding = call.get("padding_idx")
 
-    def factor(gradient: Tensor, joint: bool, _name: str) -> Factor:
+    def factor(data: Tensor, gradient: Tensor, joint: bool, _name: str) -> Factor:
         n, r = gradient.shape[:2]
-        flat, lines = gradient.reshape(n, r, -1, gradient.shape[-1]), indices.reshape(n, -1)
+        flat, lines = gradient.reshape(n, r, -1, gradient.shape[-1]), data.reshape(n, -1)
         if padding is not None:
             flat = flat * (lines != padding % n_lines)[:, None, :, None]
         return Lookup(_matched(lines, gradient, joint), _merged(flat, joint), n_lines)

@@ -18,6 +18,9 @@ from modal_ntk.features.samples import Samples
 Loss = Literal["cross_entropy", "mse"]
 Direction = dict[str, Tensor]
 
+# Bytes that stay in a core's cache, and the least number of rows that repay the calls.
+_CACHED, _FEW = 2**22, 8
+
 
 class Measured(NamedTuple):
     """What one pass tells of a batch of n samples.
@@ -163,10 +166,17 @@ class LossGradients:
         return gradients, seen[0]
 
     def _summed(self, gradients: SampleGradients, measure: Any, direction: Direction, n: int) -> Tensor:
-        # Over parameters; each one's gradients are made, measured and let go before the next one's.
         assert self.routes is not None
-        total = torch.zeros(1, n, dtype=self.net.dtype, device=self.net.device)
+        parts = []
         for name in self.routes.names():
             vector = direction[name].to(self.net.parameters[name]).flatten()
-            total = total + torch.stack(measure(gradients.factor(name, joint=True), vector))
-        return total
+            step = self._rows_at_once(name, n)
+            blocks = (gradients.factor(name, joint=True, rows=slice(i, i + step)) for i in range(0, n, step))
+            parts.append(torch.cat([torch.stack(measure(block, vector)) for block in blocks], 1))
+        return torch.stack(parts).sum(0) if parts else torch.zeros(1, n, dtype=self.net.dtype, device=self.net.device)
+
+    def _rows_at_once(self, name: str, n: int) -> int:
+        # So few that on a processor what is made of them stays in its cache; a graphics card wants them all.
+        assert self.routes is not None
+        size = self.routes.bytes_by_name.get(name, 0)
+        return n if size == 0 or self.net.device.type != "cpu" else max(_FEW, _CACHED // size)

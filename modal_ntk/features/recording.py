@@ -37,7 +37,7 @@ class Call:
     version : int
         The version of `data` at the call.
     make : callable
-        From the gradient at the output to the factor of a parameter.
+        From input and gradient at the output to the factor of a parameter.
     """
 
     names: tuple[str, ...]
@@ -114,7 +114,7 @@ class Recording:
         by_call = {id(call): g.nbytes + call.data.nbytes for uses in self._uses.values() for call, g in uses}
         return sum(by_call.values())
 
-    def factor(self, name: str, *, joint: bool) -> Factor | None:
+    def factor(self, name: str, *, joint: bool, rows: slice = slice(None)) -> Factor | None:
         """Return the gradients of one parameter; None if its uses are too unlike to be added up.
 
         Parameters
@@ -123,13 +123,21 @@ class Recording:
             One of `names`.
         joint : bool
             True lays the r gradients of a sample side by side in one row, False makes them r rows.
+        rows : slice, default=slice(None)
+            The consecutive samples wanted, all by default.
 
         Returns
         -------
         Factor or None
-            Over n rows, or n * r.
+            Over the n samples wanted, or their n * r gradients.
         """
-        return joined([call.make(gradient, joint, name) for call, gradient in self._uses[name]])
+        start, stop, _ = rows.indices(self.n)
+        made = []
+        for call, gradient in self._uses[name]:
+            m = gradient.shape[2]
+            data = call.data.detach()[start * m : stop * m]
+            made.append(call.make(data, gradient[start:stop], joint, name))
+        return joined(made)
 
 
 def record(
@@ -179,5 +187,10 @@ def record(
         by_direction.append(grads[: len(watch.calls)])
         if not targets:
             break
-    stacked = [None if g[0] is None else torch.stack(g, 1) for g in zip(*by_direction, strict=True)]
+    stacked = [None if g[0] is None else _side_by_side(g) for g in zip(*by_direction, strict=True)]
     return Recording(len(batch), watch.calls, stacked, attached)
+
+
+def _side_by_side(gradients: tuple[Tensor, ...]) -> Tensor:
+    # A loss has one gradient per sample, and copying it would be for nothing.
+    return gradients[0][:, None] if len(gradients) == 1 else torch.stack(gradients, 1)

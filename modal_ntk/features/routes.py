@@ -44,11 +44,12 @@ class SampleGradients:
     recording: Recording
     written: dict[str, Tensor]
 
-    def factor(self, name: str, *, joint: bool) -> Factor:
-        """Return the gradients of one parameter over n rows (`joint`) or n * r."""
+    def factor(self, name: str, *, joint: bool, rows: slice = slice(None)) -> Factor:
+        """Return the gradients of one parameter by some samples: n rows (`joint`) or n * r."""
         if name in self.written:
-            return Dense(self.written[name].flatten(1) if joint else self.written[name].flatten(0, 1))
-        found = self.recording.factor(name, joint=joint)
+            written = self.written[name][rows]
+            return Dense(written.flatten(1) if joint else written.flatten(0, 1))
+        found = self.recording.factor(name, joint=joint, rows=rows)
         if found is None:
             raise checks.expected(f"one use of {name} for every batch", "another than before", "Fix what varies.")
         return found
@@ -70,6 +71,8 @@ class Routes:
     ----------
     by_name : dict of str to str
         "factored", "backpack", "torch.func", "loop", or "none" where the outputs do not depend on the parameter.
+    bytes_by_name : dict of str to int
+        What one sample's factor of a parameter takes, of those that have factors.
     n_outputs : int
         Number of logits.
     backpack_error : str or None
@@ -83,6 +86,7 @@ class Routes:
             raise checks.expected("at least one sample", "none", "Pass a batch.")
         self.net = net
         self.by_name: dict[str, str] = {}
+        self.bytes_by_name: dict[str, int] = {}
         self.backpack_error: str | None = None
         self._copy: BackpackCopy | None = None
         pair = x[[0, -1]]
@@ -99,7 +103,6 @@ class Routes:
 
     def _settle(self, pair: Samples, weights: Tensor, explicit: bool) -> None:
         recording = record(self.net, pair, weights)
-        held = 0
         if explicit:
             self._prove_backpack(pair, weights)
         else:
@@ -107,13 +110,14 @@ class Routes:
                 factor = recording.factor(name, joint=True)
                 if factor is not None and self._right(name, factor.dense()):
                     self.by_name[name] = FACTORED
-                    held = max(held, n_bytes(factor) // len(pair))
+                    self.bytes_by_name[name] = n_bytes(factor) // len(pair)
         self._layout = self._factored_calls(recording)
         reached = recording.names | recording.uncovered
         for name in self.net.parameters:
             if name not in reached and not self._truth[name].any():
                 self.by_name[name] = NONE
         self._prove_vectorised(pair, weights)
+        held = max(self.bytes_by_name.values(), default=0)
         written = sum(p.nbytes for name, p in self.net.parameters.items() if self._is_written(name))
         # Beside what is recorded, autograd keeps about as much again, and writing gradients out takes copies.
         self.bytes_per_direction = 3 * written + 2 * held + 2 * recording.n_bytes // len(pair)

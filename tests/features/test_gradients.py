@@ -92,6 +92,22 @@ def test_measuring_gives_lengths_and_products_in_one_pass(name, loss, budget, ex
         torch.testing.assert_close(alone, got.products, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.parametrize("name", NETS)
+def test_rows_measured_a_few_at_a_time_are_the_same_rows(name, monkeypatch):
+    """However few rows are made at once, each one's length and product are its own."""
+    monkeypatch.setattr("modal_ntk.features.loss_gradients._CACHED", 1)
+    monkeypatch.setattr("modal_ntk.features.loss_gradients._FEW", 2)
+    module, x = nets()[name]
+    direction = {path: torch.randn_like(p) for path, p in module.named_parameters()}
+    flat = torch.cat([d.flatten() for d in direction.values()]).double()
+    gradients = LossGradients(module, **F64)
+    with gradients.evaluating():
+        measured = gradients.measure(x, direction, labels(x))
+    want = loss_gradients(module, x, labels(x))
+    torch.testing.assert_close(measured.squared_norms, want.square().sum(1), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(measured.products, want @ flat, rtol=1e-8, atol=1e-8)
+
+
 @pytest.mark.parametrize("positions", [2, 30])
 def test_lengths_by_pairs_of_positions_and_written_out_agree(positions):
     """A convolution with few positions and one with many have the lengths of their gradients written out."""
