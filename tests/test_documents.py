@@ -1,7 +1,8 @@
 """What README and pages show is run: sessions by doctest, commands and protocols here.
 
 A page's ``bash`` and ``toml`` blocks are run from the top to the bottom in one temporary folder, made small by
-`SMALLER`. The folder holds what a reader would have brought, `my_data.npz` and `my_study.py`, and the protocols of examples/.
+`SMALLER`. The folder holds what a reader would have brought, `my_data.npz` and `my_study.py`, and the protocols of
+examples/.
 """
 
 import re
