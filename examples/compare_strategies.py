@@ -63,8 +63,8 @@ plt.show()
 # %%
 # The figures behind it
 # ---------------------
-# What the page computes is at hand: the area under the curve, and NTKCPL's effective budget ratio, the share of the labels
-# at which a strategy's mean is above that of random sampling by more than the latter's deviation.
+# What the page computes is at hand: the area under the curve, and NTKCPL's effective budget ratio, the share of the
+# labels at which a strategy's mean is above that of random sampling by more than the latter's deviation.
 
 by_strategy = curves(store.rows())
 for name, summary in summarise(by_strategy).items():

@@ -1,7 +1,8 @@
 """What README and pages show is run: sessions by doctest, commands and protocols here.
 
-A page's ``bash`` and ``toml`` blocks are run from the top to the bottom in one temporary folder, made small by `SMALLER`.
-The folder holds what a reader would have brought: `my_data.npz` and `my_study.py`.
+A page's ``bash`` and ``toml`` blocks are run from the top to the bottom in one temporary folder, made small by
+`SMALLER`. The folder holds what a reader would have brought, `my_data.npz` and `my_study.py`, and the protocols of
+examples/.
 """
 
 import re
@@ -14,8 +15,9 @@ import pytest
 from packaging.requirements import Requirement
 from sklearn.datasets import load_digits
 
-from modal_ntk import cli
+from modal_ntk import cli, host
 from modal_ntk.bench import Protocol
+from modal_ntk.errors import UnmetNeedError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,7 +30,14 @@ PAGES = [
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     if not {"_build", "auto_examples"} & set(path.relative_to(ROOT).parts)
 ]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+TEMPLATE = ROOT / "examples" / "plugin_template"
+EXTRAS = {
+    extra
+    for folder in (ROOT, TEMPLATE)
+    for extra in tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+}
 
 # What replaces values that would take long: of options of the command line, and of keys of a protocol.
 SMALLER = {"--seeds": "1", "--jobs": "1", "--cells": "1", "--rounds": "1", "--batch": "10"}
@@ -58,11 +67,11 @@ def commands(content):
 
 
 def pip_install(words):
-    """``pip install`` names requirements, or this project with extras that it has."""
+    """``pip install`` names requirements, or a project of ours with extras that it has."""
     for word in (word for word in words[2:] if not word.startswith("-")):
         own = re.fullmatch(r"(?:\.|modal-ntk)(?:\[(.+)\])?", word)
         if own:
-            assert set(filter(None, (own[1] or "").split(","))) <= set(PROJECT["optional-dependencies"]), word
+            assert set(filter(None, (own[1] or "").split(","))) <= EXTRAS, word
         elif not word.startswith("./"):
             Requirement(word)
 
@@ -113,15 +122,16 @@ def run(words, folder):
     return None
 
 
-def study(values, folder):
-    """Check a protocol and leave it in the folder, made small."""
+def study(values, path):
+    """Check a protocol and write it to a file, made small."""
     Protocol.from_dict(values)
     small = {**values, **SMALL_STUDY, "strategies": values["strategies"][:2]}
     estimator = small.pop("estimator", None)
     lines = [f"{key} = {toml(value)}" for key, value in small.items()]
     if estimator:
         lines += ["[estimator]", *(f"{key} = {toml(value)}" for key, value in estimator.items())]
-    (folder / "study.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def toml(value):
@@ -140,6 +150,8 @@ def folder(tmp_path):
     parts = {"x_train": X[:200], "y_train": y[:200], "x_test": X[200:300], "y_test": y[200:300]}
     np.savez(tmp_path / "my_data.npz", **parts)
     (tmp_path / "my_study.py").write_text(STUDY, encoding="utf-8")
+    for path in (ROOT / "examples").glob("*.toml"):
+        study(tomllib.loads(path.read_text(encoding="utf-8")), tmp_path / "examples" / path.name)
     yield tmp_path
     sys.modules.pop("my_study", None)
 
@@ -163,7 +175,7 @@ def test_commands_and_protocols_of_a_page_run(page, folder, capsys):
         if language == "toml":
             values = tomllib.loads(content)
             if "strategies" in values:
-                study(values, folder)
+                study(values, folder / "study.toml")
         elif language == "bash":
             for words in commands(content):
                 run(words, folder)
@@ -179,9 +191,52 @@ def test_links_and_files_of_a_page_are_there(page):
         if path and "://" not in path and not path.startswith("mailto:"):
             target = (page.parent / path).resolve()
             made = re.fullmatch(r".*/auto_examples/(\w+)\.\w+", target.as_posix())
-            assert target.exists() or (made and (made[1] == "index" or (ROOT / f"examples/{made[1]}.py").is_file())), link
+            assert target.exists() or (made and (made[1] == "index" or (ROOT / f"examples/{made[1]}.py").is_file())), (
+                link
+            )
     for name in re.findall(r"`(examples/[\w/.]+)`", text):
         assert (ROOT / name).exists(), name
+
+
+def rows(page, heading):
+    """Return the cells of the first table below a heading, without its head."""
+    text = (ROOT / page).read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2]
+    table = re.search(r"^\|.*\n\|-.*\n((?:\|.*\n)+)", text, re.MULTILINE)[1]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+def test_readme_lists_every_strategy_with_its_class():
+    """The table of README is what is registered."""
+    registered = {name: found.spec.factory.__name__ for name, found in host.build_host().strategies.items()}
+    assert {name.strip("`"): kind.strip("`") for name, kind, *_ in rows("README.md", "Strategies")} == registered
+
+
+def test_the_decision_page_lists_what_every_strategy_needs():
+    """Needs are those declared; what starts without labels does."""
+    X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    table = {name.strip("`"): cells for name, *cells in rows("docs/guides/choosing.md", "What a learner must offer")}
+    found = host.build_host().strategies
+    assert set(table) == set(found)
+    for name, (needs, starts) in table.items():
+        assert set(needs.split(", ")) == (set(found[name].needs) or {"nothing"}), name
+        if starts == "yes":
+            assert len(host.get_strategy(name, random_state=0).select(None, X, 3).indices) == 3
+        else:
+            with pytest.raises(UnmetNeedError):
+                host.get_strategy(name, random_state=0).select(None, X, 3)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guides/choosing.md"])
+def test_figures_of_a_page_stand_in_the_files_it_names(page):
+    """Every number with a decimal point, below the commands, is in one of the results that the page names."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    text = text.partition("## Results")[2] or text
+    files = set(re.findall(r"`(examples/reproduce/results/[\w.]+)`", text))
+    held = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in files)
+    known = set(re.findall(r"\d+\.\d+", held))
+    figures = re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\()", text)
+    assert figures
+    assert not set(figures) - known
 
 
 def test_every_page_of_the_site_is_looked_at():
