@@ -19,11 +19,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from modal_ntk import list_strategies
 from modal_ntk.bench import default_estimator, load_dataset, run
+from modal_ntk.bench.figures import draw_gain
 from modal_ntk.bench.statistics import curves, effective_budget_ratio
 from modal_ntk.bench.store import Store
 from modal_ntk.errors import UnknownNameError
@@ -85,24 +84,6 @@ def header(data, estimator, batches, out):
     )
 
 
-def draw(found, path):
-    """Mean accuracy less random's, with random's standard deviation as a band (the paper's figure 3)."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    baseline = found[RANDOM]
-    for strategy, curve in found.items():
-        (line,) = axes.plot(curve.budgets, 100 * (curve.mean - baseline.mean), marker="o", markersize=4, label=strategy)
-        if strategy == RANDOM:
-            spread = 100 * np.nan_to_num(curve.deviation)
-            axes.fill_between(curve.budgets, -spread, spread, color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.set_xlabel("labels")
-    axes.set_ylabel("test accuracy less random's, percentage points")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    figure.savefig(path, dpi=130)
-
-
 def main(arguments):
     small = bool(os.environ.get("MODAL_NTK_SMALL"))
     try:
@@ -128,7 +109,7 @@ def main(arguments):
     found = found_in(stores)
     text = f"{header(data, estimator, [20, *batches], arguments.out)}\n{table(found)}\n"
     (out / "ntkcpl_table.md").write_text(text)
-    draw(found, out / "ntkcpl_table.png")
+    draw_gain(found, RANDOM).savefig(out / "ntkcpl_table.png", dpi=130)
     print(text)
 
 

@@ -1,7 +1,7 @@
 """How far NTKCPL's estimate of the risk can be trusted, from 20 labels on, where all labels are known.
 
-    python examples/ntkcpl_diagnostics.py                                   digits, five rounds of 20
-    MODAL_NTK_DATA=... python examples/ntkcpl_diagnostics.py --dataset fashion_mnist_simclr --pool 10000 \\
+    python examples/reproduce/ntkcpl_diagnostics.py                                   digits, five rounds of 20
+    MODAL_NTK_DATA=... python examples/reproduce/ntkcpl_diagnostics.py --dataset fashion_mnist_simclr --pool 10000 \\
         --candidates 2500 --batches 20 20 20 20 100 100 --out FOLDER
 
 NTKCPL labels a pool; after every round a classifier is trained and the strategy's belief before its next query is

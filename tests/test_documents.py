@@ -1,0 +1,202 @@
+"""What README and pages show is run: sessions by doctest, commands and protocols here.
+
+A page's ``bash`` and ``toml`` blocks are run from the top to the bottom in one temporary folder, made small by `SMALLER`.
+The folder holds what a reader would have brought: `my_data.npz` and `my_study.py`.
+"""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from packaging.requirements import Requirement
+from sklearn.datasets import load_digits
+
+from modal_ntk import cli
+from modal_ntk.bench import Protocol
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    path
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    if not {"_build", "auto_examples"} & set(path.relative_to(ROOT).parts)
+]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+# What replaces values that would take long: of options of the command line, and of keys of a protocol.
+SMALLER = {"--seeds": "1", "--jobs": "1", "--cells": "1", "--rounds": "1", "--batch": "10"}
+SMALL_STUDY = {"seeds": 1, "batch_size": 10, "n_rounds": 1, "pool_size": 200, "validation": 50}
+# Options for machines that are not at hand: such a command is read, not run.
+ELSEWHERE = {"--address", "--device", "ray", "dask"}
+STUDY = """
+from modal_ntk.bench import default_estimator
+
+
+def make_net(data, lr=0.1):
+    return default_estimator(data).set_params(lr=lr, max_epochs=3)
+"""
+
+
+def blocks(text):
+    """Return language and content of every fenced block; a directive's language is in braces."""
+    found = re.findall(r"^( *)(```+|:::+)([^\n`]*)\n(.*?)^\1\2 *$", text, re.MULTILINE | re.DOTALL)
+    return [(language.strip(), content) for _, _, language, content in found]
+
+
+def commands(content):
+    """Return the commands of a block, each as a list of words; comments and continued lines are seen to."""
+    lines = content.replace("\\\n", " ").splitlines()
+    parts = [part for line in lines for part in re.split(r"&&|;", line.partition(" #")[0])]
+    return [words for words in (shlex.split(part, comments=True) for part in parts) if words]
+
+
+def pip_install(words):
+    """``pip install`` names requirements, or this project with extras that it has."""
+    for word in (word for word in words[2:] if not word.startswith("-")):
+        own = re.fullmatch(r"(?:\.|modal-ntk)(?:\[(.+)\])?", word)
+        if own:
+            assert set(filter(None, (own[1] or "").split(","))) <= set(PROJECT["optional-dependencies"]), word
+        elif not word.startswith("./"):
+            Requirement(word)
+
+
+def script(words):
+    """``python`` runs a module, or a script that is there."""
+    assert words[1].startswith("-") or (ROOT / words[1]).is_file(), words
+
+
+def file_of_ours(words):
+    assert (ROOT / words[1]).is_file(), words
+
+
+# Commands that are only looked at: they install, test, or belong to the shell.
+LOOKED_AT = {
+    "pip": pip_install,
+    "python": script,
+    "bash": file_of_ours,
+    **dict.fromkeys(["pytest", "cd", "source", "export", "git", "ruff", "mypy", "dask"], lambda _: None),
+}
+
+
+def smaller(words):
+    """Return the arguments of ``modal-ntk`` with small values."""
+    found = [SMALLER.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+    return [*found, "--rounds", "1"] if "--dataset" in found and "bench" in found and "--rounds" not in found else found
+
+
+def run(words, folder):
+    """Run a command of ours, or look at another."""
+    name, environment = words[0], {}
+    while "=" in name:  # settings before a command
+        key, _, value = name.partition("=")
+        environment[key] = value
+        words = words[1:]
+        name = words[0]
+    if name != "modal-ntk":
+        assert name in LOOKED_AT, f"{name} is not known to this test"
+        return LOOKED_AT[name](words)
+    if ELSEWHERE & set(words):
+        return cli._parser().parse_args(words[1:])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", [*sys.path])
+        for key, value in environment.items():
+            patch.setenv(key, value)
+        assert cli.main(smaller(words[1:])) == 0, words
+    return None
+
+
+def study(values, folder):
+    """Check a protocol and leave it in the folder, made small."""
+    Protocol.from_dict(values)
+    small = {**values, **SMALL_STUDY, "strategies": values["strategies"][:2]}
+    estimator = small.pop("estimator", None)
+    lines = [f"{key} = {toml(value)}" for key, value in small.items()]
+    if estimator:
+        lines += ["[estimator]", *(f"{key} = {toml(value)}" for key, value in estimator.items())]
+    (folder / "study.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def toml(value):
+    """Write a value as TOML has it."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {toml(entry)}" for key, entry in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value).lower()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    X, y = load_digits(return_X_y=True)
+    X = X.astype(np.float32) / 16
+    parts = {"x_train": X[:200], "y_train": y[:200], "x_test": X[200:300], "y_test": y[200:300]}
+    np.savez(tmp_path / "my_data.npz", **parts)
+    (tmp_path / "my_study.py").write_text(STUDY, encoding="utf-8")
+    yield tmp_path
+    sys.modules.pop("my_study", None)
+
+
+def named(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_block_of_a_page_is_of_a_kind_that_is_run(page):
+    """Blocks are sessions, commands, TOML, directives, or output as text; Python that is no session is not run."""
+    for language, content in blocks(page.read_text(encoding="utf-8")):
+        assert language in {"python", "bash", "toml", "text"} or language.startswith("{"), content
+        assert language != "python" or content.lstrip().startswith(">>>"), content
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_commands_and_protocols_of_a_page_run(page, folder, capsys):
+    """From the top to the bottom, every command ends well and every protocol is one."""
+    for language, content in blocks(page.read_text(encoding="utf-8")):
+        if language == "toml":
+            values = tomllib.loads(content)
+            if "strategies" in values:
+                study(values, folder)
+        elif language == "bash":
+            for words in commands(content):
+                run(words, folder)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_and_files_of_a_page_are_there(page):
+    """A relative link leads to a file, a name under examples/ is one; what the gallery makes comes from its script."""
+    text = page.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        path = link.partition("#")[0]
+        if path and "://" not in path and not path.startswith("mailto:"):
+            target = (page.parent / path).resolve()
+            made = re.fullmatch(r".*/auto_examples/(\w+)\.\w+", target.as_posix())
+            assert target.exists() or (made and (made[1] == "index" or (ROOT / f"examples/{made[1]}.py").is_file())), link
+    for name in re.findall(r"`(examples/[\w/.]+)`", text):
+        assert (ROOT / name).exists(), name
+
+
+def test_every_page_of_the_site_is_looked_at():
+    """The guides are among the pages, and doctest reads them all."""
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"]
+    assert {"README.md", "docs"} <= set(options["testpaths"])
+    assert "--doctest-glob=*.md" in options["addopts"]
+    assert len(PAGES) > 3
+
+
+def test_a_block_that_cannot_be_run_is_found():
+    """The test's own reading: languages, continued lines, settings before a command, unknown commands."""
+    text = "```bash\nA=1 modal-ntk bench \\\n  --seeds 5 # five\n```\n\n  ```python\n  x = 1\n  ```\n"
+    assert [language for language, _ in blocks(text)] == ["bash", "python"]
+    assert commands(blocks(text)[0][1]) == [["A=1", "modal-ntk", "bench", "--seeds", "5"]]
+    assert smaller(["bench", "--dataset", "digits", "--seeds", "5"])[-3:] == ["1", "--rounds", "1"]
+    with pytest.raises(AssertionError, match="not known"):
+        run(["rm", "-rf", "/"], None)
