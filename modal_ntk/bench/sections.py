@@ -329,6 +329,8 @@ def _pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, (Mapping, list)) and not value:
+        return "none"
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_text(entry)}" for key, entry in value.items())
     return ", ".join(map(_text, value)) if isinstance(value, list) else str(value)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -290,3 +291,17 @@ def test_unknown_strategy_in_a_file(tmp_path):
     with pytest.raises(UnknownNameError, match="Unknown strategy 'margn'"):
         run_protocol(Protocol(strategies=["margn"]), out=tmp_path / "out", dataset=load_dataset("digits"))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dataset", ["digits", "fashion_mnist_simclr"])
+def test_the_committed_study_is_that_of_its_file(dataset, tmp_path):
+    """The stores that lie in the repository hold every round of every cell of the protocol that they came from."""
+    study = Path(__file__).parents[2] / "examples" / "reproduce"
+    protocol = Protocol.all_from_toml(study / "compare.toml")[dataset]
+    copied = shutil.copytree(study / "results" / "compare" / dataset, tmp_path / "store")  # reading leaves files, too
+    store = Store.open(copied)
+    assert store.manifests()[0]["protocol_hash"] == protocol.digest
+    rows = store.rows()
+    assert {(row.strategy, row.seed) for row in rows} == set(protocol.cells)
+    assert len(rows) == len(protocol.cells) * (protocol.n_rounds + 1)
+    assert {row.n_labels for row in rows} == set(range(20, 121, 20))

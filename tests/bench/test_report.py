@@ -214,12 +214,14 @@ class TestQueried:
             assert counts == np.bincount(drawn.y_train[rows], minlength=10).tolist()
 
     def test_the_manifest_is_shown(self, tmp_path):
-        """Versions and hardware of the last call are on the page."""
+        """Versions and hardware of the last call are on the page, and what is empty is called none."""
         store = stored(tmp_path)
-        store.begin({"versions": {"torch": "9.8.7"}, "hardware": ["two <cores>"], "protocol": {"x": 1}})
+        how = {"devices": []}
+        store.begin({"versions": {"torch": "9.8.7"}, "hardware": ["two <cores>"], "protocol": {"x": 1}, "how": how})
         text = "".join(Page(report(tmp_path).page.read_text()).text)
         assert "torch 9.8.7" in text
         assert "two <cores>" in text
+        assert "devices none" in text
 
     def test_images_are_shown_from_the_first_rounds(self, tmp_path):
         """Images come from the lowest seed in the order queried; vectors have none."""
