@@ -13,6 +13,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from modal_ntk.structure.threads import threads_of_torch
+
 _N_RIVALS = 4
 
 
@@ -51,13 +53,14 @@ def count_mismatches(
     """
     outputs = np.ascontiguousarray(mean[rows])
     one, eps = mean.dtype.type(1), np.finfo(mean.dtype).eps
-    own, rival_values, rival_classes, slack = _rivals(outputs, reference[rows], 8 * eps)
     first = first_of_run(rows)
     by_class = np.ascontiguousarray(outputs.T)
-    return _count(
-        covariance, mean, labels, candidates, rows, first, one, 8 * eps,
-        outputs, by_class, reference[rows], own, rival_values, rival_classes, slack, floor,
-    )  # fmt: skip
+    with threads_of_torch():
+        own, rival_values, rival_classes, slack = _rivals(outputs, reference[rows], 8 * eps)
+        return _count(
+            covariance, mean, labels, candidates, rows, first, one, 8 * eps,
+            outputs, by_class, reference[rows], own, rival_values, rival_classes, slack, floor,
+        )  # fmt: skip
 
 
 @numba.njit(parallel=True, cache=True)
@@ -114,7 +117,8 @@ def sum_changes(
     numpy.ndarray (m,), float64
         Sums.
     """
-    return _sum_gains(covariance, candidates, rows, first_of_run(rows), floor, squared)
+    with threads_of_torch():
+        return _sum_gains(covariance, candidates, rows, first_of_run(rows), floor, squared)
 
 
 def sum_shifted_changes(
@@ -138,7 +142,8 @@ def sum_shifted_changes(
     numpy.ndarray (m,), float64
         Sums.
     """
-    return _sum_shifted(gains, dots, shift_norms, residual_norms)
+    with threads_of_torch():
+        return _sum_shifted(gains, dots, shift_norms, residual_norms)
 
 
 def first_of_run(rows: np.ndarray) -> int:

@@ -12,6 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from modal_ntk import checks
 from modal_ntk.errors import MissingExtraError, ModalNTKWarning
+from modal_ntk.structure.threads import threads_of_torch
 
 APPROXIMATE_ABOVE = 100_000
 """Number of rows up to which ``method="auto"`` searches exactly."""
@@ -119,8 +120,9 @@ def _approximate(X: np.ndarray, n_neighbors: int, random_state: Any, n_jobs: int
     rng = checks.check_random_state(random_state)
     # The graph lists most rows as their own nearest neighbour, so one more is asked for.
     seed = int(rng.integers(2**31))
-    index = NNDescent(X, n_neighbors=n_neighbors + 1, random_state=seed, n_jobs=n_jobs or -1)
-    found = np.asarray(index.neighbor_graph[0], dtype=np.int64)
+    with threads_of_torch() as n_threads:
+        index = NNDescent(X, n_neighbors=n_neighbors + 1, random_state=seed, n_jobs=n_jobs or n_threads)
+        found = np.asarray(index.neighbor_graph[0], dtype=np.int64)
     own = found == np.arange(len(X))[:, None]
     # Sorting by the flag alone, stably, sends a row's own number to the end and keeps all others in order.
     order = np.argsort(own, axis=1, kind="stable")

@@ -1,0 +1,42 @@
+"""Compiled loops keep to the threads that the user gave torch."""
+
+import subprocess
+import sys
+
+import numba
+import pytest
+import torch
+
+from modal_ntk.structure.threads import threads_of_torch
+
+START = "import torch; torch.set_num_threads(1); import numpy as np; X = np.random.default_rng(0).normal(size=(60, 3));"
+LOOPS = {
+    "look-ahead": "from modal_ntk import NTKCPL; NTKCPL(max_clusters=5, random_state=0).select(None, X, 4)",
+    "approximate neighbours": "from modal_ntk.structure import nearest_neighbors; "
+    "nearest_neighbors(X, 3, method='approximate', random_state=0)",
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_number_of_torch_threads_stays(loop):
+    """In a fresh process, whose first parallel loop starts numba's threads, torch computes with one, also after it."""
+    if loop == "approximate neighbours":
+        pytest.importorskip("pynndescent")
+    code = f"{START} {LOOPS[loop]}; print(torch.get_num_threads())"
+    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["1"]
+
+
+def test_loops_run_on_as_many_threads_as_torch():
+    """Inside, numba's number is torch's; afterwards both are what they were."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    numbas = numba.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threads_of_torch() as n_threads:
+            inside = numba.get_num_threads()
+        assert n_threads == inside == 1
+        assert (torch.get_num_threads(), numba.get_num_threads()) == (1, numbas)
+    finally:
+        torch.set_num_threads(before)
