@@ -171,11 +171,12 @@ def limited_threads(threads: int | None) -> Iterator[None]:
     wanted = 1 if threads is None else threads
     most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     before = torch.get_num_threads(), numba.get_num_threads()
-    with threadpool_limits(wanted):
-        try:
+    try:
+        with threadpool_limits(wanted):
             torch.set_num_threads(wanted)
             numba.set_num_threads(min(wanted, most))
             yield
-        finally:
-            torch.set_num_threads(before[0])
-            numba.set_num_threads(before[1])
+    finally:
+        # Last: the limits put back what they found, which starting numba's threads may have changed.
+        torch.set_num_threads(before[0])
+        numba.set_num_threads(before[1])

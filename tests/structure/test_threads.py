@@ -12,6 +12,7 @@ from modal_ntk.structure.threads import threads_of_torch
 START = "import torch; torch.set_num_threads(1); import numpy as np; X = np.random.default_rng(0).normal(size=(60, 3));"
 LOOPS = {
     "look-ahead": "from modal_ntk import NTKCPL; NTKCPL(max_clusters=5, random_state=0).select(None, X, 4)",
+    "a comparison's cell": "from modal_ntk.bench.workers import limited_threads\nwith limited_threads(2): pass\n",
     "approximate neighbours": "from modal_ntk.structure import nearest_neighbors; "
     "nearest_neighbors(X, 3, method='approximate', random_state=0)",
 }
@@ -22,7 +23,7 @@ def test_the_number_of_torch_threads_stays(loop):
     """In a fresh process, whose first parallel loop starts numba's threads, torch computes with one, also after it."""
     if loop == "approximate neighbours":
         pytest.importorskip("pynndescent")
-    code = f"{START} {LOOPS[loop]}; print(torch.get_num_threads())"
+    code = f"{START}\n{LOOPS[loop]}\nprint(torch.get_num_threads())"
     ended = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.split() == ["1"]
 
