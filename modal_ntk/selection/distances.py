@@ -52,7 +52,7 @@ class DenseRows:
         self.n = len(X)
         self.device = X.device if device is None else torch.device(device)
         self.X = X
-        self._squared_norms: Tensor | None = None
+        self._least_norms: Tensor | None = None
         self._blocks = [X] if X.device == self.device else _sent(X, self.device)
 
     def squared_norms(self) -> Tensor:
@@ -72,17 +72,17 @@ class DenseRows:
         From one product of matrices, less all that rounding may have added: with unit roundoff u, each product of two
         rows errs by at most d u times their lengths, and the sums around it by a few u more.
         """
-        if self._squared_norms is None:
-            self._squared_norms = self.squared_norms()
+        if self._least_norms is None:
+            error = 2 * (self.X.shape[1] + 8) * torch.finfo(self.X.dtype).eps
+            self._least_norms = (1 - error) * self.squared_norms()
         targets = self.X[rows.to(self.X.device)].to(self.device)
-        error = 2 * (self.X.shape[1] + 8) * torch.finfo(self.X.dtype).eps
-        norms = (1 - error) * self._squared_norms
-        parts = norms.split([len(x) for x in self._blocks])
+        parts = self._least_norms.split([len(x) for x in self._blocks])
         products = [
             torch.addmm(part, targets, x.to(self.device).T, alpha=-2)
             for part, x in zip(parts, self._blocks, strict=True)
         ]
-        return torch.cat(products, dim=1) + norms[rows.to(self.device)][:, None]
+        bounds = products[0] if len(products) == 1 else torch.cat(products, dim=1)
+        return bounds.add_(self._least_norms[rows.to(self.device)][:, None])
 
 
 def _sent(X: Tensor, device: torch.device) -> list[Tensor]:
