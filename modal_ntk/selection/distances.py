@@ -67,7 +67,7 @@ class DenseRows:
         return torch.cat([_distances(x.to(self.device), target)[:, 0] for x in self._blocks]).square_()
 
     def lower_bounds(self, rows: Tensor) -> Tensor:
-        """Return what the squared distances (m, n) of all rows to m of them are at least.
+        """Return what the squared distances (n, m) of all rows to m of them are at least.
 
         From one product of matrices, less all that rounding may have added: with unit roundoff u, each product of two
         rows errs by at most d u times their lengths, and the sums around it by a few u more.
@@ -76,13 +76,14 @@ class DenseRows:
             error = 2 * (self.X.shape[1] + 8) * torch.finfo(self.X.dtype).eps
             self._least_norms = (1 - error) * self.squared_norms()
         targets = self.X[rows.to(self.X.device)].to(self.device)
-        parts = self._least_norms.split([len(x) for x in self._blocks])
+        parts = self._least_norms[:, None].split([len(x) for x in self._blocks])
+        # This way round, as a tall product of few columns, takes half as long as its transpose.
         products = [
-            torch.addmm(part, targets, x.to(self.device).T, alpha=-2)
+            torch.addmm(part, x.to(self.device), targets.T, alpha=-2)
             for part, x in zip(parts, self._blocks, strict=True)
         ]
-        bounds = products[0] if len(products) == 1 else torch.cat(products, dim=1)
-        return bounds.add_(self._least_norms[rows.to(self.device)][:, None])
+        bounds = products[0] if len(products) == 1 else torch.cat(products)
+        return bounds.add_(self._least_norms[rows.to(self.device)])
 
 
 def _sent(X: Tensor, device: torch.device) -> list[Tensor]:

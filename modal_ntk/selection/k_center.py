@@ -16,7 +16,7 @@ from modal_ntk.structure.neighbors import nearest_rows
 
 First = Literal["random", "first"]
 
-N_AHEAD = 8
+N_AHEAD = 16
 """How many rows are looked at together, as likely to be chosen next."""
 
 
@@ -63,7 +63,7 @@ def k_center_greedy(
     Ties take the lowest row. The radius is at most twice the least possible one (Gonzalez 1985). One product of
     matrices bounds the distances to the rows that are farthest now, which are likely to be chosen next; only where
     such a bound is below the distance so far is the distance itself taken, by a compiled loop on the CPU. Memory
-    beyond `X` is some twelve numbers a row.
+    beyond `X` is some twenty numbers a row.
 
     Examples
     --------
@@ -113,7 +113,8 @@ class _Ahead:
             farthest = nearest.topk(min(N_AHEAD, len(nearest))).indices.tolist()
             if pick not in farthest:  # where many are as far
                 farthest[-1] = pick
-            self._bounds = dict(zip(farthest, self._rows.lower_bounds(torch.tensor(farthest)), strict=True))
+            bounds = self._rows.lower_bounds(torch.tensor(farthest))
+            self._bounds = dict(zip(farthest, bounds.unbind(dim=1), strict=True))
         lower = _lower_on_cpu if self._rows.device.type == "cpu" else _lower_on_device
         return lower(self._rows, nearest, self._bounds.pop(pick), pick)
 
