@@ -235,7 +235,7 @@ def test_figures_of_a_page_stand_in_the_files_it_names(page):
     """Every number with a decimal point, below the commands, is in one of the results that the page names."""
     text = (ROOT / page).read_text(encoding="utf-8")
     text = text.partition("## Results")[2] or text
-    files = set(re.findall(r"`(examples/reproduce/results/[\w.]+)`", text))
+    files = set(re.findall(r"`(examples/reproduce/results/[\w./]+)`", text))
     held = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in files)
     known = set(re.findall(r"\d+\.\d+", held))
     figures = re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\()", text)
