@@ -62,7 +62,7 @@ class BALD(QueryStrategy):
     >>> import torch
     >>> from skorch import NeuralNetClassifier
     >>> import numpy as np
-    >>> module = torch.nn.Sequential(torch.nn.Linear(2, 64), torch.nn.Dropout(), torch.nn.Linear(64, 3))
+    >>> module = torch.nn.Sequential(torch.nn.Linear(2, 64, bias=False), torch.nn.Dropout(), torch.nn.Linear(64, 3))
     >>> net = NeuralNetClassifier(module, criterion=torch.nn.CrossEntropyLoss, classes=range(3)).initialize()
     >>> X_pool = np.array([[0.0, 0.0], [9.0, 9.0]], dtype="float32")
     >>> BALD(random_state=0).select(net, X_pool).indices.tolist()
