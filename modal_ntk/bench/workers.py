@@ -166,17 +166,15 @@ def limited_threads(threads: int | None) -> Iterator[None]:
     None
         Nothing.
     """
-    import numba
+    from modal_ntk.structure.threads import threads_of_torch
 
     wanted = 1 if threads is None else threads
-    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    before = torch.get_num_threads(), numba.get_num_threads()
+    before = torch.get_num_threads()
     try:
         with threadpool_limits(wanted):
             torch.set_num_threads(wanted)
-            numba.set_num_threads(min(wanted, most))
-            yield
+            with threads_of_torch():
+                yield
     finally:
         # Last: the limits put back what they found, which starting numba's threads may have changed.
-        torch.set_num_threads(before[0])
-        numba.set_num_threads(before[1])
+        torch.set_num_threads(before)
