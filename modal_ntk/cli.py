@@ -160,11 +160,12 @@ def _strategies(arguments: argparse.Namespace) -> None:
 def _bench(arguments: argparse.Namespace) -> None:
     # Imported here: listing strategies must not wait for torch.
     from modal_ntk import bench
+    from modal_ntk.bench.runner import Plan
 
     progress = "plain" if arguments.plain else not arguments.quiet
     protocols = _protocols(arguments)
-    for dataset in [protocol.dataset for protocol in protocols.values()][1:]:
-        bench.load_dataset(dataset)  # what the last one lacks is said before the first one runs
+    for protocol in list(protocols.values())[1:]:
+        Plan.of(protocol)  # what the last one lacks is said before the first one runs
     for dataset, protocol in protocols.items():
         out = Path(arguments.out) / dataset if len(protocols) > 1 else Path(arguments.out)
         bench.run_protocol(protocol, out=out, workers=_workers(arguments), progress=progress)

@@ -210,14 +210,14 @@ class Protocol:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             remedy = 'Write one with keys such as dataset = "digits" and strategies = ["margin"].'
             raise checks.expected(f"{path} to be a TOML file", checks.one_line(str(error)), remedy) from error
-        several = values.get("dataset")
-        if not _is_list(several):
-            protocol = cls.from_dict(values)
-            return {Path(protocol.dataset).stem: protocol}
-        found = {Path(dataset).stem: cls.from_dict({**values, "dataset": dataset}) for dataset in several}
-        if not found or len(found) < len(several):
-            remedy = "Name each data set once; results are kept by its name."
-            raise checks.expected("dataset to be a name or a list of different ones", several, remedy)
+        given = values.get("dataset", cls.dataset)
+        names = given if _is_list(given) else [given]
+        remedy = "Name each data set once; results are kept by its name."
+        if not names or not all(isinstance(name, str) for name in names):
+            raise checks.expected("dataset to be a name or a list of different ones", given, remedy)
+        found = {Path(name).stem: cls.from_dict({**values, "dataset": name}) for name in names}
+        if len(found) < len(names):
+            raise checks.expected("dataset to be a name or a list of different ones", given, remedy)
         return found
 
     def to_dict(self) -> dict[str, Any]:

@@ -80,6 +80,7 @@ class TestProtocol:
             ("strategies = ['margin']\ntest_size = 1.5", "test_size to be a share"),
             ("strategies = ['margin']\ndataset = ['digits', 'digits']", "a list of different ones"),
             ("strategies = ['margin']\ndataset = []", "a list of different ones"),
+            ("strategies = ['margin']\ndataset = 3", "a name or a list of different ones, got 3"),
             ("strategies = ['margin']\ndataset = ['digits', 'mnist']", "to name one data set, got 2: digits, mnist"),
             ("strategies = ['margin']\n[estimator]\nmodule = 'x'", r"Unknown key of \[estimator\] 'module'"),
         ],
@@ -283,6 +284,17 @@ def test_a_missing_data_set_is_told_first(file, tmp_path, capsys):
     file.write_text(text.replace(line, 'dataset = ["digits", "nowhere"]'))
     assert main(["bench", str(file), "--out", str(tmp_path / "out")]) == 2
     assert "Unknown data set 'nowhere'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_data_set_that_is_too_small_is_told_first(tmp_path, capsys):
+    """So does a pool that the last one cannot fill."""
+    few = tmp_path / "few.npz"
+    np.savez(few, x_train=X[:60], y_train=y[:60], x_test=X[60:], y_test=y[60:])
+    file = tmp_path / "study.toml"
+    file.write_text(f'dataset = ["digits", "{few.as_posix()}"]\nstrategies = ["margin"]\npool_size = 1000\n')
+    assert main(["bench", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert "pool_size" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
