@@ -12,7 +12,6 @@ damaged digits, and is then frozen.
 """
 
 import os
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,6 +23,7 @@ from torch import nn
 
 from modal_ntk import NTKCPL, ActiveLearner, RandomSampling
 from modal_ntk.bench import load_dataset
+from modal_ntk.errors import UnknownNameError
 
 SMALL = bool(os.environ.get("MODAL_NTK_SMALL"))
 N_ROUNDS, N_EPOCHS, N_POOL = (3, 50, 1000) if SMALL else (5, 100, 5000)
@@ -52,12 +52,11 @@ def digit_features():
         return encoder(X).numpy(), y
 
 
-folder = os.environ.get("MODAL_NTK_DATA", "")
-if folder and (Path(folder) / "fashion_mnist_simclr.npz").is_file():
+try:
     data = load_dataset("fashion_mnist_simclr")
     X_train, y_train, X_test, y_test = data.x_train, data.y_train, data.x_test[:2000], data.y_test[:2000]
     print("self-supervised features of Fashion-MNIST")
-else:
+except UnknownNameError:
     features, labels = digit_features()
     X_train, y_train, X_test, y_test = features[:1200], labels[:1200], features[1200:], labels[1200:]
     print("no fashion_mnist_simclr.npz in MODAL_NTK_DATA: features of digits by an autoencoder")

@@ -10,7 +10,6 @@ The images are Fashion-MNIST's where the environment variable ``MODAL_NTK_DATA``
 """
 
 import os
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,6 +20,7 @@ from torch import nn
 
 from modal_ntk import BADGE, ActiveLearner, DynamicAL, RandomSampling
 from modal_ntk.bench import load_dataset
+from modal_ntk.errors import UnknownNameError
 
 SMALL = bool(os.environ.get("MODAL_NTK_SMALL"))
 N_POOL, N_ROUNDS, N_EPOCHS = (600, 2, 15) if SMALL else (5000, 6, 40)
@@ -31,13 +31,12 @@ N_POOL, N_ROUNDS, N_EPOCHS = (600, 2, 15) if SMALL else (5000, 6, 40)
 # Samples are arrays (n, channels, height, width). `load_dataset` reads any ``.npz`` with ``x_train``, ``y_train``,
 # ``x_test`` and ``y_test`` that way.
 
-folder = os.environ.get("MODAL_NTK_DATA", "")
-if folder and (Path(folder) / "fashion_mnist.npz").is_file():
+try:
     data = load_dataset("fashion_mnist")
     names = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
     X_train, y_train, X_test, y_test = data.x_train, data.y_train, data.x_test[:2000], data.y_test[:2000]
     print("Fashion-MNIST")
-else:
+except UnknownNameError:
     images, labels = load_digits(return_X_y=True)
     images = np.kron(images.reshape(-1, 1, 8, 8) / 16, np.ones((1, 1, 2, 2))).astype(np.float32)
     names = [str(digit) for digit in range(10)]
