@@ -198,7 +198,7 @@ def test_links_and_files_of_a_page_are_there(page):
         if path and "://" not in path and not path.startswith("mailto:"):
             target = (page.parent / path).resolve()
             assert target.exists() or is_made(target), link
-    for name in re.findall(r"`(examples/[\w/.]+)`", text):
+    for name in re.findall(r"`((?:examples|modal_ntk)/[\w./-]+)`", text):
         assert (ROOT / name).exists(), name
 
 

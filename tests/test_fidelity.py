@@ -67,13 +67,6 @@ def test_tests_that_a_page_names_exist(page):
     assert missing_tests(page.read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_files_that_a_page_names_exist(page):
-    """Every path under examples/ and modal_ntk/ on a method's page is a file or folder."""
-    named = re.findall(r"`((?:examples|modal_ntk)/[\w./-]+)`", page.read_text(encoding="utf-8"))
-    assert [path for path in named if not (ROOT / path).exists()] == []
-
-
 @pytest.mark.parametrize("page", CARDS, ids=lambda page: page.stem)
 def test_a_reproduced_figure_names_its_file(page):
     """A figure in the last column stands beside the file of results that holds it."""
