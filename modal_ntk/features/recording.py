@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from modal_ntk.features.factors import Factor, joined
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.layers import LAYERS, Maker
+from modal_ntk.features.pooling import max_pool2d
 from modal_ntk.features.samples import Samples
 
 
@@ -57,6 +59,8 @@ class _Watch(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is F.max_pool2d:
+            return max_pool2d(*args, **kwargs)
         if func not in LAYERS:
             return func(*args, **kwargs)
         signature, maker = LAYERS[func]
