@@ -37,6 +37,10 @@ class LpNTKPruner(DataPruner):
     redundancy : {"all", "class", "later", "none"}, default="all"
         With what a sample is compared: all others (the paper), others of its class, those after it (the authors'
         code), or nothing.
+    max_redundant : float, default=1.0
+        Largest share of the data, or of each class where classes are compared apart, that goes as redundant: the
+        samples most similar to another, as a share of their similarity to themselves. The paper drops all of them and
+        reports that "roughly 20%" of the data go in the end; the rule alone can find far more than that redundant.
     mode : {"prune_head", "head_only", "centres", "random_member", "redundant_only"}, default="prune_head"
         What stays of each class once redundant samples are gone: all but a random share of the largest cluster (the
         paper); the largest cluster alone, for small budgets; the clusters' centres; one random member of each cluster;
@@ -102,6 +106,7 @@ class LpNTKPruner(DataPruner):
         prefit: bool = False,
         kernel: Literal["labelled", "pseudo"] = "labelled",
         redundancy: Redundancy = "all",
+        max_redundant: float = 1.0,
         mode: Mode = "prune_head",
         head_drop: float = 0.1,
         cluster_share: float = 0.1,
@@ -116,6 +121,7 @@ class LpNTKPruner(DataPruner):
         self.prefit = prefit
         self.kernel = kernel
         self.redundancy = redundancy
+        self.max_redundant = max_redundant
         self.mode = mode
         self.head_drop = head_drop
         self.cluster_share = cluster_share
@@ -140,6 +146,7 @@ class LpNTKPruner(DataPruner):
         checks.check_choice("method", self.method, ("auto", "exact", "sketch"))
         checks.check_integer("memory_budget", self.memory_budget)
         checks.check_integer("sketch_dim", self.sketch_dim)
+        checks.check_number("max_redundant", self.max_redundant, maximum=1)
         checks.check_number("head_drop", self.head_drop, maximum=1)
         checks.check_number("cluster_share", self.cluster_share, maximum=1)
         if self.n_keep is not None:
@@ -183,12 +190,15 @@ class LpNTKPruner(DataPruner):
         if self.redundancy == "none":
             return np.zeros(len(y), dtype=bool)
         if self.redundancy != "class":
-            return redundant_samples(rows, later_only=self.redundancy == "later")
+            return redundant_samples(rows, later_only=self.redundancy == "later", at_most=self._at_most(len(y)))
         found = np.zeros(len(y), dtype=bool)
         for label in np.unique(y):
             members = np.flatnonzero(y == label)
-            found[members] = redundant_samples(rows.take(members))
+            found[members] = redundant_samples(rows.take(members), at_most=self._at_most(len(members)))
         return found
+
+    def _at_most(self, n: int) -> int:
+        return math.floor(self.max_redundant * n)
 
     def _after_clustering(self, rows: KernelRows, data: Labelled) -> np.ndarray:
         if self.mode == "redundant_only":

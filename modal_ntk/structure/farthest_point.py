@@ -104,7 +104,9 @@ def farthest_point_clustering(
     return FarthestPoints(np.array(state.centres, dtype=np.int64), state.clusters)
 
 
-def redundant_samples(kernel: Any, *, later_only: bool = False, tolerance: float | None = None) -> np.ndarray:
+def redundant_samples(
+    kernel: Any, *, later_only: bool = False, tolerance: float | None = None, at_most: int | None = None
+) -> np.ndarray:
     """Find the samples that are more similar to another sample than to themselves.
 
     Parameters
@@ -118,6 +120,9 @@ def redundant_samples(kernel: Any, *, later_only: bool = False, tolerance: float
     tolerance : float, optional
         Share of its own entry by which another must exceed it; by default 100 units of rounding of the kernel's type,
         so that copies of a sample do not make one another redundant by rounding.
+    at_most : int, optional
+        How many may be found: those whose largest similarity to another is the largest share of their own, of equal
+        ones the first. No limit by default.
 
     Returns
     -------
@@ -127,7 +132,7 @@ def redundant_samples(kernel: Any, *, later_only: bool = False, tolerance: float
     Raises
     ------
     InvalidInputError
-        If the kernel is no square matrix of finite numbers.
+        If the kernel is no square matrix of finite numbers, or the limit no number of samples.
 
     Notes
     -----
@@ -142,6 +147,8 @@ def redundant_samples(kernel: Any, *, later_only: bool = False, tolerance: float
     rows = _as_rows(kernel)
     diagonal = _finite(rows.diagonal())
     n = len(diagonal)
+    if at_most is not None:
+        at_most = checks.check_integer("at_most", at_most, minimum=0)
     slack = 100 * np.finfo(diagonal.dtype).eps if tolerance is None else tolerance
     order = np.arange(n)
     ordered = not later_only and not isinstance(rows, _Matrix)
@@ -149,7 +156,7 @@ def redundant_samples(kernel: Any, *, later_only: bool = False, tolerance: float
         order = np.argsort(-diagonal, kind="stable")
         rows = rows.take(order)
     limit = (diagonal + slack * np.abs(diagonal))[order]
-    found = np.zeros(n, dtype=bool)
+    excess = np.empty(n)
     step = max(1, _BLOCK_BYTES // max(1, n * diagonal.itemsize))
     for start in range(0, n, step):
         stop = min(start + step, n)
@@ -157,8 +164,12 @@ def redundant_samples(kernel: Any, *, later_only: bool = False, tolerance: float
         if later_only:
             block[np.arange(n) < np.arange(start, stop)[:, None]] = -np.inf
         block[np.arange(stop - start), np.arange(start, stop)] = -np.inf
-        found[order[start:stop]] = block.max(axis=1) > limit[start:stop]
-    return found
+        excess[order[start:stop]] = block.max(axis=1) - limit[start:stop]
+    found = np.flatnonzero(excess > 0)
+    if at_most is not None and at_most < len(found):
+        share = excess[found] / np.abs(diagonal[found]).clip(np.finfo(diagonal.dtype).tiny)
+        found = found[np.argsort(-share, kind="stable")[:at_most]]
+    return np.isin(np.arange(n), found)
 
 
 class _Clusters:

@@ -46,6 +46,16 @@ def test_redundant_samples_go(fitted, kernel, redundancy):
     assert 0 < expected.sum() < 90
 
 
+@pytest.mark.parametrize("redundancy", ["all", "class"])
+def test_a_limited_share_of_redundant_samples_goes(fitted, redundancy):
+    """max_redundant leaves that share of the data, or of each class, at most; those that go are redundant anyway."""
+    options = {"prefit": True, "redundancy": redundancy, "mode": "redundant_only"}
+    without, limited = (LpNTKPruner(fitted, max_redundant=share, **options).fit(X, y) for share in (1.0, 0.1))
+    counts = np.bincount(y[limited.redundant_], minlength=3)
+    assert counts.tolist() == [3, 3, 3] if redundancy == "class" else counts.sum() == 9
+    assert (without.redundant_ >= limited.redundant_).all()
+
+
 def literal_clusters(fitted, redundant):
     """By class: rows left, and the members of each cluster with its centre first, by lists."""
     matrix = explicit_kernel(fitted)

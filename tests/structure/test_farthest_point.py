@@ -121,6 +121,20 @@ def test_redundancy_is_its_definition(kernel, later_only):
     assert redundant_samples(Rows(kernel), later_only=later_only).tolist() == expected
 
 
+@settings(deadline=None)
+@given(kernels(), st.booleans(), st.integers(0, 8))
+def test_a_limit_takes_the_most_redundant(kernel, later_only, at_most):
+    """Under a limit those go whose largest entry with another is the largest share of their own, ties to the first."""
+    # Whole numbers, so that no rounding decides, and none of them zero where shares are taken.
+    kernel = np.round(kernel) + np.eye(len(kernel))
+    redundant = np.flatnonzero(redundant_samples(kernel, later_only=later_only))
+    compared = [kernel[i, i + 1 :] if later_only else np.delete(kernel[i], i) for i in redundant]
+    shares = [others.max() / kernel[i, i] for i, others in zip(redundant, compared, strict=True)]
+    expected = sorted(sorted(range(len(redundant)), key=lambda i: (-shares[i], i))[:at_most])
+    found = redundant_samples(kernel, later_only=later_only, at_most=at_most)
+    assert np.flatnonzero(found).tolist() == redundant[expected].tolist()
+
+
 @given(kernels())
 def test_a_sample_of_the_largest_entry_is_never_redundant(kernel):
     """What makes a sample redundant has a larger diagonal entry, so not all can go and what stays explains the rest."""
