@@ -1,4 +1,4 @@
-"""Stage of lpntk_mnist.py: pairs of samples to look at, and the sizes of clusters."""
+"""Pictures of lpntk_mnist.py: pairs of samples to look at, the sizes of clusters, difficulty under control."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,6 +28,20 @@ def pictures(options):
     opposed = _extreme(-cosines)
     _pairs(opposed, "most contradictory", X[few], y[few], options.out / "contradictory.png")
     _sizes(pruner, y, options.out / "clusters.png")
+
+
+def difficulties(found, path):
+    """Draw the targets' mean difficulty by the number of samples beside them, a line for each kind of these."""
+    figure, axis = plt.subplots(figsize=(6, 4))
+    for kind, by_number in found.items():
+        numbers = [n for n, values in by_number.items() if values]
+        means = [np.mean(by_number[n]) for n in numbers]
+        axis.errorbar(numbers, means, [np.std(by_number[n]) for n in numbers], marker=".", capsize=3, label=kind)
+    axis.set(xlabel="samples added to each class", ylabel="difficulty of the targets", xscale="log")
+    axis.set_title("Loss of the targets, summed over the epochs")
+    axis.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
 
 
 def _redundant(kernel):

@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 
+import lpntk_pictures
 import numpy as np
 import torch
 from lpntk_common import DEVICE, Table, images, lenet, pruned, reference
@@ -17,6 +18,7 @@ from modal_ntk.pruning.forgetting import ForgettingEvents
 
 ERRORS = ("uniform", "uniform_counts", "true")
 SIZES = (1, 4, 16, 64, 256, 1024, 4096)
+ADDED = (1, 4, 16, 64)
 
 
 def forgetting(options):
@@ -114,7 +116,7 @@ def control(options):
     table = Table(options.out / "control.csv", keys, ["difficulty"], options.minutes)
     ordered = _by_relation(X, y, options)
     for seed in range(options.seeds):
-        for n_added in (1, 4, 16, 64):
+        for n_added in ADDED:
             for kind in ("interchangeable", "medium", "non-interchangeable"):
                 if table.missing(kind, n_added, seed):
                     targets = [rows["target"] for rows in ordered.values()]
@@ -123,12 +125,14 @@ def control(options):
                     of_targets = np.arange(len(targets))
                     losses = _integrated(X[rows], y[rows], 5 * options.epochs, watched=of_targets, seed=seed, lr=0.05)
                     table.add(kind, n_added, seed, float(losses.mean()))
-    for kind, rows in table.by("kind").items():
-        means = {
-            int(n): round(float(np.mean([r["difficulty"] for r in rows if r["n_added"] == n])), 3)
-            for n in sorted({row["n_added"] for row in rows})
-        }
+    found = {
+        kind: {n: [row["difficulty"] for row in rows if row["n_added"] == n] for n in ADDED}
+        for kind, rows in table.by("kind").items()
+    }
+    for kind, by_number in found.items():
+        means = {n: round(float(np.mean(values)), 3) for n, values in by_number.items() if values}
         print(f"{kind:20s} mean difficulty of the targets by number added: {means}")
+    lpntk_pictures.difficulties(found, options.out / "control.png")
 
 
 def _by_relation(X, y, options):
