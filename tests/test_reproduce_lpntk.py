@@ -6,9 +6,10 @@ import pytest
 
 FILES = {
     "pruning": ["pruning.csv", "reference.pt", "kept pruned lpNTK.npy"],
+    "small": ["small.csv", "kept heads.npy"],
     "forgetting": ["forgetting.csv"],
     "difficulty": ["difficulty.csv"],
-    "control": ["control.csv"],
+    "control": ["control.csv", "control.png"],
     "pictures": ["redundant.png", "interchangeable.png", "contradictory.png", "clusters.png"],
     "conflicts": ["conflicts.csv"],
 }

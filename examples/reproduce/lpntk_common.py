@@ -46,10 +46,10 @@ def _pixels(n):
     return X[:n], y[:n], X[1200:], y[1200:]
 
 
-def lenet(epochs, *, lr=0.05, callbacks=(), **options):
+def lenet(epochs, *, lr=0.05, every=2, callbacks=(), **options):
     """The recipe of the authors' code for LeNet: SGD with momentum, the rate times 0.7 every second epoch."""
     settings = {"train_split": None, "verbose": 0, "batch_size": 128, "iterator_valid__batch_size": 1000}
-    schedule = LRScheduler(torch.optim.lr_scheduler.StepLR, step_size=2, gamma=0.7)
+    schedule = LRScheduler(torch.optim.lr_scheduler.StepLR, step_size=every, gamma=0.7)
     return skorch.NeuralNetClassifier(
         LeNet,
         module__n_channels=1,

@@ -2,11 +2,11 @@
 
     MODAL_NTK_DATA=... python examples/reproduce/lpntk_mnist.py --stage STAGE --out OUT [--n N] [--seeds S] ...
 
-Stages: pruning (tables 2 and 3), forgetting (table 1), difficulty (table 4), control (figure 2), pictures (redundant,
-interchangeable and contradictory pairs; cluster sizes), conflicts (5 % of the labels flipped). Each writes a CSV row by
-row and goes on where it was stopped, or stops by itself after --minutes. The paper leaves open the epochs and the
-learning rate of LeNet-5: here --epochs 10 and 0.05, times 0.7 every second epoch. Without MNIST, or with
-MODAL_NTK_SMALL=1, digits stand in.
+Stages: pruning (tables 2 and 3), small (figure 18), forgetting (table 1), difficulty (table 4), control (figure 2),
+pictures (redundant, interchangeable and contradictory pairs; cluster sizes), conflicts (5 % of the labels flipped).
+Each writes a CSV row by row and goes on where it was stopped, or stops by itself after --minutes. The paper leaves open
+the epochs and the learning rate of LeNet-5: here --epochs 10 and 0.05, times 0.7 every second epoch. Without MNIST, or
+with MODAL_NTK_SMALL=1, digits stand in.
 """
 
 import argparse
@@ -31,6 +31,7 @@ PRUNED = {
     "pruned lpNTK": {},
     "pruned lpNTK, a fifth": {"max_redundant": 0.1},
 }
+HEADS = {"redundancy": "none", "mode": "head_only"}
 SCORES = ("EL2N", "GraNd", "forgetting")
 WAYS = ("full", *PRUNED, *(f"random for {name}" for name in PRUNED), *SCORES)
 
@@ -43,8 +44,7 @@ def pruning(options):
         for data in WAYS:
             if table.missing(data, seed):
                 rows = kept(data, X, y, options)
-                with nets.seeded(seed):
-                    net = lenet(options.epochs).fit(X[rows], y[rows])
+                net = trained(lenet(options.epochs), X[rows], y[rows], seed)
                 table.add(data, seed, len(rows), len(rows) / len(y), net.score(X_test, y_test))
     groups = table.by("data")
     full = [row["accuracy"] for row in groups["full"]]
@@ -58,6 +58,36 @@ def pruning(options):
         print(line)
 
 
+def small(options):
+    """Test accuracy of nets trained on 1 and 5 % of the data, drawn from the head clusters or from all."""
+    X, y, X_test, y_test = images(options.n)
+    table = Table(options.out / "small.csv", ["share", "source", "seed"], ["accuracy"], options.minutes)
+    sources = {"heads": kept("heads", X, y, options), "all": np.arange(len(y))}
+    for seed in range(options.seeds):
+        for share in (0.01, 0.05):
+            for source, rows in sources.items():
+                if table.missing(share, source, seed):
+                    n = max(1, round(share * len(y)))
+                    drawn = np.random.default_rng(seed).choice(rows, n, replace=False)
+                    # The recipe drawn out over five times the epochs, for so few samples make few steps in each.
+                    net = trained(lenet(5 * options.epochs, every=10), X[drawn], y[drawn], seed)
+                    table.add(share, source, seed, net.score(X_test, y_test))
+    for share, rows in table.by("share").items():
+        found = {source: [row["accuracy"] for row in rows if row["source"] == source] for source in sources}
+        for source, accuracy in found.items():
+            spread = f" +- {np.std(accuracy, ddof=1):.4f}" if len(accuracy) > 1 else ""
+            print(f"{share} from {source:5s} accuracy {np.mean(accuracy):.4f}{spread} ({len(accuracy)} seeds)")
+        if len(found["all"]) > 1:
+            test = stats.ttest_ind(found["heads"], found["all"])
+            print(f"  heads against all: t={test.statistic:.3f}, p={test.pvalue:.2g}")
+
+
+def trained(net, X, y, seed):
+    """Fit a net whose weights and order of samples follow from the seed."""
+    with nets.seeded(seed):
+        return net.fit(X, y)
+
+
 def kept(data, X, y, options):
     """Rows that a way of pruning keeps, stored; scores keep as many as lpNTK where about a fifth goes."""
     path = options.out / f"kept {data}.npy"
@@ -65,8 +95,8 @@ def kept(data, X, y, options):
         return np.arange(len(y))
     if path.exists():
         return np.load(path)
-    if data in PRUNED:
-        rows = pruned(reference(X, y, options), X, y, **PRUNED[data]).sample_indices_
+    if data in PRUNED or data == "heads":
+        rows = pruned(reference(X, y, options), X, y, **PRUNED.get(data, HEADS)).sample_indices_
     elif data.startswith("random for "):
         n = len(kept(data.removeprefix("random for "), X, y, options))
         rows = np.sort(np.random.default_rng(0).permutation(len(y))[:n])
@@ -85,6 +115,7 @@ def kept(data, X, y, options):
 
 STAGES = {
     "pruning": pruning,
+    "small": small,
     "forgetting": lpntk_studies.forgetting,
     "difficulty": lpntk_studies.difficulty,
     "control": lpntk_studies.control,
