@@ -208,9 +208,8 @@ class TestStores:
 
     def test_functions_of_a_foreign_schema_are_not_called(self, tmp_path):
         """A store's connection does not trust the schema of the file."""
-        with store_with(tmp_path, ["a"])._connect() as connection:
+        with store_with(tmp_path, ["a"])._connected() as connection:
             assert connection.execute("PRAGMA trusted_schema").fetchone() == (0,)
-        connection.close()
 
 
 class TestReports:

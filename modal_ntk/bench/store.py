@@ -69,7 +69,7 @@ class Store:
         self.folder = Path(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with closing(self._connect()) as connection, connection:
+            with self._connected() as connection, connection:
                 _use_wal(connection)
                 connection.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
@@ -143,7 +143,7 @@ class Store:
         dict
             As given to `agree`.
         """
-        with _reading(self.folder / FILE_NAME), closing(self._connect()) as connection:
+        with _reading(self.folder / FILE_NAME), self._connected() as connection:
             rows = connection.execute("SELECT key, value FROM protocol").fetchall()
             return {key: json.loads(value) for key, value in rows}
 
@@ -222,7 +222,7 @@ class Store:
         list of Round
             From the first on, without gaps.
         """
-        with _reading(self.folder / FILE_NAME), closing(self._connect()) as connection:
+        with _reading(self.folder / FILE_NAME), self._connected() as connection:
             found = connection.execute(_NOTED, (strategy, seed)).fetchall()
             return [round_of(text) for i, (number, text) in enumerate(found) if i == number]
 
@@ -234,7 +234,7 @@ class Store:
         dict of (str, int) to int
             By strategy and seed.
         """
-        with closing(self._connect()) as connection:
+        with self._connected() as connection:
             found = connection.execute("SELECT strategy, seed, COUNT(*) FROM unfinished GROUP BY strategy, seed")
             return {(str(strategy), int(seed)): int(n) for strategy, seed, n in found}
 
@@ -257,7 +257,7 @@ class Store:
         list of dict
             As given to `begin`, in order; empty for stores of early versions.
         """
-        with _reading(self.folder / FILE_NAME), closing(self._connect()) as connection:
+        with _reading(self.folder / FILE_NAME), self._connected() as connection:
             return [json.loads(text) for (text,) in connection.execute("SELECT manifest FROM runs ORDER BY id")]
 
     def finished(self) -> set[tuple[str, int]]:
@@ -268,7 +268,7 @@ class Store:
         set of (str, int)
             Strategy and seed.
         """
-        with closing(self._connect()) as connection:
+        with self._connected() as connection:
             return set(connection.execute("SELECT DISTINCT strategy, seed FROM rounds"))
 
     def rows(self) -> list[Row]:
@@ -279,22 +279,23 @@ class Store:
         list of Row
             By strategy, seed and round.
         """
-        with _reading(self.folder / FILE_NAME), closing(self._connect()) as connection:
+        with _reading(self.folder / FILE_NAME), self._connected() as connection:
             found = connection.execute(_ROWS).fetchall()
             return [row_from(values) for values in found]
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         # The lock is taken before the first look: what is read stays true until it is acted on.
-        with closing(self._connect()) as connection, connection:
+        with self._connected() as connection, connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.folder / FILE_NAME, timeout=60)
-        # A file from elsewhere may hold views and triggers: none of them may call a function.
-        connection.execute("PRAGMA trusted_schema=OFF")
-        return connection
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.folder / FILE_NAME, timeout=60)) as connection:
+            # A file from elsewhere may hold views and triggers: none of them may call a function.
+            connection.execute("PRAGMA trusted_schema=OFF")
+            yield connection
 
 
 @contextmanager

@@ -139,7 +139,7 @@ class EventLog:
         list of Event
             In the order in which they happened.
         """
-        with self._reading(), closing(self._connect()) as connection:
+        with self._reading(), self._connected() as connection:
             return self._since(connection, after)
 
     @staticmethod
@@ -147,17 +147,18 @@ class EventLog:
         rows = connection.execute("SELECT id, time, kind, row, value FROM events WHERE id > ? ORDER BY id", (after,))
         return [_event(values) for values in rows]
 
-    def _connect(self) -> sqlite3.Connection:
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
         # One file and no companions, so that it can be carried to another machine by itself; and each event is on
         # the disk before the call returns.
-        connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-        connection.execute("PRAGMA trusted_schema=OFF")
-        connection.execute("PRAGMA synchronous=FULL")
-        return connection
+        with closing(sqlite3.connect(self.path, timeout=60, isolation_level=None)) as connection:
+            connection.execute("PRAGMA trusted_schema=OFF")
+            connection.execute("PRAGMA synchronous=FULL")
+            yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with closing(self._connect()) as connection:
+        with self._connected() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection

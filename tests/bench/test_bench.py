@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -152,7 +153,8 @@ class TestRun:
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        counts = sqlite3.connect(out / "results.sqlite").execute("SELECT COUNT(*) FROM rounds GROUP BY strategy, seed")
+        with closing(sqlite3.connect(out / "results.sqlite")) as connection:
+            counts = connection.execute("SELECT COUNT(*) FROM rounds GROUP BY strategy, seed").fetchall()
         assert {n for (n,) in counts} == {3}
         subprocess.run([*command, "--quiet", "--out", str(out)], check=True, stdout=subprocess.DEVNULL)
         subprocess.run([*command, "--quiet", "--out", str(calm)], check=True, stdout=subprocess.DEVNULL)
