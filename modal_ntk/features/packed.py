@@ -39,6 +39,16 @@ def concatenated(factors: list[Factor]) -> Factor:
     return Dense(torch.cat([f.dense() for f in factors]))
 
 
+def held_together(parts: list[list[Factor]]) -> PackedGradients:
+    """Join the factors of consecutive samples, by parameter within each part; the parts are emptied on the way."""
+    held = []
+    for number in range(len(parts[0])):
+        held.append(concatenated([part[number] for part in parts]))
+        for part in parts:
+            part[number] = Dense(torch.empty(0))  # each parameter's pieces go as soon as they are joined
+    return PackedGradients(held)
+
+
 def taken(factor: Factor, rows: Tensor) -> Factor:
     """Return some rows of a factor, by number, as copies."""
     if isinstance(factor, Outer):

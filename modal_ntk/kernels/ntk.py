@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from modal_ntk import checks
 from modal_ntk.features.cotangents import KINDS, cotangents
-from modal_ntk.features.factors import add_gram
+from modal_ntk.features.factors import Factor, add_gram
 from modal_ntk.features.functional import FunctionalNet
-from modal_ntk.features.packed import mirror
+from modal_ntk.features.packed import PackedGradients, held_together, mirror, packed
 from modal_ntk.features.routes import Routes, SampleGradients
 from modal_ntk.features.samples import Samples
 from modal_ntk.features.sketches import sketch
@@ -192,10 +192,12 @@ class _Job:
         self.net, self.routes, self.kind, self.budget, self.verbose = net, routes, kind, budget, verbose
         self.joint = kind != "full"
         self.width = 1 if self.joint else routes.n_outputs
-        n_directions = routes.n_outputs if kind in ("trace", "full") else 1
-        self.n_chunk = max(1, budget // max(1, routes.bytes_per_direction * n_directions))
+        self.n_directions = routes.n_outputs if kind in ("trace", "full") else 1
+        self.n_chunk = max(1, budget // max(1, routes.bytes_per_direction * self.n_directions))
 
     def exact(self, left: _Side, right: _Side | None) -> Tensor:
+        if self._can_hold(left, right):
+            return self._held_whole(left, right)
         other = left if right is None else right
         out = self._zeros(left, other)
         whole = len(left) + (0 if right is None else len(right)) <= self.n_chunk
@@ -212,6 +214,30 @@ class _Job:
         if right is None:
             mirror(out)
         return self._shaped(out, left, other)
+
+    def _can_hold(self, left: _Side, right: _Side | None) -> bool:
+        # Where not all samples can be read at once, their gradients alone may still fit: half of the budget is theirs.
+        sides = [left] if right is None else [left, right]
+        n = sum(len(side) for side in sides)
+        if n <= self.n_chunk or not self.joint or not self.routes.names() or not all(len(side) for side in sides):
+            return False
+        return 2 * n * PackedGradients(self._packed(left.rows(0, 1), 0)).n_bytes <= self.budget
+
+    def _held_whole(self, left: _Side, right: _Side | None) -> Tensor:
+        # Every sample is read once for each output, and none of them again for another chunk.
+        out = self._zeros(left, left if right is None else right)
+        for direction in range(self.n_directions):
+            rows = self._held(left, direction)
+            out += rows.matrix() if right is None else rows.gram(0, len(left), self._held(right, direction))
+        return out
+
+    def _held(self, side: _Side, direction: int) -> PackedGradients:
+        chunks = self._progress(len(side), max(1, self.n_chunk * self.n_directions // 2))
+        return held_together([self._packed(side.rows(start, stop), direction) for start, stop in chunks])
+
+    def _packed(self, side: _Side, direction: int) -> list[Factor]:
+        gradients = self._gradients(side, direction)
+        return [packed(gradients.factor(name, joint=True)) for name in self.routes.names()]
 
     def sketched(self, left: _Side, right: _Side | None, dim: int, seed: int) -> Tensor:
         rows = self._sketches(left, dim, seed)
@@ -234,10 +260,11 @@ class _Job:
             chunks.append(torch.cat(parts, 1).reshape((stop - start) * self.width, -1))
         return torch.cat(chunks)
 
-    def _gradients(self, side: _Side) -> SampleGradients:
+    def _gradients(self, side: _Side, direction: int | None = None) -> SampleGradients:
         blank = torch.zeros(len(side), self.routes.n_outputs, dtype=self.net.dtype, device=self.net.device)
         logits = self.net.logits(side.x) if self.kind in ("loss", "mse") else blank
-        return self.routes.gradients(side.x, cotangents(self.kind, logits, side.signs, side.labels))
+        weights = cotangents(self.kind, logits, side.signs, side.labels)
+        return self.routes.gradients(side.x, weights if direction is None else weights[:, direction : direction + 1])
 
     def _add(self, out: Tensor, top: int, first: int, rows: Any, columns: Any, n_rows: int, n_columns: int) -> None:
         w = self.width

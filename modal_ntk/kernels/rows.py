@@ -15,7 +15,7 @@ from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.features.cotangents import cotangents
 from modal_ntk.features.factors import Dense, Factor
 from modal_ntk.features.functional import FunctionalNet
-from modal_ntk.features.packed import PackedGradients, concatenated, packed
+from modal_ntk.features.packed import PackedGradients, held_together, packed
 from modal_ntk.features.routes import Routes
 from modal_ntk.features.samples import Samples
 from modal_ntk.features.sketches import sketch
@@ -175,12 +175,7 @@ def kernel_rows(
         for start in tqdm(starts, desc="gradients", unit="chunk", disable=not verbose):
             factors = reader.factors(start, min(start + step, len(samples)))
             parts.append([packed(f) if method == "exact" else _sketched(f, dim, seed + i) for i, f in factors])
-    held = []
-    for number in range(len(parts[0])):
-        held.append(concatenated([part[number] for part in parts]))
-        for part in parts:
-            part[number] = Dense(torch.empty(0))  # each parameter's pieces go as soon as they are joined
-    gradients = PackedGradients(held)
+    gradients = held_together(parts)
     return KernelRows(gradients, {"method": method, "bytes": gradients.n_bytes, "routes": reader.routes.by_name})
 
 

@@ -155,6 +155,30 @@ def test_chunks_change_nothing(name, budget):
         torch.testing.assert_close(got, whole[:, :3], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["pseudo", "trace", "labelled", "mse"])
+def test_gradients_that_fit_are_held(kind):
+    """Where not all samples fit at once but their gradients do, each is read once an output; the kernel stays."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 2, 5), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3)
+    module, x, y = nn.Sequential(*layers), torch.randn(24, 1, 24, 24), torch.arange(24) % 3
+    seen = []
+    module[0].register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    given = {"kind": kind, "dtype": torch.float64, "memory_budget": 2**19}
+    read = {}
+    for n in (12, 24):
+        seen.clear()
+        got, info = empirical_ntk(module, x[:n], labels=y[:n], return_info=True, **given)
+        assert info["n_chunk"] < n
+        read[n] = sum(seen)
+    passes = {"trace": 3, "mse": 2}.get(kind, 1)
+    assert read[24] - read[12] == 12 * passes
+    want = kernel_oracle(module, x, x, kind, y, y)
+    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
+    assert torch.equal(got, got.T)
+    got = empirical_ntk(module, x[:20], x[20:], labels=(y[:20], y[20:]), **given)
+    torch.testing.assert_close(got, want[:20, 20:], rtol=1e-10, atol=1e-10)
+
+
 def test_budget_is_read():
     """A small budget takes one sample at a time, a large one all."""
     module, x = nets()["lenet"]
