@@ -6,8 +6,9 @@ A labelled set S is fixed and batches Q are drawn at random, as in the paper's a
 CIFAR-10, 150 draws, a net of three convolutions and global average pooling. For each draw the script computes A and
 B of S and Q under their true labels, and G of the squared error under true and under pseudo-labels; it draws A
 against both, and B against G, and prints Kendall's tau of each pair. G is the squared length of the net's own summed
-loss gradient, as initialised; "ultra-wide" G puts in its place one kernel for all outputs, as A and B do. The
-pseudo-label of a sample is the largest output of kernel regression on S.
+loss gradient, as initialised; "ultra-wide" G puts in its place one kernel for all outputs, as A and B do; "centred" G
+is that of the same net with its initial outputs taken off, so that it starts from zero. The pseudo-label of a sample
+is the largest output of kernel regression on S.
 
 Batches come from 2,000 candidates instead of the whole training set, so that one kernel serves all draws. The kernel
 is that of a net of finite width. Without the data set, or with MODAL_NTK_SMALL=1, 8x8 digits stand in at a size
@@ -39,10 +40,13 @@ SMALL = {"n_labeled": 40, "n_query": 20, "n_candidates": 150, "n_draws": 40, "wi
 PAIRS = [
     ("A", "G_MSE, true labels"),
     ("A", "G_MSE, pseudo-labels"),
+    ("A", "centred G_MSE, true labels"),
+    ("A", "centred G_MSE, pseudo-labels"),
     ("A", "ultra-wide G_MSE, true labels"),
     ("A", "ultra-wide G_MSE, pseudo-labels"),
     ("B", "G_MSE, true labels"),
     ("B", "G_MSE, pseudo-labels"),
+    ("B", "centred G_MSE, true labels"),
     ("B", "G_CE, true labels"),
 ]
 
@@ -77,13 +81,10 @@ def loss_gram(net, x, labels, kind):
     return kernels.empirical_ntk(net, x, kind=kind, labels=labels).double()
 
 
-def trace_kernel(net, x, n_classes):
-    """The kernel averaged over the outputs, one output at a time: all gradients of one fit into memory."""
-    total = torch.zeros(len(x), len(x), dtype=torch.float64)
-    for output in torch.eye(n_classes):
-        rows = kernels.kernel_rows(net, x, signs=output.expand(len(x), -1), method="exact")
-        total += torch.from_numpy(rows.matrix())
-    return total
+def centred_gram(net, x, target):
+    """Return the same of the squared error of a net whose outputs start from zero: its residuals are the labels."""
+    signs = target.float() * target.shape[1] ** 0.5  # the labelled kernel divides by the number of outputs
+    return torch.from_numpy(kernels.kernel_rows(net, x, signs=signs, method="exact").matrix()).double()
 
 
 def study(x, y, settings, seed=0):
@@ -94,7 +95,7 @@ def study(x, y, settings, seed=0):
     n_classes = int(y.max()) + 1
     net = ConvNet(x.shape[1], settings["width"], n_classes).eval()
     started = perf_counter()
-    kernel = trace_kernel(net, x, n_classes)
+    kernel = kernels.empirical_ntk(net, x, kind="trace", dtype=torch.float32, verbose=1).double()
     print(f"kernel of {n} images: {perf_counter() - started:.0f} s")
     with torch.no_grad():
         outputs = torch.cat([net(part) for part in x.split(250)]).double()
@@ -111,6 +112,8 @@ def study(x, y, settings, seed=0):
             ("G_CE", "loss", "true", true),
         )
     }
+    grams["centred G_MSE, true labels"] = centred_gram(net, x, true)
+    grams["centred G_MSE, pseudo-labels"] = centred_gram(net, x, pseudo)
     rng, found = np.random.default_rng(seed), []
     for _ in range(settings["n_draws"]):
         drawn = n_labeled + rng.choice(n - n_labeled, settings["n_query"], replace=False)
@@ -131,14 +134,16 @@ def study(x, y, settings, seed=0):
 
 
 def draw(found, taus, path):
-    """The two scatter plots."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for axes, what, goals in ((left, "A", PAIRS[:2]), (right, "B", PAIRS[4:5])):
-        for pair in goals:
-            axes.scatter(found[pair[1]], found[what], s=12, label=f"{pair[1]}: tau = {taus[' and '.join(pair)]:.3f}")
-        axes.set(xlabel="G_MSE of S and Q", ylabel=f"{what} of S and Q")
-        axes.legend()
+    """Draw the scatter plots: A against G as initialised and from zero, B against both."""
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    titles = ("A, outputs as initialised", "A, outputs from zero", "B")
+    panels = (PAIRS[:2], PAIRS[2:4], [pair for pair in PAIRS if pair[0] == "B" and "true" in pair[1]][:2])
+    for axes, title, pairs in zip(figure.subplots(1, 3), titles, panels, strict=True):
+        for what, goal in pairs:
+            axes.scatter(found[goal], found[what], s=12, label=f"{goal}: tau = {taus[f'{what} and {goal}']:.3f}")
+        axes.set(xlabel="G of S and Q", ylabel=f"{title[0]} of S and Q", title=title)
+        axes.ticklabel_format(scilimits=(-3, 3))
+        axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
 
 
