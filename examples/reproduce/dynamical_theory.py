@@ -42,6 +42,7 @@ PAIRS = [
     ("A", "G_MSE, pseudo-labels"),
     ("A", "centred G_MSE, true labels"),
     ("A", "centred G_MSE, pseudo-labels"),
+    ("A", "centred ultra-wide G_MSE, pseudo-labels"),
     ("A", "ultra-wide G_MSE, true labels"),
     ("A", "ultra-wide G_MSE, pseudo-labels"),
     ("B", "G_MSE, true labels"),
@@ -127,6 +128,7 @@ def study(x, y, settings, seed=0):
                 **{name: float(gram[np.ix_(rows, rows)].sum()) for name, gram in grams.items()},
                 "ultra-wide G_MSE, true labels": kernels.training_dynamics(part, f - labels),
                 "ultra-wide G_MSE, pseudo-labels": kernels.training_dynamics(part, f - guessed),
+                "centred ultra-wide G_MSE, pseudo-labels": kernels.training_dynamics(part, -guessed),
                 "pseudo-labels right": float((labels == guessed)[n_labeled:].all(1).double().mean()),
             }
         )
@@ -137,7 +139,7 @@ def draw(found, taus, path):
     """Draw the scatter plots: A against G as initialised and from zero, B against both."""
     figure = Figure(figsize=(12, 4), layout="constrained")
     titles = ("A, outputs as initialised", "A, outputs from zero", "B")
-    panels = (PAIRS[:2], PAIRS[2:4], [pair for pair in PAIRS if pair[0] == "B" and "true" in pair[1]][:2])
+    panels = (PAIRS[:2], PAIRS[2:5], [pair for pair in PAIRS if pair[0] == "B" and "true" in pair[1]][:2])
     for axes, title, pairs in zip(figure.subplots(1, 3), titles, panels, strict=True):
         for what, goal in pairs:
             axes.scatter(found[goal], found[what], s=12, label=f"{goal}: tau = {taus[f'{what} and {goal}']:.3f}")

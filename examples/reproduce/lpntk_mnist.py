@@ -37,7 +37,7 @@ WAYS = ("full", *PRUNED, *(f"random for {name}" for name in PRUNED), *SCORES)
 
 
 def pruning(options):
-    """Test accuracy of nets trained on all and on pruned data, with t-tests against all."""
+    """Test accuracy of nets trained on all and on pruned data, with t-tests against all and against chance."""
     X, y, X_test, y_test = images(options.n)
     table = Table(options.out / "pruning.csv", ["data", "seed"], ["n_kept", "share", "accuracy"], options.minutes)
     for seed in range(options.seeds):
@@ -46,15 +46,16 @@ def pruning(options):
                 rows = kept(data, X, y, options)
                 net = trained(lenet(options.epochs), X[rows], y[rows], seed)
                 table.add(data, seed, len(rows), len(rows) / len(y), net.score(X_test, y_test))
-    groups = table.by("data")
-    full = [row["accuracy"] for row in groups["full"]]
-    for data, rows in groups.items():
-        accuracy = [row["accuracy"] for row in rows]
-        line = f"{data:32s} removed {1 - rows[0]['share']:6.1%}  accuracy {np.mean(accuracy):.4f}"
-        if len(accuracy) > 1:
-            test = stats.ttest_ind(full, accuracy)
-            line += f" +- {np.std(accuracy, ddof=1):.4f} ({len(accuracy)} seeds)"
-            line += "" if data == "full" else f", against full t={test.statistic:.3f}, p={test.pvalue:.3f}"
+    accuracy = {data: [row["accuracy"] for row in rows] for data, rows in table.by("data").items()}
+    removed = {data: 1 - rows[0]["share"] for data, rows in table.by("data").items()}
+    for data, found in accuracy.items():
+        line = f"{data:32s} removed {removed[data]:6.1%}  accuracy {np.mean(found):.4f}"
+        if len(found) > 1:
+            line += f" +- {np.std(found, ddof=1):.4f} ({len(found)} seeds)"
+            for other in ("full", f"random for {data}"):
+                if other != data and other in accuracy:
+                    test = stats.ttest_ind(accuracy[other], found)
+                    line += f", against {other.partition(' ')[0]} t={test.statistic:.3f}, p={test.pvalue:.2g}"
         print(line)
 
 
