@@ -242,6 +242,7 @@ def anonymous():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 import threading, time
+Margin().select(model, np.array(pool[:9]), 1)  # what it imports is not the pool's
 before, most, done = anonymous(), [0], threading.Event()
 def watch():
     while not done.wait(0.005):
