@@ -124,10 +124,15 @@ class PackedGradients:
     def matrix(self) -> Tensor:
         """Return all inner products, symmetric to the last bit: (n, n)."""
         out = self._any().new_zeros(len(self), len(self))
-        for factor in self.factors:
-            add_gram(out, factor, factor, budget=_BUDGET)
+        self.add_gram_to(out)
         mirror(out)
         return out
+
+    def add_gram_to(self, out: Tensor, columns: PackedGradients | None = None) -> None:
+        """Add the inner products with other gradients, or among these on and above the diagonal, to (n, m) in place."""
+        other = self if columns is None else columns
+        for left, right in zip(self.factors, other.factors, strict=True):
+            add_gram(out, left, right, budget=_BUDGET)
 
     def take(self, rows: Tensor) -> PackedGradients:
         """Return the gradients of some samples, by number."""

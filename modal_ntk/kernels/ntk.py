@@ -228,7 +228,9 @@ class _Job:
         out = self._zeros(left, left if right is None else right)
         for direction in range(self.n_directions):
             rows = self._held(left, direction)
-            out += rows.matrix() if right is None else rows.gram(0, len(left), self._held(right, direction))
+            rows.add_gram_to(out, None if right is None else self._held(right, direction))
+        if right is None:
+            mirror(out)
         return out
 
     def _held(self, side: _Side, direction: int) -> PackedGradients:
