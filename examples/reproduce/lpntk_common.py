@@ -68,6 +68,12 @@ def lenet(epochs, *, lr=0.05, every=2, callbacks=(), **options):
     )
 
 
+def trained(net, X, y, seed):
+    """Fit a net whose weights and order of samples follow from the seed."""
+    with nets.seeded(seed):
+        return net.fit(X, y)
+
+
 def reference(X, y, options):
     """The net whose kernel is used: the epoch of best accuracy on a tenth held out, stored and read again."""
     path = options.out / "reference.pt"
@@ -76,9 +82,7 @@ def reference(X, y, options):
     if path.exists():
         net.initialize().load_params(f_params=str(path))
         return net
-    with nets.seeded(0):
-        net.fit(X, y)
-    net.save_params(f_params=str(path))
+    trained(net, X, y, 0).save_params(f_params=str(path))
     return net
 
 

@@ -17,10 +17,9 @@ from pathlib import Path
 import lpntk_pictures
 import lpntk_studies
 import numpy as np
-from lpntk_common import Table, images, lenet, pruned, reference
+from lpntk_common import Table, images, lenet, pruned, reference, trained
 from scipy import stats
 
-from modal_ntk import nets
 from modal_ntk.pruning import EL2N, ForgettingScore, GraNd
 
 # By name, what the pruner is asked for; each with what is left by chance beside it. The rule for redundancy finds
@@ -31,7 +30,7 @@ PRUNED = {
     "pruned lpNTK": {},
     "pruned lpNTK, a fifth": {"max_redundant": 0.1},
 }
-HEADS = {"redundancy": "none", "mode": "head_only"}
+FITTED = {**PRUNED, "heads": {"redundancy": "none", "mode": "head_only"}}
 SCORES = ("EL2N", "GraNd", "forgetting")
 WAYS = ("full", *PRUNED, *(f"random for {name}" for name in PRUNED), *SCORES)
 
@@ -46,10 +45,10 @@ def pruning(options):
                 rows = kept(data, X, y, options)
                 net = trained(lenet(options.epochs), X[rows], y[rows], seed)
                 table.add(data, seed, len(rows), len(rows) / len(y), net.score(X_test, y_test))
-    accuracy = {data: [row["accuracy"] for row in rows] for data, rows in table.by("data").items()}
-    removed = {data: 1 - rows[0]["share"] for data, rows in table.by("data").items()}
+    groups = table.by("data")
+    accuracy = {data: [row["accuracy"] for row in rows] for data, rows in groups.items()}
     for data, found in accuracy.items():
-        line = f"{data:32s} removed {removed[data]:6.1%}  accuracy {np.mean(found):.4f}"
+        line = f"{data:32s} removed {1 - groups[data][0]['share']:6.1%}  accuracy {np.mean(found):.4f}"
         if len(found) > 1:
             line += f" +- {np.std(found, ddof=1):.4f} ({len(found)} seeds)"
             for other in ("full", f"random for {data}"):
@@ -83,12 +82,6 @@ def small(options):
             print(f"  heads against all: t={test.statistic:.3f}, p={test.pvalue:.2g}")
 
 
-def trained(net, X, y, seed):
-    """Fit a net whose weights and order of samples follow from the seed."""
-    with nets.seeded(seed):
-        return net.fit(X, y)
-
-
 def kept(data, X, y, options):
     """Rows that a way of pruning keeps, stored; scores keep as many as lpNTK where about a fifth goes."""
     path = options.out / f"kept {data}.npy"
@@ -96,8 +89,8 @@ def kept(data, X, y, options):
         return np.arange(len(y))
     if path.exists():
         return np.load(path)
-    if data in PRUNED or data == "heads":
-        rows = pruned(reference(X, y, options), X, y, **PRUNED.get(data, HEADS)).sample_indices_
+    if data in FITTED:
+        rows = pruned(reference(X, y, options), X, y, **FITTED[data]).sample_indices_
     elif data.startswith("random for "):
         n = len(kept(data.removeprefix("random for "), X, y, options))
         rows = np.sort(np.random.default_rng(0).permutation(len(y))[:n])

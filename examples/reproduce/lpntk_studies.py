@@ -6,7 +6,7 @@ import importlib.util
 import lpntk_pictures
 import numpy as np
 import torch
-from lpntk_common import DEVICE, Table, images, lenet, pruned, reference
+from lpntk_common import DEVICE, Table, images, lenet, pruned, reference, trained
 from sklearn.model_selection import cross_val_predict
 from torch.nn import functional as F
 
@@ -171,8 +171,7 @@ def conflicts(options):
         noisy[rows] = (y[rows] + rng.integers(1, 10, len(rows))) % 10
         if not table.missing(seed, "conflicts"):
             continue
-        with nets.seeded(seed):
-            net = lenet(options.epochs).fit(X, noisy)
+        net = trained(lenet(options.epochs), X, noisy, seed)
         for way, suspicion in _suspicions(net, X, noisy, options).items():
             if table.missing(seed, way):
                 table.add(seed, way, float(np.isin(np.argsort(-suspicion, kind="stable")[: len(rows)], rows).mean()))

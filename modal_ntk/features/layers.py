@@ -74,7 +74,7 @@ def _convolution(call: Arguments, names: Names) -> Maker | None:
 def _patches(data: Tensor, kernel: torch.Size, call: Arguments, groups: int) -> Tensor:
     """Cut the input into the patches that a convolution sees: (rows, groups, positions, patch)."""
     d = len(kernel)
-    stride, dilation = (_per_axis(call.get(key, 1), d) for key in ("stride", "dilation"))
+    stride, dilation = (per_axis(call.get(key, 1), d) for key in ("stride", "dilation"))
     positions = F.pad(data, _padding(call.get("padding", 0), kernel, dilation))
     for axis in reversed(range(d)):
         span = dilation[axis] * (kernel[axis] - 1) + 1
@@ -94,11 +94,12 @@ def _padding(padding: Any, kernel: torch.Size, dilation: list[int]) -> list[int]
         totals = [dilation[axis] * (kernel[axis] - 1) for axis in range(d)]
         pairs = [(total // 2, total - total // 2) for total in totals]
     else:
-        pairs = [(p, p) for p in _per_axis(0 if padding == "valid" else padding, d)]
+        pairs = [(p, p) for p in per_axis(0 if padding == "valid" else padding, d)]
     return [side for pair in reversed(pairs) for side in pair]
 
 
-def _per_axis(value: Any, d: int) -> list[int]:
+def per_axis(value: Any, d: int) -> list[int]:
+    """Return a layer's size for each of d axes, given one for all or one for each."""
     values = [value] * d if isinstance(value, int) else list(value)
     return values * d if len(values) == 1 else values
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
+from modal_ntk.features.layers import per_axis
+
 # Beyond this many pixels to a window the passes over them cost what torch's own loop does.
 _SMALL = 4
 
@@ -41,9 +43,9 @@ def max_pool2d(
     >>> max_pool2d(torch.tensor([[[1.0, 2.0, 5.0], [4.0, 3.0, 6.0]]]), 2)
     tensor([[[4.]]])
     """
-    size = _pair(kernel_size)
-    plain = _pair(padding) == (0, 0) and _pair(dilation) == (1, 1) and not (ceil_mode or return_indices)
-    apart = not stride or _pair(stride) == size
+    size = per_axis(kernel_size, 2)
+    plain = per_axis(padding, 2) == [0, 0] and per_axis(dilation, 2) == [1, 1] and not (ceil_mode or return_indices)
+    apart = not stride or per_axis(stride, 2) == size
     if plain and apart and size[0] * size[1] <= _SMALL and input.device.type == "cpu":
         return _Maxima.apply(input, size)
     slow: Any = F.max_pool2d  # its two types depend on the last argument
@@ -53,7 +55,7 @@ def max_pool2d(
 class _Maxima(torch.autograd.Function):
     # Keeps where a later pixel of the window was larger than those before; nothing that a change in place could spoil.
     @staticmethod
-    def forward(ctx: FunctionCtx, pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    def forward(ctx: FunctionCtx, pixels: Tensor, size: list[int]) -> Tensor:
         best, *others = (corner.contiguous() for corner in _corners(pixels, size))
         larger = []
         for other in others:
@@ -77,13 +79,8 @@ class _Maxima(torch.autograd.Function):
         return pixels, None
 
 
-def _corners(pixels: Tensor, size: tuple[int, int]) -> list[Tensor]:
+def _corners(pixels: Tensor, size: list[int]) -> list[Tensor]:
     """Return, for each place in the window, the pixels at it in all windows."""
     high, wide = size
     height, width = pixels.shape[-2] // high * high, pixels.shape[-1] // wide * wide
     return [pixels[..., i:height:high, j:width:wide] for i in range(high) for j in range(wide)]
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    values = (value, value) if isinstance(value, int) else tuple(value)
-    return values if len(values) == 2 else values * 2

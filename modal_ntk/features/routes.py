@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch import Tensor
 from modal_ntk import checks
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.features.backpack_route import BackpackCopy
+from modal_ntk.features.cotangents import cotangents
 from modal_ntk.features.factors import Dense, Factor, n_bytes
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.per_sample import looped_gradients, vectorised_gradients
@@ -165,6 +167,19 @@ class Routes:
     def names(self) -> list[str]:
         """Return the parameters with gradients, in the module's order."""
         return [name for name in self.net.parameters if self.by_name[name] != NONE]
+
+    def weights(self, batch: Samples, kind: str, signs: Any, labels: Any) -> Tensor:
+        """Return the weights of the outputs that make a kind of kernel, as `cotangents` does: (n, r, K).
+
+        Parameters
+        ----------
+        batch : Tensor (n, ...) or NamedTensors
+            Samples; their outputs are computed only for the kinds that depend on them.
+        kind, signs, labels
+            As in `cotangents`.
+        """
+        blank = torch.zeros(len(batch), self.n_outputs, dtype=self.net.dtype, device=self.net.device)
+        return cotangents(kind, self.net.logits(batch) if kind in ("loss", "mse") else blank, signs, labels)
 
     def gradients(self, batch: Samples, cotangents: Tensor | Callable[[Tensor], Tensor]) -> SampleGradients:
         """Differentiate a batch, each parameter by its route.

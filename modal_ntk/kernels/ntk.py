@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from modal_ntk import checks
-from modal_ntk.features.cotangents import KINDS, cotangents
+from modal_ntk.features.cotangents import KINDS
 from modal_ntk.features.factors import Factor, add_gram
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.packed import PackedGradients, held_together, mirror, packed
@@ -196,11 +196,12 @@ class _Job:
         self.n_chunk = max(1, budget // max(1, routes.bytes_per_direction * self.n_directions))
 
     def exact(self, left: _Side, right: _Side | None) -> Tensor:
-        if self._can_hold(left, right):
-            return self._held_whole(left, right)
         other = left if right is None else right
+        n = len(left) + (0 if right is None else len(right))
+        whole = n <= self.n_chunk
+        if not whole and len(left) and len(other) and self._can_hold(n, left):
+            return self._held_whole(left, right)
         out = self._zeros(left, other)
-        whole = len(left) + (0 if right is None else len(right)) <= self.n_chunk
         # Columns are recomputed for every chunk of rows, so rows get the larger share.
         n_rows = self.n_chunk if whole else max(1, self.n_chunk * 3 // 4)
         for start, stop in self._progress(len(left), n_rows):
@@ -215,11 +216,9 @@ class _Job:
             mirror(out)
         return self._shaped(out, left, other)
 
-    def _can_hold(self, left: _Side, right: _Side | None) -> bool:
+    def _can_hold(self, n: int, left: _Side) -> bool:
         # Where not all samples can be read at once, their gradients alone may still fit: half of the budget is theirs.
-        sides = [left] if right is None else [left, right]
-        n = sum(len(side) for side in sides)
-        if n <= self.n_chunk or not self.joint or not self.routes.names() or not all(len(side) for side in sides):
+        if not self.joint or not self.routes.names():
             return False
         return 2 * n * PackedGradients(self._packed(left.rows(0, 1), 0)).n_bytes <= self.budget
 
@@ -263,9 +262,7 @@ class _Job:
         return torch.cat(chunks)
 
     def _gradients(self, side: _Side, direction: int | None = None) -> SampleGradients:
-        blank = torch.zeros(len(side), self.routes.n_outputs, dtype=self.net.dtype, device=self.net.device)
-        logits = self.net.logits(side.x) if self.kind in ("loss", "mse") else blank
-        weights = cotangents(self.kind, logits, side.signs, side.labels)
+        weights = self.routes.weights(side.x, self.kind, side.signs, side.labels)
         return self.routes.gradients(side.x, weights if direction is None else weights[:, direction : direction + 1])
 
     def _add(self, out: Tensor, top: int, first: int, rows: Any, columns: Any, n_rows: int, n_columns: int) -> None:

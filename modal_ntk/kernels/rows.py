@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from modal_ntk import checks
 from modal_ntk.errors import ModalNTKWarning
-from modal_ntk.features.cotangents import cotangents
 from modal_ntk.features.factors import Dense, Factor
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.packed import PackedGradients, held_together, packed
@@ -191,9 +190,8 @@ class _Reader:
 
     def factors(self, start: int, stop: int) -> list[tuple[int, Factor]]:
         batch = self.samples[start:stop]
-        logits = self.net.logits(batch)
         signs, labels = (None if v is None else v[start:stop] for v in (self.signs, self.labels))
-        gradients = self.routes.gradients(batch, cotangents(self.kind, logits, signs, labels))
+        gradients = self.routes.gradients(batch, self.routes.weights(batch, self.kind, signs, labels))
         return [(i, gradients.factor(name, joint=True)) for i, name in enumerate(self.routes.names())]
 
     def n_bytes(self) -> int:
