@@ -1,6 +1,7 @@
 from .estimators import NTKClassifier as NTKClassifier
 from .estimators import NTKRegressor as NTKRegressor
 from .heads import ntk_head as ntk_head
+from .infinite_width import infinite_width_ntk as infinite_width_ntk
 from .ntk import empirical_ntk as empirical_ntk
 from .posterior import Posterior as Posterior
 from .posterior import condition as condition
