@@ -36,11 +36,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return arguments.command(arguments) or 0
     except ModalNTKError as error:
-        print(f"modal-ntk: error: {error}", file=sys.stderr)
+        print(f"modal-ntk: error: {_printable(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nmodal-ntk: interrupted; the same command goes on where this one stopped.", file=sys.stderr)
         return 130
+
+
+def _printable(text: object) -> str:
+    # Whatever names and values come along, a terminal obeys none of them.
+    return "\n".join("".join(c if c.isprintable() else " " for c in line) for line in str(text).split("\n"))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
         "--tolerance", type=float, default=0.0, metavar="X", help="difference of scores that is none (default: 0)"
     )
     verify.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the draw (default: 0)")
+    verify.add_argument(
+        "--protocol", metavar="FILE.toml", help="the study's file, which says what is trained if that is not built in"
+    )
+    verify.add_argument("--run-estimator", metavar="MODULE:NAME", help="import and call this, which the results name")
     _add_workers(verify)
     verify.set_defaults(command=_verify)
 
@@ -190,9 +199,15 @@ def _protocols(arguments: argparse.Namespace) -> dict[str, Protocol]:
             f"{arguments.protocol} and {', '.join(sorted(given))}",
             "Write all of it into the file.",
         )
+    return _read(arguments.protocol)
+
+
+def _read(path: str) -> dict[str, Protocol]:
+    from modal_ntk.bench import Protocol
+
     # As for a script, what lies beside the file can be imported: there an estimator's factory is at home.
-    sys.path.insert(0, str(Path(arguments.protocol).resolve().parent))
-    return Protocol.all_from_toml(arguments.protocol)
+    sys.path.insert(0, str(Path(path).resolve().parent))
+    return Protocol.all_from_toml(path)
 
 
 def _workers(arguments: argparse.Namespace) -> Workers:
@@ -209,10 +224,22 @@ def _workers(arguments: argparse.Namespace) -> Workers:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from modal_ntk import bench
+    from modal_ntk.bench.store import Store
 
-    sys.path.insert(0, str(Path.cwd()))  # where an estimator's factory may be, as for `python -m`
+    protocol = None
+    if arguments.protocol is not None:
+        name = str(Store.open(arguments.out).protocol().get("dataset"))
+        protocols = _read(arguments.protocol)
+        if name not in protocols:
+            remedy = f"It holds {', '.join(protocols)}."
+            raise checks.expected(f"a protocol of {checks.one_line(name)!r} in {arguments.protocol}", "none", remedy)
+        protocol = protocols[name]
+    elif arguments.run_estimator is not None:
+        sys.path.insert(0, str(Path.cwd()))  # where an estimator's factory may be, as for `python -m`
     found = bench.verify(
         arguments.out,
+        protocol=protocol,
+        run_estimator=arguments.run_estimator,
         cells=arguments.cells,
         tolerance=arguments.tolerance,
         random_state=arguments.seed,

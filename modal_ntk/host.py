@@ -120,6 +120,8 @@ class Host:
             if failure.name == name and failure.kind == "failed":
                 outcome = f"Plugin {name!r} of {failure.distribution} could not be loaded"
                 raise PluginError(f"{outcome}: {failure.reason}\n{failure.traceback}")
+            if failure.name == name and failure.kind == "duplicate":
+                raise PluginError(f"{failure}.")
         for origin in self.disabled:
             if origin.name == name:
                 remedy = f"Change {VARIABLE}, which is {os.environ.get(VARIABLE)!r}."

@@ -6,25 +6,38 @@ Whatever a plugin does wrong comes out of here as a `PluginFailure`, so that the
 from __future__ import annotations
 
 import re
+import signal
+import threading
 import time
 import traceback
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions
+from itertools import islice
+from types import FrameType
 from typing import Any, NamedTuple
 
 import pluggy
 
 from modal_ntk import checks, hooks
-from modal_ntk.errors import PluginError
+from modal_ntk.errors import ModalNTKWarning, PluginError
 from modal_ntk.hooks import API_VERSION, NAMESPACE, NEEDS, StrategySpec
 
 OWN = "modal-ntk"
 """The distribution whose plugins are the built-in strategies."""
 
+_OWN_MODULES = "modal_ntk."
 _UNKNOWN = "an unknown distribution"
 SLOW_SECONDS = 2.0
 """A plugin that takes longer to import is reported: every listing waits for it."""
+
+HANGING_SECONDS = 10.0
+"""A plugin that is still being imported after so long is named at once, for it may never end."""
+
+MOST_STRATEGIES = 1000
+"""A plugin that announces more is refused, for its list may never end."""
 
 
 class Origin(NamedTuple):
@@ -91,7 +104,7 @@ def installed() -> tuple[list[tuple[EntryPoint, Distribution]], list[PluginFailu
         Distributions whose entry points cannot be read.
     """
     found: dict[tuple[str, str], tuple[EntryPoint, Distribution]] = {}
-    failures, seen = [], set[str]()
+    failures, seen, own = [], set[str](), False
     for distribution in distributions():
         try:
             entry_points = [e for e in distribution.entry_points if e.group == NAMESPACE]
@@ -103,6 +116,11 @@ def installed() -> tuple[list[tuple[EntryPoint, Distribution]], list[PluginFailu
         if not entry_points:
             continue
         name = same(origin_of(entry_points[0], distribution).distribution)
+        if name == OWN and (own or not all(e.value.startswith(_OWN_MODULES) for e in entry_points)):
+            if not _repeats(entry_points, found):
+                failures.append(_impostor(entry_points, distribution))
+            continue
+        own = own or name == OWN
         # A distribution seen twice on the path counts once and whole, as it does for imports: the first wins.
         if name not in seen:
             for entry_point in entry_points:
@@ -111,6 +129,22 @@ def installed() -> tuple[list[tuple[EntryPoint, Distribution]], list[PluginFailu
             seen.add(name)
     order = {key: (key[0] != OWN, *key) for key in found}
     return [found[key] for key in sorted(found, key=order.__getitem__)], failures
+
+
+def _repeats(entry_points: list[EntryPoint], found: dict[tuple[str, str], tuple[EntryPoint, Distribution]]) -> bool:
+    # An installation that is on the path twice: all that the second one says is known already.
+    return all((OWN, e.name) in found and found[OWN, e.name][0].value == e.value for e in entry_points)
+
+
+def _impostor(entry_points: list[EntryPoint], distribution: Distribution) -> PluginFailure:
+    origin = origin_of(entry_points[0], distribution)
+    try:
+        place = checks.one_line(str(distribution.locate_file("")))
+    except Exception:  # noqa: BLE001 - not every distribution lies in a folder
+        place = "an unknown place"
+    names = ", ".join(checks.one_line(e.name) for e in entry_points)
+    reason = f"another distribution has the name of this library, {OWN}: the one in {place}, with the entry points "
+    return PluginFailure(*origin[:2], f"{reason}{names}. Remove whichever is not this library", version=origin.version)
 
 
 def _entry_point_text(distribution: Distribution) -> str:
@@ -154,14 +188,15 @@ def origin_of(entry_point: EntryPoint, distribution: Distribution) -> Origin:
     Returns
     -------
     Origin
-        With "unknown" for what the metadata do not tell.
+        With "unknown" for what the metadata do not tell, and without control characters, which a terminal obeys.
     """
     try:
         metadata = distribution.metadata
         described = metadata["Name"] or "", metadata["Version"] or ""
     except Exception:  # noqa: BLE001 - metadata that cannot be read are told as such
         described = "", ""
-    return Origin(entry_point.name, described[0] or _UNKNOWN, described[1] or "unknown")
+    name, version = (checks.one_line(str(text)) for text in described)
+    return Origin(checks.one_line(entry_point.name), name or _UNKNOWN, version or "unknown")
 
 
 def failure(origin: Origin, error: BaseException) -> PluginFailure:
@@ -181,7 +216,7 @@ def failure(origin: Origin, error: BaseException) -> PluginFailure:
     """
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - an error that cannot be printed is still an error of that plugin
+    except BaseException:  # noqa: BLE001 - an error that cannot be printed is still an error of that plugin
         text = "its message cannot be printed"
     reason = checks.one_line(f"{type(error).__name__}: {text}")
     whole = "".join(traceback.format_exception(type(error), error, error.__traceback__))
@@ -206,18 +241,73 @@ def load(entry_point: EntryPoint, origin: Origin) -> tuple[list[StrategySpec], l
         What is wrong with it.
     """
     started = time.perf_counter()
-    try:
-        specs = _announced(entry_point)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - sys.exit() at import must not take the others along either
-        return [], [failure(origin, error)]
+    with _named_if_hanging(origin), _warning_filters_kept(), _interrupts() as interrupts:
+        try:
+            specs = _announced(entry_point)
+        except BaseException as error:  # sys.exit() at import must not take the others along either
+            if interrupts and isinstance(error, KeyboardInterrupt):
+                raise
+            return [], [failure(origin, error)]
     seconds = time.perf_counter() - started
     if seconds <= SLOW_SECONDS or same(origin.distribution) == OWN:
         return specs, []
     reason = f"importing it took {seconds:.1f} s, more than {SLOW_SECONDS:g} s. Import torch and other large"
     reason += " modules inside the functions that use them: every listing waits for this import."
     return specs, [PluginFailure(*origin[:2], reason, version=origin.version, kind="slow")]
+
+
+@contextmanager
+def _named_if_hanging(origin: Origin) -> Iterator[None]:
+    # An import cannot be ended from outside, but whoever waits can be told for whom, and what to do.
+    def tell() -> None:
+        warnings.warn(
+            f"Plugin {origin.name!r} of {origin.distribution} is still being imported after {HANGING_SECONDS:g} s. "
+            f"Press Ctrl-C and set MODAL_NTK_PLUGINS=-{origin.distribution} to go on without it.",
+            ModalNTKWarning,
+            stacklevel=2,
+        )
+
+    timer = threading.Timer(HANGING_SECONDS, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def _warning_filters_kept() -> Iterator[None]:
+    # A plugin may silence its own warnings; it may not turn everybody's into errors, or forget the user's filters.
+    with warnings.catch_warnings():
+        before = list(warnings.filters)
+        try:
+            yield
+        finally:
+            added = [f for f in warnings.filters if f not in before and f[0] != "error"]
+    warnings.filters[:0] = added  # type: ignore[index]  # a list, whatever its stub says
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    # Those of Ctrl-C: a KeyboardInterrupt without one is raised by the plugin itself, and an error like any other.
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield [signal.SIGINT]  # who handles it is not known, so that any may be a Ctrl-C
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield caught
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _announced(entry_point: EntryPoint) -> list[StrategySpec]:
@@ -249,7 +339,9 @@ def _check_api(declared: Any) -> None:
 def _as_list(result: Any) -> list[Any]:
     if isinstance(result, (str, bytes, StrategySpec)) or not isinstance(result, Iterable):
         raise PluginError(f"Expected modal_ntk_strategies() to return a list of StrategySpec records, got {result!r}.")
-    specs = list(result)
+    specs = list(islice(result, MOST_STRATEGIES + 1))
+    if len(specs) > MOST_STRATEGIES:
+        raise PluginError(f"Expected at most {MOST_STRATEGIES} StrategySpec records, got more: it may be endless.")
     if not specs:
         raise PluginError("Expected modal_ntk_strategies() to announce at least one StrategySpec, got an empty list.")
     return specs
@@ -258,11 +350,13 @@ def _as_list(result: Any) -> list[Any]:
 def _checked(spec: Any) -> StrategySpec:
     if not isinstance(spec, StrategySpec):
         raise PluginError(f"Expected modal_ntk_strategies() to return StrategySpec records, got {spec!r}.")
-    if not isinstance(spec.name, str) or not spec.name.isidentifier() or not callable(spec.factory):
-        raise PluginError(f"Expected an identifier as name and a callable factory, got {spec!r}.")
+    # Exactly str, for a subclass may say what it likes about itself; ASCII, for other letters pass for these.
+    named = type(spec.name) is str and spec.name.isidentifier() and spec.name.isascii()
+    if not named or not callable(spec.factory):
+        raise PluginError(f"Expected an identifier of ASCII letters as name and a callable factory, got {spec!r}.")
     for field in ("summary", "paper", "extra"):
         value = getattr(spec, field)
-        if not isinstance(value, str) or not value.isprintable():
+        if type(value) is not str or not value.isprintable():
             raise PluginError(f"Expected {field} of {spec.name} to be one printable line, got {value!r}.")
     for field in ("needs", "requires"):
         value = getattr(spec, field)

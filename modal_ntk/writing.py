@@ -44,12 +44,36 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
     """
     with replacing(path) as written, written.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(header)
+        writer.writerow([_cell(name) for name in header])
         writer.writerows([[_cell(value) for value in row] for row in rows])
 
 
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        # A spreadsheet would run what begins like a formula.
-        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+        return marked(value)
     return "" if value != value else value
+
+
+def marked(text: str) -> str:
+    r"""Return a text as a cell that no spreadsheet takes for a formula.
+
+    Parameters
+    ----------
+    text : str
+        Any.
+
+    Returns
+    -------
+    str
+        With an apostrophe in front where it, or what is left of it without white space and unprintable characters in
+        front, begins like a formula, or where it begins with an apostrophe itself.
+
+    Examples
+    --------
+    >>> marked("=1+1"), marked(" =1+1"), marked("1 = 1")
+    ("'=1+1", "' =1+1", '1 = 1')
+    """
+    # Programs differ in what they pass over in front, and some take the wide forms for the narrow ones.
+    rest = text.lstrip("".join({c for c in text if c.isspace() or not c.isprintable()}))
+    starts = rest.startswith(("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"))
+    return f"'{text}" if starts or text.startswith(("\t", "\r", "\n", "'")) else text

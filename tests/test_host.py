@@ -1,9 +1,13 @@
 """The plugin host: every plugin through one door, none can take the others along."""
 
+import itertools
 import re
+import signal
 import subprocess
 import sys
+import threading
 import types
+import warnings
 from importlib.metadata import Distribution, EntryPoint
 
 import pytest
@@ -16,11 +20,11 @@ from modal_ntk.host import build_host
 
 
 class FakeDistribution(Distribution):
-    def __init__(self, name):
-        self._name = name
+    def __init__(self, name, version="1.0"):
+        self._name, self._version = name, version
 
     def read_text(self, filename):
-        return f"Name: {self._name}\nVersion: 1.0\n" if filename in ("METADATA", "PKG-INFO") else None
+        return f"Name: {self._name}\nVersion: {self._version}\n" if filename in ("METADATA", "PKG-INFO") else None
 
     def locate_file(self, path):
         raise NotImplementedError
@@ -39,6 +43,15 @@ def plugin(name, monkeypatch, specs=None, hook="modal_ntk_strategies"):
         setattr(module, hook, hookimpl(announce))
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return EntryPoint(name, module.__name__, "modal_ntk"), FakeDistribution(f"dist-{name}")
+
+
+class Odd(str):
+    """A text that says what it likes about itself."""
+
+    def isidentifier(self):
+        return True
+
+    isascii = isprintable = isidentifier
 
 
 GOOD = [StrategySpec("good", dict, "A good one.", frozenset({"features"}))]
@@ -82,6 +95,9 @@ def test_a_broken_plugin_leaves_the_others_working(monkeypatch):
         ("good", "modal_ntk_strategies", "to return a list of StrategySpec records, got 'good'"),
         ([], "modal_ntk_strategies", "at least one StrategySpec"),
         ([StrategySpec("x", dict, "\x1b[2J")], "modal_ntk_strategies", "summary of x to be one printable line"),
+        ([StrategySpec("\u0435ntropy", dict, "")], "modal_ntk_strategies", "an identifier of ASCII letters"),
+        ([StrategySpec(Odd("x\x1b[2J"), dict, "")], "modal_ntk_strategies", "an identifier of ASCII letters"),
+        ([StrategySpec("x", dict, Odd("\x1b[31m"))], "modal_ntk_strategies", "summary of x to be one printable line"),
         ([StrategySpec(3, dict, "")], "modal_ntk_strategies", "Expected an identifier"),
         ([StrategySpec("x", dict, "", None)], "modal_ntk_strategies", "needs of x to be a collection"),
         ([StrategySpec("x", dict, "", requires="faiss")], "modal_ntk_strategies", "requires of x to be a collection"),
@@ -98,6 +114,9 @@ def test_a_broken_plugin_leaves_the_others_working(monkeypatch):
         "string",
         "nothing",
         "control characters",
+        "letters that look alike",
+        "a text that says it is an identifier",
+        "a text that says it is printable",
         "name no string",
         "needs None",
         "requires a string",
@@ -140,17 +159,100 @@ def test_no_exception_of_a_plugin_gets_through(monkeypatch, error):
 
 
 def test_ctrl_c_is_no_failure_of_a_plugin(monkeypatch):
-    """An interrupt ends the search, as it should."""
+    """An interrupt ends the search, as it should, and Python's own handler is there again afterwards."""
+
+    def interrupted():
+        signal.raise_signal(signal.SIGINT)
+
+    pair = plugin("busy", monkeypatch, GOOD)
+    interrupted.__name__ = "modal_ntk_strategies"
+    sys.modules["fake_busy"].modal_ntk_strategies = hookimpl(interrupted)
     with pytest.raises(KeyboardInterrupt):
-        build_host([plugin("bad", monkeypatch, KeyboardInterrupt())])
+        build_host([pair])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_reasons_are_one_printable_line(monkeypatch):
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_interrupt_that_nobody_sent_is_the_plugins(monkeypatch, inside):
+    """A plugin that raises KeyboardInterrupt itself is left out like any other, on whatever thread."""
+    pairs = [plugin("bad", monkeypatch, KeyboardInterrupt("evil")), plugin("good", monkeypatch, GOOD)]
+    hosts = []
+
+    def load():
+        hosts.append(build_host(pairs))
+
+    def load_on_a_thread():
+        thread = threading.Thread(target=load)
+        thread.start()
+        thread.join()
+
+    with pytest.warns(ModalNTKWarning, match="'bad' of dist-bad is left out: KeyboardInterrupt: evil"):
+        (load_on_a_thread if inside else load)()
+    assert list(hosts[0].strategies) == ["good"]
+
+
+def test_filters_of_warnings_are_the_users(monkeypatch):
+    """A plugin may silence its own warnings, but turns nobody's into errors and forgets none of the user's."""
+    warnings.filterwarnings("ignore", message="the user's own")
+
+    def meddling():
+        warnings.resetwarnings()
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message="my own")
+        return GOOD
+
+    pair = plugin("meddling", monkeypatch, GOOD)
+    meddling.__name__ = "modal_ntk_strategies"
+    sys.modules["fake_meddling"].modal_ntk_strategies = hookimpl(meddling)
+    before = list(warnings.filters)
+    assert list(build_host([pair]).strategies) == ["good"]
+    assert list(warnings.filters[1:]) == before
+    assert warnings.filters[0][:2] == ("ignore", re.compile("my own", re.IGNORECASE))
+
+
+def test_a_list_without_end_is_a_failure(monkeypatch):
+    """A plugin that never stops announcing is left out, in bounded time and memory."""
+    endless = (StrategySpec(f"s{i}", dict, "") for i in itertools.count())
+    with pytest.warns(ModalNTKWarning, match="it may be endless"):
+        assert not build_host([plugin("bad", monkeypatch, endless)]).strategies
+
+
+def test_a_plugin_that_hangs_is_named_while_it_hangs(monkeypatch):
+    """After the limit whoever waits is told for whom, and what to set; the others are loaded as soon as it ends."""
+    monkeypatch.setattr(plugins, "HANGING_SECONDS", 0.01)
+    told = threading.Event()
+    monkeypatch.setattr(plugins.warnings, "warn", lambda text, *_, **__: (texts.append(text), told.set()))
+    texts = []
+
+    def hanging():
+        assert told.wait(60)
+        return GOOD
+
+    pair = plugin("patient", monkeypatch, GOOD)
+    hanging.__name__ = "modal_ntk_strategies"
+    sys.modules["fake_patient"].modal_ntk_strategies = hookimpl(hanging)
+    assert list(build_host([pair]).strategies) == ["good"]
+    assert "'patient' of dist-patient is still being imported" in texts[0]
+    assert "MODAL_NTK_PLUGINS=-dist-patient" in texts[0]
+
+
+def test_a_refused_duplicate_is_explained_when_asked_for(monkeypatch):
+    """Whoever asks for the plugin by its own name is told whose strategy has the name that it wanted."""
+    pair = [plugin("one", monkeypatch, GOOD), plugin("two", monkeypatch, GOOD)]
+    with pytest.warns(ModalNTKWarning):
+        host = build_host(pair)
+    with pytest.raises(PluginError, match=r"'two' of dist-two is left out in part: .*'good' is that of dist-one"):
+        host.get("two")
+    assert host.get("good", a=1) == {"a": 1}
+
+
+@pytest.mark.parametrize("odd", [ValueError(), SystemExit(9), KeyboardInterrupt()])
+def test_reasons_are_one_printable_line(monkeypatch, odd):
     """What a plugin raises cannot move the cursor, colour the terminal or break the listing; odd errors are told."""
 
     class Unprintable(Exception):
         def __str__(self):
-            raise ValueError
+            raise odd
 
     bad = [
         plugin("colour", monkeypatch, RuntimeError("\x1b[31mred\n\tand more")),
@@ -178,6 +280,17 @@ def test_a_slow_plugin_works_and_is_told_with_its_seconds(monkeypatch):
     assert list(host.strategies) == ["good"]
     assert host.failures[0].kind == "slow"
     assert not build_host(plugins.installed()[0]).failures
+
+
+def test_metadata_move_no_cursor(monkeypatch):
+    """Names and versions of distributions and entry points are shown without what a terminal obeys."""
+    entry_point, _ = plugin("good", monkeypatch, RuntimeError("boom"))
+    named = EntryPoint("ev\x1b[2Jil", entry_point.value, "modal_ntk"), FakeDistribution("d\x1b]0;t\x07", "1\x1b[31m")
+    with pytest.warns(ModalNTKWarning) as caught:
+        host = build_host([named])
+    assert str(caught[0].message).isprintable()
+    assert str(host.failures[0]).isprintable()
+    assert host.failures[0].version == "1 [31m"
 
 
 class TestAllowAndDeny:

@@ -154,3 +154,36 @@ def test_damaged_metadata_are_told_where_they_are_ours(tmp_path):
     failed = {f["distribution"]: f["reason"] for f in listing["failures"]}
     assert set(failed) == {"dist-damaged", "an unknown distribution"}, failed
     assert failed["an unknown distribution"].startswith("SyntaxError")
+
+
+def lay_out(site, name, entry_points):
+    """Put down metadata that call themselves this library's."""
+    info = site / f"{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: modal-ntk\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[modal_ntk]\n" + entry_points)
+
+
+@pytest.mark.parametrize(
+    "entry_points", ["zz = plugin_zz\n", "entropy = plugin_zz\n", "entropy = modal_ntk.strategies.baselines.margin\n"]
+)
+def test_a_distribution_of_our_name_is_told(tmp_path, entry_points):
+    """Whoever calls a distribution modal-ntk hides no built-in strategy without a word, and brings none of its own."""
+    lay_out(tmp_path, "own", entry_points)
+    (tmp_path / "plugin_zz.py").write_text(GOOD.format(name="zz_strategy"))
+    listing = json.loads(command(tmp_path, "strategies", "--json"))
+    (failure,) = listing["failures"]
+    assert failure["distribution"] == "modal-ntk"
+    assert "another distribution has the name of this library" in failure["reason"]
+    names = {s["name"] for s in listing["strategies"]}
+    assert "zz_strategy" not in names
+    if "modal_ntk." not in entry_points:
+        assert {"entropy", "ntkcpl"} <= names
+        assert str(tmp_path) in failure["reason"]
+
+
+def test_the_library_on_the_path_twice_is_no_impostor(tmp_path):
+    """A second look at the same installation, or a part of it, is nothing to tell."""
+    lay_out(tmp_path, "own", "entropy = modal_ntk.strategies.baselines.entropy\n")
+    both = os.pathsep.join([str(path) for path in sys.path if path] + [str(tmp_path)])
+    assert json.loads(command(both, "strategies", "--json"))["failures"] == []

@@ -1,9 +1,12 @@
 """Nothing the library reads is run, nothing it writes leaves its folder, and no name is more than a name."""
 
 import ast
+import csv
+import json
 import os
 import pickle
 import sqlite3
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from modal_ntk.bench.simulation import Round
 from modal_ntk.bench.store import FILE_NAME, Store
 from modal_ntk.cli import main
 from modal_ntk.errors import InvalidInputError, UnknownNameError
+from modal_ntk.writing import write_csv
 
 PACKAGE = Path(modal_ntk.__file__).parent
 # The contract suite pickles the strategy it is handed, which is what it tests; it reads nothing from elsewhere.
@@ -212,6 +216,67 @@ class TestStores:
             assert connection.execute("PRAGMA trusted_schema").fetchone() == (0,)
 
 
+class TestVerification:
+    """A store is compared as data: what it names is neither imported nor called unless the caller says so."""
+
+    @pytest.fixture
+    def study(self, tmp_path, monkeypatch):
+        X, y = zoo.blobs(n=60)
+        np.savez(tmp_path / "blobs.npz", x_train=X[:40], y_train=y[:40], x_test=X[40:], y_test=y[40:])
+        (tmp_path / "study.toml").write_text(
+            f"dataset = '{(tmp_path / 'blobs.npz').as_posix()}'\nstrategies = ['random_sampling']\nseeds = 1\n"
+            "n_initial = 6\nbatch_size = 4\nn_rounds = 1\n[estimator]\npath = 'sklearn.naive_bayes:GaussianNB'\n"
+        )
+        monkeypatch.setattr("sys.path", list(sys.path))
+        assert main(["bench", str(tmp_path / "study.toml"), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+        return tmp_path
+
+    @staticmethod
+    def plant(study, **changes):
+        connection = sqlite3.connect(study / "out" / FILE_NAME)
+        ((text,),) = connection.execute("SELECT manifest FROM runs").fetchall()
+        manifest = json.loads(text)
+        manifest["protocol"].update(changes)
+        connection.execute("UPDATE runs SET manifest = ?", (json.dumps(manifest),))
+        connection.commit()
+        connection.close()
+
+    @pytest.mark.parametrize("path", ["subprocess:Popen", "springs_when_imported:make"])
+    def test_what_a_store_names_is_not_run(self, study, path, capsys, monkeypatch):
+        """The error names what would be called and with what, and both ways of saying that it may be."""
+        spring = ["touch", str(study / "sprung")]
+        (study / "springs_when_imported.py").write_text(f"open({spring[1]!r}, 'w')")
+        monkeypatch.chdir(study)
+        self.plant(study, estimator=path, estimator_params={"args": spring})
+        for arguments in ([], ["--protocol", str(study / "study.toml")], ["--run-estimator", "sklearn.svm:SVC"]):
+            assert main(["verify", str(study / "out"), *arguments]) == 2
+        said = capsys.readouterr().err
+        assert f"a store that names {path!r}, to be called with {{'args': {spring!r}}}" in said
+        assert "--protocol FILE.toml" in said
+        assert f"--run-estimator {path!r}" in said
+        assert f"estimator {path!r} there and 'sklearn.naive_bayes:GaussianNB' here" in said
+        assert not (study / "sprung").exists()
+
+    def test_the_callers_own_file_is_enough(self, study, capsys):
+        """What the message says works: the study's file, or naming what may be called."""
+        assert main(["verify", str(study / "out")]) == 2
+        capsys.readouterr()
+        for way in (["--protocol", str(study / "study.toml")], ["--run-estimator", "sklearn.naive_bayes:GaussianNB"]):
+            assert main(["verify", str(study / "out"), *way]) == 0
+            assert "1 of 1 cells reproduced" in capsys.readouterr().out
+
+    def test_another_file_is_refused_with_the_difference(self, study, capsys):
+        """Any key but strategies and seeds that differs is told; a file of other data sets, too."""
+        other = study / "other.toml"
+        text = (study / "study.toml").read_text()
+        other.write_text(text.replace("n_initial = 6", "n_initial = 7").replace("seeds = 1", "seeds = 5"))
+        assert main(["verify", str(study / "out"), "--protocol", str(other)]) == 2
+        assert "got n_initial 6 there and 7 here. Pass the file" in capsys.readouterr().err
+        other.write_text(text.replace("blobs.npz", "blots.npz"))
+        assert main(["verify", str(study / "out"), "--protocol", str(other)]) == 2
+        assert "a protocol of 'blobs' in" in capsys.readouterr().err
+
+
 class TestReports:
     @pytest.mark.parametrize("name", NASTY)
     def test_names_are_shown_and_not_obeyed(self, tmp_path, name):
@@ -249,7 +314,36 @@ class TestReports:
         assert {path.name for path in (tmp_path / "a").iterdir()} == {"out"}
 
 
+class TestTables:
+    @pytest.mark.parametrize(
+        "text", ["=1", "+1", "-1", "@a", "\t=1", "\r=1", "\n=1", " =1", "\xa0=1", "\x00=1", "\ufeff=1", "\uff1d1", "'"]
+    )
+    def test_no_cell_is_a_formula(self, tmp_path, text):
+        """In headers as in rows, with whatever a spreadsheet passes over in front, narrow or wide."""
+        write_csv(tmp_path / "t.csv", [text], [[text], [f"a{text}"]])
+        with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
+            assert list(csv.reader(file)) == [[f"'{text}"], [f"'{text}"], [f"a{text}"]]
+
+    def test_differences_of_stores_are_one_line(self, tmp_path):
+        """Neither the names nor the values that a store from elsewhere holds reach a terminal as they are."""
+        store = Store(tmp_path)
+        connection = sqlite3.connect(tmp_path / FILE_NAME)
+        connection.execute("INSERT INTO protocol VALUES (?, ?)", ("\x1b[2Jkey", "\x1b]0;title\x07"))
+        connection.commit()
+        connection.close()
+        with pytest.raises(InvalidInputError, match="holds another comparison") as caught:
+            store.agree({"dataset": "digits"})
+        assert str(caught.value).isprintable()
+
+
 class TestCommandLine:
+    def test_errors_move_no_cursor(self, capsys):
+        """Whatever is quoted in an error, a terminal is sent printable characters and line ends alone."""
+        assert main(["report", "no\x1b[2J\u202efolder"]) == 2
+        said = capsys.readouterr().err
+        assert "folder" in said
+        assert all(line.isprintable() for line in said.splitlines())
+
     def test_values_are_literals_and_never_run(self, tmp_path):
         """An expression, or brackets beyond counting, is a string to the strategy."""
         sprung = tmp_path / "sprung"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import modal_ntk
 from modal_ntk import compatibility
+from modal_ntk.bench.commits import commit_of
 from modal_ntk.bench.protocol import Protocol
 
 
@@ -78,23 +78,12 @@ def _processor() -> str:
 
 
 def commits() -> dict[str, str | None]:
-    """Return the git commits of the working directory and of this library's folder, None outside of a checkout.
+    """Return the commits of the working directory and of this library's folder, as `commit_of` finds them.
 
     Returns
     -------
     dict of str to str or None
-        Ends in ``+changes`` where files that git follows differ from the commit.
+        By place.
     """
     folders = {"working_directory": Path.cwd(), "modal_ntk": Path(modal_ntk.__file__).parent}
-    return {name: _commit(folder) for name, folder in folders.items()}
-
-
-def _commit(folder: Path) -> str | None:
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
+    return {name: commit_of(folder) for name, folder in folders.items()}

@@ -127,7 +127,7 @@ class Store:
                 connection.executemany("INSERT INTO protocol VALUES (?, ?)", wanted.items())
                 return
         differences = [
-            f"{key} is {stored.get(key, 'absent')} there and {wanted.get(key, 'absent')} here"
+            checks.one_line(f"{key} is {stored.get(key, 'absent')} there and {wanted.get(key, 'absent')} here")
             for key in sorted(stored.keys() | wanted.keys())
             if stored.get(key) != wanted.get(key)
         ]

@@ -49,6 +49,8 @@ def verify(
     cells: int | list[Cell] = 1,
     dataset: Dataset | None = None,
     estimator: Any = None,
+    protocol: Protocol | None = None,
+    run_estimator: str | None = None,
     tolerance: float = 0.0,
     random_state: Any = 0,
     workers: Workers | None = None,
@@ -63,6 +65,11 @@ def verify(
         How many, drawn at random; or which.
     dataset, estimator : Dataset and estimator, optional
         What the run was given as objects, which a store does not hold.
+    protocol : Protocol, optional
+        The caller's own, which must be that of the store; what is imported and called is then what this one names.
+    run_estimator : str, optional
+        The ``module:name`` that the store may have imported and called with the parameters that stand in the store.
+        Not needed for the built-in estimators, nor with `estimator` or `protocol`.
     tolerance : float, default=0.0
         Largest difference between scores or metrics that counts as equal; indices are always compared exactly.
     random_state : int, numpy generator or None, default=0
@@ -78,10 +85,21 @@ def verify(
     Raises
     ------
     InvalidInputError
-        If the store has no such cells or no manifest, or what the run was given is missing or another.
+        If the store has no such cells or no manifest, what the run was given is missing or another, `protocol` differs,
+        or nobody but the store says what is to be called; nothing that it names has been imported then.
+
+    Notes
+    -----
+    A store may come from anywhere. Strategies are looked up among those that are installed.
     """
     store = Store.open(out)
-    protocol, how, versions = _last_run(store)
+    stored_protocol, how, versions = _last_run(store)
+    if protocol is None:
+        protocol = stored_protocol
+        if protocol.estimator is not None and estimator is None:
+            _check_trusted(protocol, run_estimator)
+    else:
+        _check_same(protocol, stored_protocol)
     if missing := [name for name in how.get("given", ()) if {"dataset": dataset, "estimator": estimator}[name] is None]:
         remedy = f"Call modal_ntk.bench.verify(..., {'=..., '.join(missing)}=...) with what the run was given."
         raise checks.expected("what the run was given as objects", f"no {' and no '.join(missing)}", remedy)
@@ -109,6 +127,26 @@ def _last_run(store: Store) -> tuple[Protocol, dict[str, Any], dict[str, Any]]:
         raise checks.expected(f"a manifest in {store.folder}", "none", remedy)
     last = manifests[-1]
     return Protocol.from_dict(last["protocol"]), last["how"], last["versions"]
+
+
+def _check_trusted(protocol: Protocol, run_estimator: str | None) -> None:
+    if run_estimator != protocol.estimator:
+        path = repr(protocol.estimator)
+        got = f"a store that names {path}, to be called with {dict(protocol.estimator_params)!r}"
+        if run_estimator is not None:
+            got += f", and {run_estimator!r}"
+        remedy = "Pass the study's file (modal-ntk verify --protocol FILE.toml; in Python, protocol=), or estimator=. "
+        remedy += f"If you trust the store: --run-estimator {path} (run_estimator={path})."
+        raise checks.expected("to be told by the caller what is trained", got, remedy)
+
+
+def _check_same(ours: Protocol, theirs: Protocol) -> None:
+    # Strategies and seeds may be added to a store.
+    here, there = ours.to_dict(), theirs.to_dict()
+    differing = [name for name in here if name not in ("strategies", "seeds") and here[name] != there[name]]
+    if differing:
+        got = "; ".join(f"{name} {there[name]!r} there and {here[name]!r} here" for name in differing)
+        raise checks.expected("protocol to be that of the store", got, "Pass the file that the store was made from.")
 
 
 def _chosen(store: Store, cells: int | list[Cell], random_state: Any) -> list[Cell]:

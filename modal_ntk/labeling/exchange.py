@@ -13,7 +13,7 @@ import numpy as np
 
 from modal_ntk import checks
 from modal_ntk.errors import InvalidInputError
-from modal_ntk.writing import replacing
+from modal_ntk.writing import marked, replacing
 
 if TYPE_CHECKING:
     from modal_ntk.labeling.session import LabelingSession
@@ -185,20 +185,15 @@ def export_csv(session: LabelingSession, path: str | os.PathLike[str]) -> None:
         writer.writerow(["row", "name", "status", "label"])
         for row in sorted({*labels, *skipped, *session.pending.tolist()}):
             status = "labelled" if row in labels else "skipped" if row in skipped else "pending"
-            name = "" if session.names is None else _shown(session.names[row])
+            name = "" if session.names is None else marked(session.names[row])
             writer.writerow([row, name, status, _written(labels[row]) if row in labels else ""])
-
-
-def _shown(text: str) -> str:
-    # A spreadsheet would run what begins like a formula; the mark is taken off again on reading.
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "'")) else text
 
 
 def _written(label: Any) -> str:
     # Text that would be read as a number or truth value is put in quotes, as JSON has it.
     if not isinstance(label, str):
         return json.dumps(label)
-    return json.dumps(label) if not isinstance(_read(label), str) or label[:1] == '"' or not label else _shown(label)
+    return json.dumps(label) if not isinstance(_read(label), str) or label[:1] == '"' or not label else marked(label)
 
 
 def _read(cell: str) -> Any:

@@ -91,7 +91,7 @@ class EventLog:
 
     def _agree(self, stored: dict[str, str], wanted: dict[str, str]) -> None:
         differences = [
-            f"{key} is {checks.one_line(str(stored.get(key, 'absent')))} there and {wanted.get(key, 'absent')} here"
+            checks.one_line(f"{key} is {stored.get(key, 'absent')} there and {wanted.get(key, 'absent')} here")
             for key in sorted(stored.keys() | wanted.keys())
             if stored.get(key) != wanted.get(key)
         ]
