@@ -22,6 +22,8 @@ from .strategies.baselines.least_confidence import LeastConfidence as LeastConfi
 from .strategies.baselines.least_confidence import least_confidence as least_confidence
 from .strategies.baselines.margin import Margin as Margin
 from .strategies.baselines.margin import margin as margin
+from .strategies.baselines.maxherding import MaxHerding as MaxHerding
+from .strategies.baselines.maxherding import maxherding as maxherding
 from .strategies.baselines.probcover import ProbCover as ProbCover
 from .strategies.baselines.probcover import probcover as probcover
 from .strategies.baselines.random_sampling import RandomSampling as RandomSampling

@@ -4,6 +4,8 @@ from .diffused import certainty as certainty
 from .diffused import select_by_diffusion as select_by_diffusion
 from .distances import DenseRows as DenseRows
 from .distances import OuterRows as OuterRows
+from .herding import Gaussian as Gaussian
+from .herding import max_herding as max_herding
 from .k_center import k_center_greedy as k_center_greedy
 from .kmeans_pp import kmeans_plus_plus as kmeans_plus_plus
 from .lookahead import look_ahead as look_ahead
