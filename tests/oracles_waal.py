@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 
 
-def coefficients(n_labeled, n_unlabeled, n_instances, mu):
-    """mu' and C0 as in equation 7: 1/U and 1/(L+B) - 1/(L+U), each as a weight beside a mean."""
+def coefficients(n_labeled, n_unlabeled, n_instances, mu, equation):
+    """mu' and C0 as in equation 7: 1/U and 1/(L+B) - 1/(L+U), each as a weight beside a mean; or as in equation 8."""
     total = n_labeled + n_unlabeled
     # Per-sample weights of the sums over U and L in equation 7, up to mu.
     on_unlabeled = 1 / total
     on_labeled = 1 / (n_labeled + n_instances) - 1 / total
-    # As weights of means, the labelled one divided by gamma for the redundancy trick.
+    # As weights of means, the labelled one of equation 8 divided by gamma for the redundancy trick.
     weight = mu * on_unlabeled * n_unlabeled
-    labeled = mu * on_labeled * n_labeled * n_labeled / n_unlabeled
+    labeled = mu * on_labeled * n_labeled
+    if equation == 8:
+        labeled *= n_labeled / n_unlabeled
     return weight, labeled / weight
 
 

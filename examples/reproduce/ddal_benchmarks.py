@@ -186,7 +186,8 @@ def million(n_hidden=64, n_picks=1000):
     torch.manual_seed(0)
     net = adam(HandNet, n_hidden=n_hidden, lr=1e-3, batch_size=32, epochs=50).fit(X[:1000], y[:1000])
     started = time.perf_counter()
-    selected = DDAL(random_state=0).select(net, X[1000:], n_picks, X_labeled=X[:1000], y_labeled=y[:1000])
+    known = {"X_labeled": X[:1000], "y_labeled": y[:1000]}
+    selected = DDAL(per_round=100, random_state=0).select(net, X[1000:], n_picks, **known)
     info = selected.info
     print(f"{n_picks} picked in {time.perf_counter() - started:.1f} s; stage {info['stage']}, T={info['n_steps']}")
     print(f"unreached {info['n_unreached']}, hops {info['hops']}")

@@ -5,8 +5,8 @@
 The paper's protocol: 2,000 pool and 200 test points, 4 initial labels of each class, 44 queries of 10, an MLP of
 30-30 trained on from round to round by SGD one sample at a time, rate 0.001, momentum 0.9, 100 epochs; K=10, T=4. It
 prints neither the size of the board nor the classes of the second one: ours is 4 x 4 cells on the square, with 2
-classes, or 4 repeated every second row and column. "ddal" takes a batch at once, "ddal:per_round=1" diffuses its own
-guesses after each pick, and "ddal, P=1, true labels" the answers, as the paper's algorithm does.
+classes, or 4 repeated every second row and column. "ddal" diffuses its own guesses after each pick, "ddal, true labels"
+the answers, as the paper's algorithm does, and "ddal:per_round=None" takes a batch at once.
 
 A run goes on where it was interrupted. OUT/BOARD gets results.sqlite, curves.png, queries.png and trace.json, which
 holds for every query of ddal how many rows no label reached. MODAL_NTK_SMALL=1 makes it seconds.
@@ -34,7 +34,7 @@ from modal_ntk.host import list_strategies
 
 SMALL = bool(os.environ.get("MODAL_NTK_SMALL"))
 OTHERS = ["random_sampling", "least_confidence", "coreset"]
-TRACED = {"ddal": None, "ddal, P=1, true labels": 1}
+TRACED = {"ddal": False, "ddal, true labels": True}
 
 
 def installed(names):
@@ -135,13 +135,14 @@ class BoardNet(nn.Module):
         return self.head(self.body(x))
 
 
-def traced(data, estimator, protocol, per_round, seed):
+def traced(data, estimator, protocol, answered, seed):
     """Replay one run of DDAL, and note what each query knew."""
     truth = {row.tobytes(): int(label) for row, label in zip(data.x_train, data.y_train, strict=True)}
-    strategy, notes = DDAL(per_round=per_round, random_state=seed), []
+    strategy, notes = DDAL(random_state=seed), []
 
     def query(learner, X_pool, n_instances=1, **given):
-        strategy.set_params(oracle=lambda rows: [truth[X_pool[row].tobytes()] for row in rows])
+        if answered:
+            strategy.set_params(oracle=lambda rows: [truth[X_pool[row].tobytes()] for row in rows])
         picked = strategy(learner, X_pool, n_instances, **given)
         info = strategy.last_selection_.info
         notes.append({key: info[key] for key in ("stage", "n_unreached", "n_explored", "hops")})
@@ -212,7 +213,7 @@ def main(out, boards, *, seeds, n_rounds, jobs):
         )
         protocol = {"n_initial": 4 * n_classes, "batch_size": 10, "n_rounds": n_rounds}
         protocol |= {"initial": "stratified", "reinitialise": False}
-        names = [*installed(OTHERS), "ddal:per_round=1"]
+        names = [*installed(OTHERS), "ddal:per_round=None"]
         folder = Path(out, board)
         store = run(data, names, out=folder, seeds=seeds, estimator=estimator, jobs=jobs, progress=True, **protocol)
         notes = trace_all(data, estimator, protocol, store, folder / "trace.json", seeds=seeds, jobs=jobs)

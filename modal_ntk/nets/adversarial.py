@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,7 +30,13 @@ class Coefficients:
 
 
 def waal_coefficients(
-    n_labeled: int, n_unlabeled: int, n_instances: int = 0, *, mu: float = 1e-2, official_code: bool = False
+    n_labeled: int,
+    n_unlabeled: int,
+    n_instances: int = 0,
+    *,
+    mu: float = 1e-2,
+    equation: Literal[7, 8] = 7,
+    official_code: bool = False,
 ) -> Coefficients:
     """Return the weights that follow from the sizes of the sets.
 
@@ -39,9 +46,12 @@ def waal_coefficients(
         L and U, both at least 1.
     n_instances : int, default=0
         B, the size of the next query; more than U counts as U, since no more can be taken. 0 is the limit
-        of small queries, C0 = L/U.
+        of small queries.
     mu : float, default=1e-2
         The trade-off.
+    equation : {7, 8}, default=7
+        Whose weight the labelled batch has: what equation 7 comes to where sums are means over batches, or what
+        equation 8 makes of it, which is U/L times smaller.
     official_code : bool, default=False
         The weights of the authors' code instead: mu' = mu and C0 = L/U.
 
@@ -52,19 +62,25 @@ def waal_coefficients(
 
     Notes
     -----
-    Shui et al., "Deep Active Learning: Unified and Principled Method for Query and Training", equation 8:
-    gamma = U/L, alpha = B/L, C0 = (gamma - alpha) / (gamma^2 (1 + alpha)), mu' = mu gamma / (1 + gamma).
+    Shui et al., "Deep Active Learning: Unified and Principled Method for Query and Training": with gamma = U/L
+    and alpha = B/L, mu' = mu gamma / (1 + gamma), and by equation 7 C0 = (gamma - alpha) / (gamma (1 + alpha)).
+    Equation 8 divides by gamma again, because labelled samples are drawn with replacement; but a mean over a
+    batch does not grow with the number of draws. With many unlabelled samples its C0 is almost zero, and a critic
+    has next to nothing to gain from small values on labelled ones.
 
     Examples
     --------
     >>> weights = waal_coefficients(1000, 9000, 1000, mu=1.0)
     >>> round(weights.labeled, 6), round(weights.adversarial, 6)
-    (0.049383, 0.9)
+    (0.444444, 0.9)
+    >>> round(waal_coefficients(1000, 9000, 1000, equation=8).labeled, 6)
+    0.049383
     """
     gamma, alpha = n_unlabeled / n_labeled, min(n_instances, n_unlabeled) / n_labeled
     if official_code:
         return Coefficients(mu, 1 / gamma)
-    return Coefficients(mu * gamma / (1 + gamma), (gamma - alpha) / (gamma**2 * (1 + alpha)))
+    labeled = (gamma - alpha) / (gamma * (1 + alpha))
+    return Coefficients(mu * gamma / (1 + gamma), labeled if equation == 7 else labeled / gamma)
 
 
 def transport_objective(g_unlabeled: Tensor, g_labeled: Tensor, labeled_weight: float = 1.0) -> Tensor:
@@ -118,6 +134,27 @@ def divergence_objective(g_unlabeled: Tensor, g_labeled: Tensor) -> Tensor:
     as_unlabeled = F.binary_cross_entropy(g_unlabeled, torch.ones_like(g_unlabeled))
     as_labeled = F.binary_cross_entropy(g_labeled, torch.zeros_like(g_labeled))
     return -(as_unlabeled + as_labeled)
+
+
+def separation(g_unlabeled: Tensor, g_labeled: Tensor) -> Tensor:
+    """Return how well critic values tell two batches apart: the area under the ROC curve.
+
+    Parameters
+    ----------
+    g_unlabeled, g_labeled : Tensor (n,), (m,)
+        Critic values.
+
+    Returns
+    -------
+    Tensor ()
+        Share of the n m pairs in which the unlabelled sample has the larger value, equals counted half.
+
+    Examples
+    --------
+    >>> separation(torch.tensor([0.9, 0.4]), torch.tensor([0.4, 0.1]))
+    tensor(0.8750)
+    """
+    return ((g_unlabeled[:, None] - g_labeled).sign().mean() + 1) / 2
 
 
 def gradient_penalty(critic: Critic, z_unlabeled: Tensor, z_labeled: Tensor, *, ends: bool = False) -> Tensor:

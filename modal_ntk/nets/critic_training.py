@@ -18,6 +18,7 @@ from modal_ntk import checks
 from modal_ntk.nets.adversarial import (
     divergence_objective,
     gradient_penalty,
+    separation,
     transport_objective,
     waal_coefficients,
 )
@@ -65,7 +66,8 @@ class CriticTraining(NeuralNetClassifier):
         if self.unlabeled_set_ is None:
             return train, valid
         sizes = len(train), len(self.unlabeled_set_), self.n_instances
-        self.coefficients_ = waal_coefficients(*sizes, mu=self.mu, official_code=self.official_code)
+        options = {"mu": self.mu, "equation": self.equation, "official_code": self.official_code}
+        self.coefficients_ = waal_coefficients(*sizes, **options)
         return Pairs(train, self.unlabeled_set_), valid
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
@@ -86,17 +88,21 @@ class CriticTraining(NeuralNetClassifier):
         """Take one step of features and head, then one of the critic."""
         paired = self.unlabeled_set_ is not None
         self._zero_grad_optimizer()
-        step = self._paired_gradients(batch, fit_params) if paired else self.train_step_single(batch, **fit_params)
+        if paired:
+            step, *features = self._paired_gradients(batch, fit_params)
+        else:
+            step = self.train_step_single(batch, **fit_params)
         parameters = TeeGenerator(self.get_all_learnable_params())
         self.notify("on_grad_computed", named_parameters=parameters, batch=batch, training=True)
         for name in self._optimizers:
             if name != "critic_optimizer":
                 getattr(self, name + "_").step()
         if paired:
-            self._critic_step(batch, fit_params)
+            # The authors' code sends both batches through the extractor once more, after its step.
+            self._critic_step(*(self._paired_features(batch, fit_params) if self.official_code else features))
         return step
 
-    def _paired_gradients(self, batch: Any, fit_params: dict[str, Any]) -> dict[str, Any]:
+    def _paired_gradients(self, batch: Any, fit_params: dict[str, Any]) -> tuple[dict[str, Any], Tensor, Tensor]:
         self._set_training(True)
         (x_labeled, x_unlabeled), y = unpack_data(batch)
         z_labeled = self._features(x_labeled, fit_params)
@@ -106,30 +112,37 @@ class CriticTraining(NeuralNetClassifier):
         with _frozen(self.critic_):
             adversarial = self._objective(self._judge(z_unlabeled), self._judge(z_labeled))
         (loss + self._adversarial_weight * adversarial).backward()
-        return {"loss": loss.detach(), "y_pred": y_pred}
+        return {"loss": loss.detach(), "y_pred": y_pred}, z_labeled.detach(), z_unlabeled.detach()
 
-    def _critic_step(self, batch: Any, fit_params: dict[str, Any]) -> None:
+    @torch.no_grad()
+    def _paired_features(self, batch: Any, fit_params: dict[str, Any]) -> tuple[Tensor, Tensor]:
         x_labeled, x_unlabeled = unpack_data(batch)[0]
-        with torch.no_grad():
-            z_labeled = self._features(x_labeled, fit_params)
-            z_unlabeled = self._features(x_unlabeled, fit_params)
+        return self._features(x_labeled, fit_params), self._features(x_unlabeled, fit_params)
+
+    def _critic_step(self, z_labeled: Tensor, z_unlabeled: Tensor) -> None:
         g_unlabeled, g_labeled = self._judge(z_unlabeled), self._judge(z_labeled)
         loss = -self._objective(g_unlabeled, g_labeled)
         noted = {"transport": transport_objective(g_unlabeled, g_labeled)}
+        noted["critic_auc"] = separation(g_unlabeled, g_labeled)
         if not self.h_divergence:
             noted["penalty"] = gradient_penalty(self._judge, z_unlabeled, z_labeled, ends=self.official_code)
             # The authors' code has the other sign, by which the critic is paid for a slope unlike one.
             loss = loss + (-self.penalty if self.official_code else self.penalty) * noted["penalty"]
-        noted["critic_loss"] = loss = self._adversarial_weight * loss
+        noted["critic_loss"] = loss = self._critic_weight * loss
         loss.backward()
         self.critic_optimizer_.step()
-        # One transfer from the device for all three.
+        # One transfer from the device for all.
         for name, value in zip(noted, torch.stack(list(noted.values())).detach().tolist(), strict=True):
             self.history.record_batch(name, value)
 
     @property
     def _adversarial_weight(self) -> float:
         return self.mu if self.h_divergence else self.coefficients_.adversarial
+
+    @property
+    def _critic_weight(self) -> float:
+        as_features = self.official_code or self.critic_weight is None
+        return self._adversarial_weight if as_features else float(self.critic_weight)
 
     def _objective(self, g_unlabeled: Tensor, g_labeled: Tensor) -> Tensor:
         if self.h_divergence:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler, default_collate
 
 from modal_ntk import checks
-from modal_ntk.nets.view import NetView, _cast, _on_simplex, _unwarned
+from modal_ntk.nets.view import NetView, _cast, _on_simplex, _unwarned, sums_to_one, trained_by_squared_error
 
 
 class LogitModule(nn.Module):
@@ -51,7 +51,8 @@ def logit_module(view: NetView, X: Any) -> nn.Module:
     -------
     torch.nn.Module
         From samples to logits (n, C), as `NetView.logits` gives them, differentiable: the net's outputs where it
-        is trained by cross-entropy, logarithms of probabilities (clamped at 1e-12), or (0, z) for one logit z.
+        is trained by cross-entropy, or by squared error on what are no probabilities; logarithms of probabilities
+        (clamped at 1e-12); or (0, z) for one logit z.
 
     Raises
     ------
@@ -83,6 +84,8 @@ def logit_module(view: NetView, X: Any) -> nn.Module:
         module.eval()
         to_values = LogitModule(module, to_output)
         values = to_values(**dict(zip(named, seen, strict=True))) if named else to_values(*seen)
+    if trained_by_squared_error(net) and not sums_to_one(values):
+        return LogitModule(module, to_output)
     if torch.equal(_on_simplex(values), values):
         return LogitModule(module, lambda out: to_output(out).clamp_min(1e-12).log())
     return LogitModule(module, to_output)

@@ -174,7 +174,8 @@ class NetView:
         -------
         Tensor (n, C)
             The module's own outputs where it is trained by cross-entropy; logarithms of the probabilities
-            (clamped at 1e-12) where it returns probabilities; (0, z) where it has one logit z.
+            (clamped at 1e-12) where it returns probabilities; (0, z) where it has one logit z. A net trained by
+            squared error on outputs that are no probabilities has no softmax; its outputs are returned.
         """
         net = self._require_net("logits")
         criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
@@ -183,6 +184,8 @@ class NetView:
         if isinstance(criterion, nn.BCEWithLogitsLoss) and net.predict_nonlinearity == "auto":
             logit = self._outputs(X).reshape(-1, 1)
             return torch.cat([torch.zeros_like(logit), logit], dim=1)
+        if trained_by_squared_error(net) and not sums_to_one(outputs := self._outputs(X)):
+            return outputs
         return self.probabilities(X).clamp_min(1e-12).log()
 
     def probabilities(self, X: Any) -> Tensor:
@@ -210,6 +213,21 @@ class NetView:
         else:
             values = torch.from_numpy(np.array(self._classifier("predict_proba")(X), dtype=np.float64))
         return _on_simplex(values)
+
+    def compared_outputs(self, X: Any) -> Tensor:
+        """Return what the net's criterion compares with one-hot labels.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As users pass them.
+
+        Returns
+        -------
+        Tensor (n, C)
+            The outputs as they are where the net is trained by ``nn.MSELoss``, else the class probabilities.
+        """
+        return self._outputs(X) if trained_by_squared_error(self._require_net("outputs")) else self.probabilities(X)
 
     def predictions(self, X: Any) -> Tensor:
         """Return the column of the most probable class; ties take the lower one.
@@ -423,10 +441,18 @@ def _cast(inputs: Any, dtype: torch.dtype) -> Any:
     return inputs.to(dtype) if isinstance(inputs, Tensor) and inputs.is_floating_point() else inputs
 
 
-def _on_simplex(values: Tensor) -> Tensor:
-    def sums_to_one(v: Tensor) -> bool:
-        return bool((v >= 0).all()) and bool(((v.sum(dim=1) - 1).abs() < 1e-3).all())
+def trained_by_squared_error(net: skorch.NeuralNet) -> bool:
+    """Tell whether a fitted net's plain outputs are compared with labels by ``nn.MSELoss``."""
+    criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
+    return isinstance(criterion, nn.MSELoss) and net.predict_nonlinearity == "auto"
 
+
+def sums_to_one(values: Tensor) -> bool:
+    """Tell whether rows of values (n, C) are probabilities."""
+    return bool((values >= 0).all()) and bool(((values.sum(dim=1) - 1).abs() < 1e-3).all())
+
+
+def _on_simplex(values: Tensor) -> Tensor:
     if values.ndim == 2:
         for candidate in (values, values.exp()):
             if sums_to_one(candidate):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 from skorch.callbacks import PassthroughScoring
 from torch import nn
@@ -38,9 +38,16 @@ class WAALClassifier(CriticTraining):
         Unlabelled samples for every fit that is not given ``X_unlabeled``: for loops and searches that pass
         none on. As a parameter it is copied by ``clone`` and kept by ``pickle``; the argument is neither.
     mu : float, default=1e-2
-        Trade-off between cross-entropy and the adversarial term (the paper: 1e-2; 1e-3 for STL-10).
+        Trade-off between cross-entropy and the adversarial term (the paper: 1e-2; 1e-3 for STL-10). With 0 the
+        features learn from labels alone, and the critic from the features.
     n_instances : int, default=0
         B of the paper, the size of the query to come, which enters the weight C0; 0 is the limit of small queries.
+    equation : {7, 8}, default=7
+        The paper's equation whose C0 weighs the labelled batch; the two differ by the factor U/L, see
+        `waal_coefficients`.
+    critic_weight : float or None, default=1.0
+        Weight of what the critic itself descends. None is mu', as algorithm 1 has it: the critic's steps are then
+        so much smaller that it stays where it began. ``critic_optimizer__lr`` is its rate beside this.
     penalty : float, default=2.0
         Weight of the gradient penalty beside the transport term in what the critic minimises; the paper gives
         none, 2 is the size in the authors' code.
@@ -74,17 +81,21 @@ class WAALClassifier(CriticTraining):
         mu' and C0 of the latest training against a critic.
     history : skorch.History
         ``train_loss`` is the cross-entropy; ``critic_loss`` what the critic minimised, ``transport`` the mean critic
-        value of unlabelled less that of labelled samples, ``penalty`` the gradient penalty before its weight.
+        value of unlabelled less that of labelled samples, ``critic_auc`` the area under the ROC curve by which it
+        tells the two batches apart, 0.5 for a critic that has learnt nothing; ``penalty`` the gradient penalty
+        before its weight.
 
     Notes
     -----
     Shui, Zhou, Gagne, Wang, "Deep Active Learning: Unified and Principled Method for Query and Training" (2020),
     equations 7 and 8, algorithm 1. A step on 64 labelled samples, drawn with replacement, and 64 unlabelled ones:
     extractor and head descend cross-entropy + mu' T with the critic frozen, T being the transport objective; then
-    the critic, on the new features, descends mu' (-T + penalty * P). An epoch sees every unlabelled sample once.
+    the critic, on the same features, descends critic_weight (-T + penalty * P). An epoch sees every unlabelled
+    sample once.
 
-    ``official_code=True``: mu' = mu and C0 = L/U; the penalty is subtracted, which rewards its violation; its
-    points include both batches; pairs are fixed; no decay and no early stopping. The labelled and the unlabelled
+    ``official_code=True``: mu' = mu, which weighs the critic's own step too, and C0 = L/U; the penalty is
+    subtracted, which rewards its violation; its points include both batches; the critic sees features computed
+    anew; pairs are fixed; no decay and no early stopping. The labelled and the unlabelled
     batch pass through the extractor one after the other, so that BatchNorm sees them apart.
 
     Examples
@@ -111,6 +122,8 @@ class WAALClassifier(CriticTraining):
         unlabeled: Any = None,
         mu: float = 1e-2,
         n_instances: int = 0,
+        equation: Literal[7, 8] = 7,
+        critic_weight: float | None = 1.0,
         penalty: float = 2.0,
         h_divergence: bool = False,
         official_code: bool = False,
@@ -132,6 +145,8 @@ class WAALClassifier(CriticTraining):
         self.unlabeled = unlabeled
         self.mu = mu
         self.n_instances = n_instances
+        self.equation = equation
+        self.critic_weight = critic_weight
         self.penalty = penalty
         self.h_divergence = h_divergence
         self.official_code = official_code
@@ -143,7 +158,8 @@ class WAALClassifier(CriticTraining):
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
-        scores = [(n, PassthroughScoring(n, on_train=True)) for n in ("critic_loss", "transport", "penalty")]
+        names = ("critic_loss", "transport", "critic_auc", "penalty")
+        scores = [(n, PassthroughScoring(n, on_train=True)) for n in names]
         *others, log = super()._default_callbacks
         if self.official_code:
             return [*others, *scores, log]
@@ -211,7 +227,7 @@ class WAALClassifier(CriticTraining):
         self.unlabeled_set_ = self._unlabeled_set(X, X_unlabeled)
         try:
             super().partial_fit(X, y, classes, **fit_params)
-            self.critic_is_trained_ |= self.unlabeled_set_ is not None and self.mu > 0
+            self.critic_is_trained_ |= self.unlabeled_set_ is not None and self._critic_weight > 0
         finally:
             self.unlabeled_set_ = None  # the net keeps no pool
         return self
@@ -246,6 +262,9 @@ class WAALClassifier(CriticTraining):
         for name in ("mu", "penalty"):
             checks.check_number(name, getattr(self, name))
         checks.check_integer("n_instances", self.n_instances, minimum=0)
+        checks.check_choice("equation", self.equation, (7, 8))
+        if self.critic_weight is not None:
+            checks.check_positive("critic_weight", self.critic_weight)
         if self.patience is not None:
             checks.check_integer("patience", self.patience, optional=True)
 

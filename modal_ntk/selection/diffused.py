@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
 from scipy.special import xlogy
 
 from modal_ntk import checks, structure
@@ -106,7 +107,7 @@ def select_by_diffusion(
     per_round : int or None, default=None
         Rows chosen between two diffusions; None chooses all at once.
     oracle : callable or None, default=None
-        From positions in `candidates` (k,) to k labels, asked after every round but the last. None labels each
+        From positions in `candidates` (k,) to k labels, asked after every round, the last too. None labels each
         chosen row with its largest diffused class, ties and unreached rows at random.
     tie_break : {"random", "farthest"}, default="random"
         Among equal scores by seed, or most hops from labelled and chosen rows first.
@@ -120,13 +121,19 @@ def select_by_diffusion(
     Selection
         Positions in `candidates`, in the order chosen; scores at the time of the choice, smaller first in each
         round. ``info``: ``n_classes``; ``hops`` (candidates 1, 2, ..., n_steps hops from a label) and
-        ``n_unreached`` before the first round; ``stage``; ``n_explored``, how many of the chosen were
-        unreached by labels and earlier rounds; ``n_rounds``; ``labels``, what the oracle said; ``seconds``.
+        ``n_unreached`` before the first round; ``n_components`` of the graph and ``n_uncovered``, how many of
+        them hold candidates and no label; ``stage``; ``n_explored``, how many of the chosen were unreached by
+        labels and earlier rounds; ``n_rounds``; ``labels``, what the oracle said; ``seconds``.
 
     Raises
     ------
     InvalidInputError
         If an argument cannot be used.
+
+    Notes
+    -----
+    A component of the graph that holds no label can be reached from nowhere, so all its rows score least. Each
+    such component gets one row, drawn from all of them at random, before any other row is chosen.
 
     Examples
     --------
@@ -151,7 +158,8 @@ def select_by_diffusion(
     per_round = n_instances if per_round is None else checks.check_integer("per_round", per_round, optional=True)
     while len(rounds.chosen) < n_instances:
         picks, values = rounds.choose(min(per_round, n_instances - len(rounds.chosen)))
-        if len(rounds.chosen) < n_instances:
+        # The last picks need no guesses, but an oracle is asked about them too.
+        if oracle is not None or len(rounds.chosen) < n_instances:
             rounds.answer(picks, values, oracle)
     return Selection(rounds.chosen, rounds.scores, rounds.info)
 
@@ -217,6 +225,10 @@ class _Rounds:
         # Only the farthest of all need distances beyond the steps of a diffusion.
         limit = n_steps if tie_break == "random" else None
         self.hops = structure.HopDistances(transition, labels.rows, max_hops=limit)
+        n_components, self._component = connected_components(transition, directed=True, connection="weak")
+        self._uncovered = np.zeros(n_components, dtype=bool)
+        self._uncovered[self._component[self.candidates]] = True
+        self._uncovered[self._component[labels.rows]] = False
         self.info |= self._reach()
         self._matrix = transition if str(device) == "cpu" else structure.as_torch(transition, device)
         self._lap("hops")
@@ -231,10 +243,12 @@ class _Rounds:
         self._lap("diffusion")
         scores = certainty(values, self.criterion, self.norm_order)[self.candidates].astype(np.float64)
         reached = self.hops.hops[self.candidates] <= self.n_steps
-        free = np.flatnonzero(self._free)
-        take = self._farthest if self.tie_break == "farthest" else self._smallest
-        picks = free[take(scores[free], self.candidates[free], size)]
-        self._free[picks] = False
+        picks = self._entered(size)
+        if len(picks) < size:
+            free = np.flatnonzero(self._free)
+            take = self._farthest if self.tie_break == "farthest" else self._smallest
+            picks = np.concatenate([picks, free[take(scores[free], self.candidates[free], size - len(picks))]])
+            self._free[picks] = False
         self.chosen, self.scores = np.concatenate([self.chosen, picks]), np.concatenate([self.scores, scores[picks]])
         self.info["n_explored"] += int((~reached[picks]).sum())
         self.info["n_rounds"] += 1
@@ -260,6 +274,19 @@ class _Rounds:
         tied = values == values.max(axis=1, keepdims=True)
         return np.where(tied, self.rng.random(values.shape), -1.0).argmax(axis=1)
 
+    def _entered(self, size: int) -> np.ndarray:
+        # One row of each component that has no label yet, as shuffled rows meet them.
+        if not self._uncovered.any():
+            return np.zeros(0, np.int64)
+        rows = self.rng.permutation(np.flatnonzero(self._uncovered[self._component[self.candidates]]))
+        first = np.unique(self._component[self.candidates[rows]], return_index=True)[1]
+        picks = rows[np.sort(first)[:size]]
+        self._free[picks] = False
+        self._uncovered[self._component[self.candidates[picks]]] = False
+        if self.tie_break == "farthest":
+            self.hops.add(self.candidates[picks])
+        return picks
+
     def _smallest(self, scores: np.ndarray, _: np.ndarray, size: int) -> np.ndarray:
         return top_b(-scores, size, rng=self.rng)
 
@@ -280,6 +307,8 @@ class _Rounds:
             "stage": "exploring" if counts[-1] else "refining",
             "n_unreached": int(counts[-1]),
             "hops": counts[1:-1].tolist(),
+            "n_components": len(self._uncovered),
+            "n_uncovered": int(self._uncovered.sum()),
             "n_classes": self.labels.n_classes,
             "n_explored": 0,
             "n_rounds": 0,

@@ -51,13 +51,14 @@ class DDAL(QueryStrategy):
         largest, or sum p log p.
     norm_order : float, default=2.0
         The p of "norm", from 1 to infinity.
-    per_round : int or None, default=None
+    per_round : int or None, default=1
         Samples added in each inner round (the paper's P: 1, 1, 10), after which labels are diffused anew. None
-        takes the whole batch in one round.
+        takes the whole batch in one round. A round costs one diffusion: large batches from large pools are
+        quicker with more.
     oracle : callable or None, default=None
-        Gives inner rounds true labels: is called with pool indices (k,), returns k labels, which ``info``
-        hands back. None gives each pick its diffused class until the query ends, a random one where that is
-        undecided.
+        Labels the picks of every inner round before the next: is called with pool indices (k,), returns k
+        labels, which ``info`` hands back for the whole batch. None gives each pick its diffused class until
+        the query ends, a random one where that is undecided.
     tie_break : {"random", "farthest"}, default="random"
         Among rows of equal score, hence in exploration: by seed; or (ours, not the paper's) the one most hops
         away from all labelled and chosen rows, then by seed.
@@ -89,15 +90,20 @@ class DDAL(QueryStrategy):
     Kushnir, Venturi, "Diffusion-Based Sampling for Deep Active Learning", equations 1 to 6, algorithm 1 and
     the appendix's variants. Decisions where the paper is silent: weights are exp(-rho / sigma), without self
     loops and not made symmetric; P is the number added per inner round. In algorithm 1 the oracle answers
-    inside a query, which modAL does not ask for; so by default a query is one round, the B smallest of
-    equation 6. Without labels every score is equal and the choice is random.
+    inside a query; modAL asks after it, so by default a pick goes on with its diffused class.
+
+    Rows that no label reaches all score zero. Among them a component of the graph that holds no label comes
+    first, one row of it at random; without labels the first pick is random. Walks follow a row's own list of
+    neighbours: a row that no other row lists, an outlier, informs nobody when it is labelled, unless weights
+    are made symmetric.
 
     Scores are the criterion at the time of the pick; the smaller the better. ``info`` holds the ``stage``
     ("exploring" while some pool row is unreached, else "refining"), ``n_unreached``, ``hops`` (number of
-    pool rows 1, 2, ..., T hops from a label), ``n_explored`` (picks no label or earlier pick reached),
-    ``n_rounds``, ``n_steps``, ``n_neighbors``, ``n_classes``, ``features``, ``graph_reused``, the oracle's
-    ``labels`` and the seconds by stage. Memory beyond the features: the graph, 8 bytes (12 in float64) for
-    each of its K n edges twice, and two arrays (n, C).
+    pool rows 1, 2, ..., T hops from a label), ``n_components`` of the graph, ``n_uncovered`` (those without a
+    label), ``n_explored`` (picks no label or earlier pick reached), ``n_rounds``, ``n_steps``,
+    ``n_neighbors``, ``n_classes``, ``features``, ``graph_reused``, the oracle's ``labels`` and the seconds by
+    stage. Memory beyond the features: the graph, 8 bytes (12 in float64) for each of its K n edges twice, and
+    two arrays (n, C).
 
     Examples
     --------
@@ -106,7 +112,7 @@ class DDAL(QueryStrategy):
     >>> ddal = DDAL(n_neighbors=2, n_steps=2, random_state=0)
     >>> selected = ddal.select(None, X[1:], 3, X_labeled=X[:1], y_labeled=["left"])
     >>> sorted(selected.indices.tolist()), selected.info["stage"], selected.info["n_unreached"]
-    ([2, 3, 4], 'exploring', 3)
+    ([1, 3, 4], 'exploring', 3)
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
@@ -119,7 +125,7 @@ class DDAL(QueryStrategy):
         tol: float | None = None,
         criterion: Criterion = "min",
         norm_order: float = 2.0,
-        per_round: int | None = None,
+        per_round: int | None = 1,
         oracle: Any = None,
         tie_break: TieBreak = "random",
         features: Any = "auto",

@@ -47,9 +47,10 @@ class LookAhead(QueryStrategy):
         What change is measured from: the trained network's outputs (the paper), or the regression's own before the
         candidate is added. They are the same where the network fits its labels exactly. The variant "initial"
         knows only "kernel".
-    outputs : {"logits", "probabilities"}, default="logits"
-        The trained network's outputs that one-hot labels are compared with. The paper trains by squared error,
-        where both are one; a net trained by cross-entropy has logits on another scale.
+    outputs : {"auto", "probabilities", "logits"}, default="auto"
+        The trained network's outputs that one-hot labels are compared with. "auto" takes what the net's criterion
+        compares with them: the plain outputs of a net trained by squared error (``nn.MSELoss``, the paper), the
+        probabilities of any other, whose logits are on another scale.
     sequential : bool, default=False
         Whether each pick joins the training set with its pseudo-label before the next is chosen; otherwise the best
         by the first scores are taken (the paper).
@@ -119,7 +120,7 @@ class LookAhead(QueryStrategy):
         variant: Literal["trained", "initial"] = "trained",
         objective: Literal["output_change", "squared_change", "disagreement"] = "output_change",
         reference: Literal["network", "kernel"] = "network",
-        outputs: Literal["logits", "probabilities"] = "logits",
+        outputs: Literal["auto", "probabilities", "logits"] = "auto",
         sequential: bool = False,
         kernel: Literal["pseudo", "trace"] = "pseudo",
         n_candidates: int | None = 6000,
@@ -165,7 +166,7 @@ class LookAhead(QueryStrategy):
         checks.check_choice("variant", self.variant, ("trained", "initial"))
         checks.check_choice("objective", self.objective, ("output_change", "squared_change", "disagreement"))
         checks.check_choice("reference", self.reference, ("network", "kernel"))
-        checks.check_choice("outputs", self.outputs, ("logits", "probabilities"))
+        checks.check_choice("outputs", self.outputs, ("auto", "probabilities", "logits"))
         checks.check_choice("kernel", self.kernel, ("pseudo", "trace"))
         checks.check_choice("feature_scaling", self.feature_scaling, (None, "l2", "standard"))
         checks.check_choice("tie_break", self.tie_break, ("random", "margin", "first"))
@@ -230,7 +231,7 @@ class LookAhead(QueryStrategy):
 
         view = query.view
         dtype = getattr(torch, self.dtype)
-        read = view.logits if self.outputs == "logits" else view.probabilities
+        read = {"auto": view.compared_outputs, "probabilities": view.probabilities, "logits": view.logits}[self.outputs]
         f0 = stacked(query, read).to(view.device, torch.float64)
         targets = f0.argmax(dim=1).cpu().numpy()
         targets[: query.n_labeled] = nets.class_columns(view, query.y_labeled, f0.shape[1])

@@ -27,6 +27,10 @@ class WAAL(QueryStrategy):
     coefficient : float, default=5.0
         Weight of the critic beside the uncertainty, the paper's selection coefficient (5 for Fashion-MNIST and
         SVHN, 10 for CIFAR-10 and STL-10).
+    standardise : bool, default=False
+        Whether uncertainty and critic are each divided by their standard deviation over the pool first (ours), so
+        that `coefficient` weighs the order of one against that of the other. The paper adds them as they are: the
+        losses of a confident classifier vary by tens, the critic by less than one.
     mixture : float, default=0.5
         Share of the worst label's loss in the uncertainty; the sum of all labels' losses has the rest.
     critic : callable or None, default=None
@@ -45,7 +49,8 @@ class WAAL(QueryStrategy):
 
     The sum grows with the number of classes, the critic does not leave [0, 1]: with many classes or a confident
     classifier `coefficient` has to be larger for the critic to matter. ``scores`` holds the scores, rising;
-    ``info`` the two parts of each pick, ``uncertainty`` and ``critic``.
+    ``info`` the two parts of each pick, ``uncertainty`` and ``critic``, as they are, and their standard deviations
+    over the pool, ``spread``.
 
     Examples
     --------
@@ -63,12 +68,14 @@ class WAAL(QueryStrategy):
         self,
         *,
         coefficient: float = 5.0,
+        standardise: bool = False,
         mixture: float = 0.5,
         critic: Any = None,
         official_code: bool = False,
         random_state: Any = None,
     ) -> None:
         self.coefficient = coefficient
+        self.standardise = standardise
         self.mixture = mixture
         self.critic = critic
         self.official_code = official_code
@@ -95,10 +102,14 @@ class WAAL(QueryStrategy):
     def _select(self, query: Query) -> Selection:
         parts = over_pool(query, self._of_shard)
         uncertainty, g = (np.concatenate(column) for column in zip(*parts, strict=True))
-        scores = uncertainty - self.coefficient * g
+        spread = {"uncertainty": float(uncertainty.std()), "critic": float(g.std())}
+        # A term that is the same everywhere orders nothing, whatever it is divided by.
+        per, per_g = ([value or 1.0 for value in spread.values()]) if self.standardise else (1.0, 1.0)
+        scores = uncertainty / per - self.coefficient * g / per_g
         # Smallest first; `top_b` takes the largest and orders equals by seed.
         indices = selection.top_b(-scores, query.n_instances, rng=query.rng)
-        return Selection(indices, scores[indices], {"uncertainty": uncertainty[indices], "critic": g[indices]})
+        info = {"uncertainty": uncertainty[indices], "critic": g[indices], "spread": spread}
+        return Selection(indices, scores[indices], info)
 
     def _of_shard(self, view: NetView, X: Any, number: int) -> tuple[np.ndarray, np.ndarray]:  # noqa: ARG002
         log_p, g = self._read(view, X)

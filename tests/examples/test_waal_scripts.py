@@ -1,7 +1,10 @@
-"""The script that reproduces WAAL's table runs, at a size that takes seconds, and goes on where it was."""
+"""The scripts of WAAL run, at sizes that take seconds, and go on where they were."""
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,3 +41,17 @@ def test_it_goes_on_where_it_was(script, tmp_path, capsys):
         ["plain:entropy", 50], ["plain:entropy", 70], ["waal:waal", 50], ["waal:waal", 70],
     ]  # fmt: skip
     assert (tmp_path / "parts" / "waal_fashion_mnist.png").stat().st_size > 0
+
+
+def test_the_starved_study_runs_and_goes_on(tmp_path):
+    """Every arm leaves accuracy and areas for each round; a second call repeats the table and trains nothing."""
+    script = SCRIPT.with_name("waal_starved.py")
+    command = [sys.executable, str(script), str(tmp_path), "--task", "modes", "--arms", "no critic", "eq. 8"]
+    environment = {**os.environ, "MODAL_NTK_SMALL": "1", "OMP_NUM_THREADS": "1"}
+    first, again = (
+        subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout for _ in range(2)
+    )
+    rows = [json.loads(line) for line in (tmp_path / "waal_starved_modes.jsonl").read_text().splitlines()]
+    assert [(r["arm"], r["n_labels"]) for r in rows] == [(a, n) for a in ("no critic", "eq. 8") for n in (105, 130)]
+    assert all(0 <= r[name] <= 1 for r in rows for name in ("accuracy", "auc", "auc_starved", "starved_share"))
+    assert again == first

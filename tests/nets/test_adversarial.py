@@ -13,6 +13,7 @@ from modal_ntk.nets import h_divergence_1d, wasserstein_1d
 from modal_ntk.nets.adversarial import (
     divergence_objective,
     gradient_penalty,
+    separation,
     transport_objective,
     waal_coefficients,
 )
@@ -22,8 +23,8 @@ SAMPLES = st.lists(st.floats(-5, 5).map(lambda v: round(v, 1)), min_size=1, max_
 
 
 def test_coefficients_of_the_papers_example():
-    """1,000 labels, 9,000 unlabelled samples and a query of 1,000 give C0 = .049383 and mu' = .9 mu."""
-    weights = waal_coefficients(1000, 9000, 1000, mu=1e-2)
+    """1,000 labels, 9,000 unlabelled samples and a query of 1,000 give C0 = .049383 by equation 8 and mu' = .9 mu."""
+    weights = waal_coefficients(1000, 9000, 1000, mu=1e-2, equation=8)
     assert weights.labeled == pytest.approx(0.049383, abs=5e-7)
     assert weights.adversarial == pytest.approx(0.9e-2, rel=1e-12)
 
@@ -35,16 +36,27 @@ def test_coefficients_of_the_authors_code():
 
 
 @settings(deadline=None)
-@given(n_labeled=SIZES, n_unlabeled=SIZES, n_instances=SIZES)
-def test_coefficients_are_those_of_equation_7(n_labeled, n_unlabeled, n_instances):
-    """C0 and mu' are the sums of equation 7 as means, the labelled one divided by U/L; never negative."""
+@given(n_labeled=SIZES, n_unlabeled=SIZES, n_instances=SIZES, equation=st.sampled_from([7, 8]))
+def test_coefficients_are_those_of_the_equation(n_labeled, n_unlabeled, n_instances, equation):
+    """C0 and mu' are the sums of equation 7 as means; equation 8 divides by U/L once more; never negative."""
     n_instances = min(n_instances, n_unlabeled)
-    adversarial, labeled = oracle.coefficients(n_labeled, n_unlabeled, n_instances, 0.3)
-    weights = waal_coefficients(n_labeled, n_unlabeled, n_instances, mu=0.3)
+    adversarial, labeled = oracle.coefficients(n_labeled, n_unlabeled, n_instances, 0.3, equation)
+    weights = waal_coefficients(n_labeled, n_unlabeled, n_instances, mu=0.3, equation=equation)
     assert weights.adversarial == pytest.approx(adversarial, rel=1e-9)
     assert weights.labeled == pytest.approx(labeled, rel=1e-9, abs=1e-12)
     assert weights.labeled >= -1e-12
-    assert waal_coefficients(n_labeled, n_unlabeled, mu=0.3).labeled == pytest.approx(n_labeled / n_unlabeled)
+    small = waal_coefficients(n_labeled, n_unlabeled, mu=0.3, equation=equation).labeled
+    assert small == pytest.approx(1.0 if equation == 7 else n_labeled / n_unlabeled)
+
+
+@settings(deadline=None)
+@given(u=SAMPLES, known=SAMPLES)
+def test_separation_is_the_share_of_pairs_in_order(u, known):
+    """The area under the ROC curve, pair by pair; critics that swap the batches have one less it."""
+    values = [torch.tensor(part, dtype=torch.float64) for part in (u, known)]
+    pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in u for b in known]
+    assert float(separation(*values)) == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
+    assert float(separation(*values[::-1])) == pytest.approx(1 - float(separation(*values)), abs=1e-12)
 
 
 def test_objectives_follow_their_formulas():

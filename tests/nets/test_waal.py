@@ -10,6 +10,8 @@ import torch
 import zoo
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 from skorch import NeuralNetClassifier
 from skorch.callbacks import GradientNormClipping
@@ -20,7 +22,7 @@ from torch import nn
 import modal_ntk
 from modal_ntk.bench import SimulatedActiveLearning
 from modal_ntk.errors import InvalidInputError, ModalNTKWarning
-from modal_ntk.nets import NetView, TwoLayerCritic, TwoLayerHead, WAALClassifier, seeded
+from modal_ntk.nets import NetView, TwoLayerCritic, TwoLayerHead, WAALClassifier, seeded, waal_coefficients
 from modal_ntk.nets.pairing import Pairs, PairSampler
 from modal_ntk.nets.schedule import LRDecay
 
@@ -65,14 +67,22 @@ def differ(a, b, prefix=""):
     return any(not torch.equal(a[name], b[name]) for name in a if name.startswith(prefix))
 
 
-def by_hand(estimator, x_l, y_l, x_u, *, h_divergence=False):
+def by_hand(estimator, x_l, y_l, x_u):
     """One step in float64 from the formulas: parameters of extractor and head, then of the critic."""
+    h_divergence, official = estimator.h_divergence, estimator.official_code
     module, critic = copy.deepcopy(estimator.module_), copy.deepcopy(estimator.critic_)
     features = lambda x: module.extractor(x).flatten(1)  # noqa: E731
     judge = lambda z: critic(z).reshape(-1)  # noqa: E731
     gamma, alpha = len(X_pool) / len(X_known), estimator.n_instances / len(X_known)
-    c0 = (gamma - alpha) / (gamma**2 * (1 + alpha))
-    mu = estimator.mu if h_divergence else gamma / (1 + gamma) * estimator.mu
+    c0 = (gamma - alpha) / (gamma * (1 + alpha))
+    if estimator.equation == 8:
+        c0 /= gamma
+    if official:
+        c0 = 1 / gamma
+    mu = estimator.mu if h_divergence or official else gamma / (1 + gamma) * estimator.mu
+    weight = estimator.critic_weight
+    if official or weight is None:
+        weight = mu
 
     def objective(g_u, g_l):
         if h_divergence:
@@ -84,32 +94,45 @@ def by_hand(estimator, x_l, y_l, x_u, *, h_divergence=False):
     parameters = list(module.parameters())
     for p, g in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
         p.data -= estimator.lr * g
-    with torch.no_grad():
-        z_l, z_u = features(x_l), features(x_u)
-    loss = -mu * objective(judge(z_u), judge(z_l))
+    with torch.no_grad():  # the authors' code looks at the features that the step has made
+        z_l, z_u = (features(x_l), features(x_u)) if official else (z_l.clone(), z_u.clone())
+    loss = -weight * objective(judge(z_u), judge(z_l))
     if not h_divergence:
         share = torch.rand(len(z_u), 1, dtype=z_u.dtype)
-        points = (share * z_u + (1 - share) * z_l).requires_grad_()
+        points = share * z_u + (1 - share) * z_l
+        points = (torch.cat([points, z_u, z_l]) if official else points).requires_grad_()
         slopes = torch.autograd.grad(judge(points).sum(), points, create_graph=True)[0]
-        loss = loss + mu * estimator.penalty * ((slopes.norm(dim=1) - 1) ** 2).mean()
+        sign = -1 if official else 1
+        loss = loss + sign * weight * estimator.penalty * ((slopes.norm(dim=1) - 1) ** 2).mean()
     parameters = list(critic.parameters())
     for p, g in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
         p.data -= estimator.lr * g
     return module.state_dict(), critic.state_dict()
 
 
-@pytest.mark.parametrize("h_divergence", [False, True])
-def test_a_step_is_the_one_written_down(h_divergence):
-    """Features and head descend cross-entropy + mu' T, then the critic, on new features, mu' (-T + penalty P)."""
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"h_divergence": True},
+        {"equation": 8},
+        {"critic_weight": None},
+        {"critic_weight": 3},
+        {"official_code": True},
+    ],
+    ids=lambda options: "-".join(map(str, options)) or "default",
+)
+def test_a_step_is_the_one_written_down(options):
+    """Features and head descend cross-entropy + mu' T, then the critic, on their features, weight (-T + penalty P)."""
     estimator = net(
         Extractor(norm=False).double(), head__dropout=0.0, critic__dropout=0.0, mu=0.5, n_instances=6, momentum=0.0,
-        h_divergence=h_divergence, max_epochs=1, lr=0.05,
+        max_epochs=1, lr=0.05, **options,
     )  # fmt: skip
     double = X_known.astype(np.float64), y_known
     estimator.fit(*double, X_unlabeled=X_pool.astype(np.float64))
     batch = [[torch.from_numpy(double[0]), torch.from_numpy(X_pool[:12].astype(np.float64))], torch.from_numpy(y_known)]
     with seeded(5):
-        module, critic = by_hand(estimator, batch[0][0], batch[1], batch[0][1], h_divergence=h_divergence)
+        module, critic = by_hand(estimator, batch[0][0], batch[1], batch[0][1])
     estimator.unlabeled_set_ = object()
     estimator.history.new_epoch()
     estimator.history.new_batch()
@@ -121,18 +144,24 @@ def test_a_step_is_the_one_written_down(h_divergence):
 
 
 def test_the_adversarial_term_moves_the_features():
-    """With mu = 0 the critic stays as it was made, and extractor and head learn as without it; with mu > 0 not so."""
-    without = weights(fitted(net(mu=0.0), X_unlabeled=X_pool))
+    """With mu = 0 extractor and head learn as beside no critic, which still learns of them; with mu > 0 not so."""
+    without = fitted(net(mu=0.0), X_unlabeled=X_pool)
+    other = fitted(net(mu=0.0, penalty=7.0), X_unlabeled=X_pool)
+    still = fitted(net(mu=0.0, critic_weight=None), X_unlabeled=X_pool)
     with_it = weights(fitted(net(mu=1.0), X_unlabeled=X_pool))
-    other = weights(fitted(net(mu=0.0, penalty=7.0), X_unlabeled=X_pool))
-    assert not differ(without, other)
-    assert differ(without, with_it, "extractor")
-    assert differ(without, with_it, "critic.")
+    made = weights(fitted(net(max_epochs=0), X_unlabeled=X_pool))
+    for part in ("extractor", "head"):
+        assert not differ(weights(without), weights(other), part)
+        assert not differ(weights(without), weights(still), part)
+    assert differ(weights(without), with_it, "extractor")
+    assert differ(weights(without), made, "critic.")
+    assert not differ(weights(still), made, "critic.")
+    assert (without.critic_is_trained_, still.critic_is_trained_) == (True, False)
 
 
 def test_features_descend_and_the_critic_ascends():
     """After a step the features lower the transport objective to the old critic, and the new critic raises it again."""
-    options = {"mu": 1e3, "lr": 1e-5, "penalty": 0.0, "momentum": 0.0, "max_epochs": 1}
+    options = {"mu": 1e3, "lr": 1e-5, "critic_weight": None, "penalty": 0.0, "momentum": 0.0, "max_epochs": 1}
     estimator = net(Extractor(norm=False), head__dropout=0.0, critic__dropout=0.0, **options)
     fitted(estimator, X_unlabeled=X_pool)
     batch = [[torch.from_numpy(X_known), torch.from_numpy(X_pool[:12])], torch.from_numpy(y_known)]
@@ -155,7 +184,7 @@ def test_features_descend_and_the_critic_ascends():
 def test_history_has_the_critic():
     """Each epoch has cross-entropy, critic loss, transport estimate and penalty, for plots and callbacks."""
     estimator = fitted(net(), X_unlabeled=X_pool)
-    for name in ("train_loss", "critic_loss", "transport", "penalty"):
+    for name in ("train_loss", "critic_loss", "transport", "critic_auc", "penalty"):
         assert np.isfinite(estimator.history[:, name]).all()
         assert len(estimator.history[:, name]) == 3
     assert "penalty" not in fitted(net(h_divergence=True), X_unlabeled=X_pool).history[-1]
@@ -286,7 +315,7 @@ def test_teach_hands_on_the_pool(active_learner):
             learner.teach(rows, np.zeros(3, np.int64), X_unlabeled=pool)
     assert learner.estimator.critic_is_trained_
     assert len(learner.X_training) == 18
-    assert learner.estimator.coefficients_.labeled == pytest.approx(18 / 42)
+    assert learner.estimator.coefficients_ == waal_coefficients(18, 42)
 
 
 def test_partial_fit_goes_on():
@@ -374,6 +403,49 @@ def test_callbacks_see_gradients_of_features_and_head_alone():
     assert all(p.requires_grad for p in estimator.critic_.parameters())
 
 
+def test_a_step_runs_the_extractor_once_over_each_batch():
+    """The critic learns from the features that the step has computed; the authors' code computes them anew."""
+
+    class Counting(Extractor):
+        calls = 0
+
+        def forward(self, x):
+            Counting.calls += self.training
+            return super().forward(x)
+
+    for official, per_step in ((False, 2), (True, 4)):
+        Counting.calls = 0
+        fitted(net(Counting, max_epochs=1, official_code=official), X_unlabeled=X_pool)
+        assert Counting.calls == per_step * 3  # 48 unlabelled samples in batches of 16
+
+
+@pytest.mark.slow
+def test_the_critic_learns_where_classes_are_starved():
+    """With five of ten digits nearly unlabelled it tells pool from labels and starved digits from others (AUC > .7)."""
+    digits = load_digits()
+    samples = ((digits.data - digits.data.mean()) / digits.data.std()).astype("float32")
+    labels = digits.target
+    rng = np.random.default_rng(0)
+    counts = [20] * 5 + [1] * 5
+    known = np.concatenate([rng.choice(np.flatnonzero(labels == c), n, replace=False) for c, n in enumerate(counts)])
+    rest = np.setdiff1d(np.arange(len(labels)), known)
+    areas = {}
+    for weight in (1.0, None):
+        with seeded(0):
+            module = nn.Sequential(nn.Linear(64, 64), nn.ReLU())
+            options = {"classes": range(10), "max_epochs": 40, "batch_size": 64, "n_instances": 25}
+            estimator = net(module, critic_weight=weight, **options)
+            estimator.fit(samples[known], labels[known], X_unlabeled=samples[rest])
+        view = NetView(estimator)
+        with view.no_trace():
+            g, g_known = (view.logits_and_critic(samples[rows])[1].numpy() for rows in (rest, known))
+        told = np.repeat([1, 0], [len(g), len(g_known)])
+        areas[weight] = roc_auc_score(told, np.r_[g, g_known]), roc_auc_score(labels[rest] >= 5, g)
+    assert min(areas[1.0]) > 0.7
+    assert max(areas[None]) < 0.65  # steps of a hundredth leave it near chance
+    assert estimator.history[-1, "critic_auc"] < 0.65
+
+
 def test_the_view_reads_it_like_any_net():
     """Probabilities, logits and the embedding, the input of the head's last layer; critic values in evaluation mode."""
     estimator = fitted(net(), X_unlabeled=X_pool)
@@ -436,7 +508,7 @@ def test_the_simulated_loop_trains_on_what_is_left(reinitialise):
     loop = SimulatedActiveLearning(net(), modal_ntk.WAAL(), unlabeled_param="X_unlabeled", **options).fit(X, y)
     assert [entry.n_labels for entry in loop.curve_] == [12, 16, 20]
     assert loop.estimator_.critic_is_trained_
-    assert loop.estimator_.coefficients_.labeled == pytest.approx(20 / 40)
+    assert loop.estimator_.coefficients_ == waal_coefficients(20, 40)
 
 
 def test_pairs_hold_both_samples():

@@ -46,9 +46,7 @@ def test_every_round_takes_the_smallest_scores_of_the_dense_diffusion(name, seed
         left = [score for i, score in table.items() if i not in rows]
         assert not left or max(table[int(i)] for i in rows) <= min(left) + 1e-12
     assert selected.info["n_rounds"] == len(rounds)
-    if per_round is not None:
-        n_asked = 7 - len(rounds[-1])
-        assert selected.info.get("labels", []) == answers[candidates[selected.indices[:n_asked]]].tolist()
+    assert selected.info["labels"] == answers[candidates[selected.indices]].tolist()
 
 
 @settings(max_examples=20, deadline=None)
@@ -108,6 +106,48 @@ def test_farthest_first_enters_every_group_before_any_twice():
     assert sorted((selected.indices + 1) // 15) == [1, 2, 3, 4, 5]
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    per_round=st.sampled_from([None, 1, 3]),
+    tie_break=st.sampled_from(["random", "farthest"]),
+    symmetrise=st.sampled_from([None, "max"]),
+)
+def test_every_component_without_a_label_is_entered_before_any_other_pick(seed, per_round, tie_break, symmetrise):
+    """As long as a part of the graph has no label, the next pick opens one, however large the others are."""
+    rng = np.random.default_rng(seed)
+    sizes = [60, 8, 20, 8, 12]
+    part = np.repeat(np.arange(5), sizes)
+    X = np.concatenate([rng.normal(100 * k, 1, size=(n, 2)) for k, n in enumerate(sizes)])
+    M = knn_transition(X, 5, symmetrise=symmetrise)
+    # Neighbour graphs of single clouds may fall apart too: parts of the graph as dense powers find them.
+    joined = np.linalg.matrix_power((M.toarray() + M.toarray().T > 0) + np.eye(108), 108) > 0
+    component = np.unique(joined, axis=0, return_inverse=True)[1].ravel()
+    candidates = rng.permutation(np.arange(3, 108))
+    selected = select_by_diffusion(
+        M, [0, 1, 2], [0, 1, 0], 10, candidates=candidates, n_steps=2,
+        per_round=per_round, tie_break=tie_break, random_state=seed,
+    )  # fmt: skip
+    without = set(component[candidates].tolist()) - set(component[:3].tolist())
+    assert set(part[3:].tolist()) - {0} == set(part[np.isin(component, list(without))].tolist()) - {0}
+    entered = component[candidates[selected.indices]][: len(without)]
+    assert len(set(entered.tolist())) == min(10, len(without))
+    assert set(entered.tolist()) <= without
+    assert selected.info["n_uncovered"] == len(without)
+    assert selected.info["n_components"] == component.max() + 1
+    assert (selected.scores[: len(without)] == 0).all()
+
+
+def test_a_component_is_entered_anywhere():
+    """The row that opens a component is drawn from all its rows, over seeds each of them."""
+    X = np.concatenate([np.arange(4.0), 100 + np.arange(6.0)])[:, None]
+    opened = {
+        int(select_by_diffusion(knn_transition(X, 2), [0], [0], 1, n_steps=2, random_state=seed).indices[0])
+        for seed in range(60)
+    }
+    assert opened == set(range(3, 9))
+
+
 def test_temporary_labels_spread_a_batch():
     """One pick a round with guessed labels reaches six groups with six picks, and asks nobody."""
     rng = np.random.default_rng(0)
@@ -131,12 +171,12 @@ def test_a_temporary_label_is_the_largest_diffused_class():
 
 
 def test_an_oracle_may_name_a_new_class():
-    """A class first met inside a query gets a column of its own."""
+    """A class first met inside a query gets a column of its own; every pick is asked about."""
     M = knn_transition(oracle.X1, 2)
     names = np.array(["a", "b", "c", "d", "e"])
     selected = select_by_diffusion(M, [0], ["z"], 5, n_steps=2, per_round=1, oracle=lambda i: names[i], random_state=0)
     assert sorted(selected.indices.tolist()) == [0, 1, 2, 3, 4]
-    assert len(selected.info["labels"]) == 4
+    assert selected.info["labels"] == names[selected.indices].tolist()
 
 
 def test_torch_chooses_what_scipy_chooses():

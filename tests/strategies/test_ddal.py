@@ -32,7 +32,7 @@ def scores_of(M, n_steps, name, n_classes=3):
 @pytest.mark.parametrize("name", CRITERIA)
 @pytest.mark.parametrize("source", ["embedding", "input", "hidden", "callable", "affinity"])
 def test_picks_are_those_of_the_dense_float64_replay(name, source):
-    """From a net's embedding, samples, a layer, a function or an affinity, picks follow algorithm 1."""
+    """From a net's embedding, samples, a layer, a function or an affinity, a round takes the smallest of equation 6."""
     net = zoo.net().fit(X[:12], y[:12])
     rows = X
     options = {"features": source}
@@ -48,7 +48,8 @@ def test_picks_are_those_of_the_dense_float64_replay(name, source):
     M = oracle.dense_transition(rows, 5)
     if source == "affinity":
         options = {"affinity": sp.csr_matrix(3 * M)}
-    selected = DDAL(n_neighbors=5, n_steps=2, criterion=name, random_state=0, **options).select(net, POOL, 8, **LABELED)
+    options |= {"n_neighbors": 5, "n_steps": 2, "criterion": name, "per_round": None}
+    selected = DDAL(random_state=0, **options).select(net, POOL, 8, **LABELED)
     expected = scores_of(M, 2, name)
     np.testing.assert_allclose(selected.scores, expected[selected.indices], atol=1e-5)
     np.testing.assert_allclose(np.sort(selected.scores), np.sort(expected)[:8], atol=1e-5)
@@ -127,10 +128,10 @@ def test_features_alone_suffice(estimator):
 
 
 def test_without_labels_the_choice_is_random():
-    """No label reaches anything: scores are zero, all rows are unreached, every row is picked by some seed."""
-    picks = [DDAL(random_state=s).select(None, X[:15], 3) for s in range(40)]
-    assert {int(i) for selected in picks for i in selected.indices} == set(range(15))
-    assert all((selected.scores == 0).all() for selected in picks)
+    """No label reaches anything: the first score is zero, all are unreached, every row comes first by some seed."""
+    picks = [DDAL(random_state=s).select(None, X[:15], 3) for s in range(80)]
+    assert {int(selected.indices[0]) for selected in picks} == set(range(15))
+    assert all(selected.scores[0] == 0 for selected in picks)
     assert picks[0].info["n_unreached"] == 15
 
 
@@ -142,21 +143,30 @@ def test_a_pool_of_one_row_is_chosen():
         assert DDAL().select(None, X[:1], X_labeled=X[1:2], y_labeled=[0]).indices.tolist() == [0]
 
 
-def test_the_oracle_is_asked_by_pool_index_and_its_answers_are_handed_back():
-    """With P=2 and eight picks three rounds of answers are asked for, in order; labels may be strings."""
+@pytest.mark.parametrize(
+    ("options", "sizes"), [({}, [1] * 8), ({"per_round": 3}, [3, 3, 2]), ({"per_round": None}, [8])]
+)
+def test_the_oracle_is_asked_by_pool_index_and_its_answers_are_handed_back(options, sizes):
+    """Answers are asked for after every round, the last too, whatever the rounds; labels may be strings."""
     names, asked = np.array(["ant", "bee", "cat"])[y], []
 
     def oracle_(indices):
         asked.append(indices.tolist())
         return names[12:][indices]
 
-    selected = DDAL(per_round=2, oracle=oracle_, random_state=0).select(
+    selected = DDAL(oracle=oracle_, random_state=0, **options).select(
         None, POOL, 8, X_labeled=X[:12], y_labeled=names[:12]
     )
-    assert [len(call) for call in asked] == [2, 2, 2]
-    assert [i for call in asked for i in call] == selected.indices[:6].tolist()
-    assert selected.info["labels"] == names[12:][selected.indices[:6]].tolist()
-    assert selected.info["n_rounds"] == 4
+    assert [len(call) for call in asked] == sizes
+    assert [i for call in asked for i in call] == selected.indices.tolist()
+    assert selected.info["labels"] == names[12:][selected.indices].tolist()
+    assert selected.info["n_rounds"] == len(sizes)
+
+
+def test_the_default_diffuses_anew_after_every_pick():
+    """The paper's P is one, and guesses stand for answers: as many rounds as picks, and no labels handed back."""
+    selected = DDAL(random_state=0).select(None, POOL, 5, **LABELED)
+    assert (DDAL().per_round, selected.info["n_rounds"], "labels" in selected.info) == (1, 5, False)
 
 
 def test_an_affinity_may_be_a_function_of_the_samples():

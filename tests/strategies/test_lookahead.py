@@ -8,7 +8,7 @@ import torch
 import zoo
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from skorch import NeuralNetBinaryClassifier
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.dataset import Dataset
 
 from modal_ntk import LookAhead, lookahead, nets
@@ -57,16 +57,18 @@ def naive(kernel, f0, targets, reference, objective, jitter):
 
 @pytest.mark.parametrize("objective", ["output_change", "squared_change", "disagreement"])
 @pytest.mark.parametrize("reference", ["network", "kernel"])
-@pytest.mark.parametrize("kind", ["pseudo", "trace"])
-def test_the_whole_equals_a_naive_run(net, objective, reference, kind):
+@pytest.mark.parametrize(("kind", "outputs"), [("pseudo", "auto"), ("trace", "logits"), ("pseudo", "logits")])
+def test_the_whole_equals_a_naive_run(net, objective, reference, kind, outputs):
     """Scores are those of the kernel of Jacobians at the trained parameters and a solve for every candidate."""
     module, inputs = net.module_, torch.from_numpy(X).double()
     kernel = np.asarray(oracles_kernels.kernel_oracle(module, inputs, inputs, kind))
     f0 = np.asarray(oracles_kernels.logits64(module, inputs))
+    if outputs == "auto":
+        f0 = np.exp(f0) / np.exp(f0).sum(axis=1, keepdims=True)
     targets = np.concatenate([y[:8], f0[8:].argmax(1)])
     jitter = 1e-6 * np.mean(np.diag(kernel)[:8])
     expected = naive(kernel, f0, targets, reference, objective, jitter)
-    strategy = LookAhead(objective=objective, reference=reference, kernel=kind, random_state=0)
+    strategy = LookAhead(objective=objective, reference=reference, kernel=kind, outputs=outputs, random_state=0)
     selected = strategy.select(net, X[8:], 32, **LABELED)
     np.testing.assert_allclose(selected.scores, expected[selected.indices], rtol=1e-4)
     assert (np.diff(selected.scores) <= 0).all()
@@ -91,13 +93,39 @@ def test_sequential_picks_train_on_their_pseudo_labels(net, seen):
     assert len(selected.info["risk"]) == 4
 
 
-def test_probabilities_may_stand_for_the_networks_outputs(net, seen):
-    """outputs="probabilities" starts the regression from rows of the simplex; the kernel stays that of the logits."""
-    LookAhead(random_state=0).select(net, X[8:], 3, **LABELED)
+def test_outputs_are_what_the_criterion_compares_with_one_hot_labels(net, seen):
+    """Probabilities for cross-entropy; the kernel stays that of the logits, which may be asked for."""
+    LookAhead(outputs="logits", random_state=0).select(net, X[8:], 3, **LABELED)
     of_logits = dict(seen)
-    LookAhead(outputs="probabilities", random_state=0).select(net, X[8:], 3, **LABELED)
-    torch.testing.assert_close(seen["f0"], of_logits["f0"].softmax(dim=1))
-    torch.testing.assert_close(seen["kernel"], of_logits["kernel"])
+    for outputs in ("auto", "probabilities"):
+        LookAhead(outputs=outputs, random_state=0).select(net, X[8:], 3, **LABELED)
+        torch.testing.assert_close(seen["f0"], of_logits["f0"].softmax(dim=1))
+        torch.testing.assert_close(seen["kernel"], of_logits["kernel"])
+
+
+class SquaredError(NeuralNetClassifier):
+    """Trained as the paper trains: one-hot labels, squared error."""
+
+    def get_loss(self, y_pred, y_true, *args, **kwargs):
+        return super().get_loss(y_pred, torch.eye(3)[torch.as_tensor(y_true)], *args, **kwargs)
+
+
+@pytest.mark.parametrize("ending", [torch.nn.Identity(), torch.nn.Softmax(dim=1)], ids=["values", "probabilities"])
+def test_a_net_of_squared_error_is_read_as_it_is(ending, seen):
+    """Its outputs, probabilities or not, are compared as they are, and the kernel of plain values is theirs."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3), ending)
+    net = SquaredError(
+        module, criterion=torch.nn.MSELoss, lr=0.1, max_epochs=5, train_split=None, classes=[0, 1, 2], verbose=0
+    ).fit(X[:8], y[:8])
+    selected = LookAhead(random_state=0).select(net, X[8:], 5, **LABELED)
+    outputs = net.module_(torch.from_numpy(X)).detach()
+    torch.testing.assert_close(seen["f0"].float(), outputs)
+    np.testing.assert_array_equal(selected.info["pseudo_labels"], outputs[8:].argmax(1)[selected.indices])
+    if isinstance(ending, torch.nn.Identity):
+        inputs = torch.from_numpy(X)
+        expected = np.asarray(oracles_kernels.kernel_oracle(net.module_, inputs, inputs, "pseudo"))
+        np.testing.assert_allclose(seen["kernel"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_initial_variant_is_ntkcpls_baseline(seen):

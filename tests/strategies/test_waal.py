@@ -73,6 +73,25 @@ def test_the_terms_of_the_worked_example():
         np.testing.assert_allclose(WAAL(**options)._uncertainty(log_p).numpy(), expected, atol=5e-7)
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    rows=arrays(np.float64, (9, 3), elements=st.floats(0.01, 1)),
+    g=arrays(np.float64, 9, elements=st.sampled_from([0.0, 0.2, 0.7, 1.0])),
+    coefficient=st.floats(0, 20),
+)
+def test_standardised_terms_have_one_spread(rows, g, coefficient):
+    """Each term is divided by its deviation over the pool, one that is constant stays; a unit changes nothing."""
+    p = rows / rows.sum(axis=1, keepdims=True)
+    terms = np.array(oracle.score(p, np.zeros(9), 0.0)), g
+    expected = terms[0] / (np.std(terms[0]) or 1) - coefficient * g / (np.std(g) or 1)
+    model = Table(3).fit(None, None)
+    options = {"standardise": True, "coefficient": coefficient, "random_state": 0}
+    selected = WAAL(critic=lambda X: X[:, 3], **options).select(model, np.column_stack([p, g]), 9)
+    np.testing.assert_allclose(selected.scores, expected[selected.indices], rtol=1e-6, atol=1e-6)
+    assert selected.info["spread"] == pytest.approx({"uncertainty": np.std(terms[0]), "critic": np.std(g)})
+    np.testing.assert_allclose(selected.info["critic"], g[selected.indices])
+
+
 @settings(deadline=None)
 @given(
     rows=ROWS, mixture=st.floats(0, 1), coefficient=st.floats(0, 20), official=st.booleans(), seed=st.integers(0, 99)
