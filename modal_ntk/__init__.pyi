@@ -30,6 +30,8 @@ from .strategies.baselines.random_sampling import RandomSampling as RandomSampli
 from .strategies.baselines.random_sampling import random_sampling as random_sampling
 from .strategies.baselines.typiclust import TypiClust as TypiClust
 from .strategies.baselines.typiclust import typiclust as typiclust
+from .strategies.baselines.uherding import UHerding as UHerding
+from .strategies.baselines.uherding import uherding as uherding
 from .strategies.candidate_subset import CandidateSubset as CandidateSubset
 from .strategies.ddal import DDAL as DDAL
 from .strategies.ddal import ddal as ddal

@@ -19,7 +19,17 @@ from modal_ntk.selection.result import Selection
 if TYPE_CHECKING:
     from modal_ntk.nets import NetView
 
-COLD_START = ("coreset", "ddal", "kmedian", "maxherding", "ntkcpl", "probcover", "random_sampling", "typiclust")
+COLD_START = (
+    "coreset",
+    "ddal",
+    "kmedian",
+    "maxherding",
+    "ntkcpl",
+    "probcover",
+    "random_sampling",
+    "typiclust",
+    "uherding",
+)
 """Strategies that start from zero labels, named in the error of those that do not."""
 
 

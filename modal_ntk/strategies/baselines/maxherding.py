@@ -76,6 +76,9 @@ class MaxHerding(DistanceStrategy):
             If one cannot be used.
         """
         super().check_params()
+        self._check_kernel()
+
+    def _check_kernel(self) -> None:
         if not callable(self.kernel):
             checks.check_positive("kernel", self.kernel)
 

@@ -1,0 +1,164 @@
+"""UHerding: cover the pool softly, what is uncertain first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from modal_ntk import checks
+from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.selection.result import Selection
+from modal_ntk.strategies.base import Query
+from modal_ntk.strategies.baselines.entropy import Entropy
+from modal_ntk.strategies.baselines.least_confidence import LeastConfidence
+from modal_ntk.strategies.baselines.margin import Margin
+from modal_ntk.strategies.baselines.maxherding import MaxHerding
+from modal_ntk.strategies.calibration import held_out_temperature, tempered
+from modal_ntk.strategies.rows import read_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modal_ntk.nets import NetView
+
+_UNCERTAINTIES = {"margin": Margin, "entropy": Entropy, "least_confidence": LeastConfidence}
+_OF_CERTAIN = {"margin": -1.0, "entropy": 0.0, "least_confidence": 0.0}  # their least value, for a probability of one
+
+FIRST_WIDTH = 1.0
+"""Width where there are no two labelled samples to take it from, as MaxHerding's."""
+
+
+class UHerding(MaxHerding):
+    """Query the samples that add most to the similarity of every uncertain sample to its most similar labelled one.
+
+    Parameters
+    ----------
+    uncertainty : {"margin", "entropy", "least_confidence"}, default="margin"
+        What a sample is worth: one less the gap between the two most probable classes, the entropy of the
+        probabilities, or one less the largest probability.
+    temperature : float or "held_out", default="held_out"
+        What the logits are divided by first. "held_out" fits a copy of the estimator to 70 % of the labelled samples
+        and takes what calibrates it best on the others; a number saves that fit, 1 takes the probabilities as they are.
+    kernel : float, callable or {"nearest", "median"}, default="nearest"
+        The similarity, as for `MaxHerding`. "nearest" is a Gaussian as wide as the two nearest labelled samples are
+        apart, as in the paper; "median" as the median distance between labelled samples.
+    normalise : bool, default=True
+        Whether features are scaled to length one first.
+    features : str or callable, default="auto"
+        Where similarities are taken, as for `MaxHerding`.
+    random_state : int, numpy generator or None, default=None
+        Seed of the held-out part and of the copy's fit, and of choices made after nothing more can be gained.
+
+    Notes
+    -----
+    Bae, Oliveira, Sutherland, "Uncertainty Herding: One Active Learning Method for All Label Budgets" (2025),
+    algorithm 1. Few labels calibrate to a high temperature, which makes all samples as uncertain, and lie far apart,
+    which makes the similarity wide: that is MaxHerding. With many the similarity is narrow, and what is left is
+    uncertainty sampling. Without labels the choices are MaxHerding's, with a Gaussian of width 1 where the width would
+    be taken from labels. A net whose module is given as an instance is copied with its weights, which have seen all
+    labels; give the class. Scores are what each choice added to the weighted sum. ``info`` holds what MaxHerding's
+    does, the ``temperature`` (infinite where all samples count the same) and the ``width`` of a Gaussian.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> X = np.array([[-2.0], [-1.0], [1.0], [2.0]])
+    >>> model = LogisticRegression().fit(X, [0, 0, 1, 1])
+    >>> strategy = UHerding(normalise=False, temperature=1.0)
+    >>> pool = np.array([[-3.0], [0.1], [3.0]])
+    >>> strategy.select(model, pool, X_labeled=X, y_labeled=[0, 0, 1, 1]).indices.tolist()
+    [1]
+    """
+
+    def __init__(
+        self,
+        *,
+        uncertainty: Literal["margin", "entropy", "least_confidence"] = "margin",
+        temperature: float | Literal["held_out"] = "held_out",
+        kernel: Any = "nearest",
+        normalise: bool = True,
+        features: Any = "auto",
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(kernel=kernel, normalise=normalise, features=features, random_state=random_state)
+        self.uncertainty = uncertainty
+        self.temperature = temperature
+
+    def check_params(self) -> None:
+        """Check the parameters; called before anything is computed.
+
+        Raises
+        ------
+        InvalidInputError
+            If one cannot be used.
+        """
+        super().check_params()
+        checks.check_choice("uncertainty", self.uncertainty, tuple(_UNCERTAINTIES))
+        if isinstance(self.temperature, str):
+            checks.check_choice("temperature", self.temperature, ("held_out",))
+        else:
+            checks.check_positive("temperature", self.temperature)
+
+    def _check_kernel(self) -> None:
+        if isinstance(self.kernel, str):
+            checks.check_choice("kernel", self.kernel, ("nearest", "median"))
+        else:
+            super()._check_kernel()
+
+    def _unmet(self, view: NetView, n_labeled: int) -> list[str]:
+        needed = self._needed() | ({"probabilities"} if n_labeled else set())
+        return [need for need in sorted(needed) if not view.offers(need)]
+
+    def _select(self, query: Query) -> Selection:
+        rows = read_rows(query, self.features)
+        rows = rows.normalised() if self.normalise else rows
+        kernel = _width(rows.labeled, self.kernel) if isinstance(self.kernel, str) else self.kernel
+        started = perf_counter()
+        temperature = self._temperature(query)
+        calibrated = perf_counter()
+        weights = None if math.isinf(temperature) else self._weights(query, temperature)
+        weighed = perf_counter()
+        picks = self._herd(query, rows, kernel, weights)
+        picks.info["temperature"] = temperature
+        picks.info["seconds"].update(calibration=calibrated - started, uncertainty=weighed - calibrated)
+        if not callable(kernel):
+            picks.info["width"] = float(kernel)
+        return picks
+
+    def _temperature(self, query: Query) -> float:
+        if query.n_labeled == 0:
+            return math.inf
+        if self.temperature == "held_out":
+            return held_out_temperature(query, query.child_rng())
+        return float(self.temperature)
+
+    def _weights(self, query: Query, temperature: float) -> np.ndarray:
+        probabilities = tempered(query.view.probabilities(query.X_pool), temperature)
+        scores = _UNCERTAINTIES[self.uncertainty]._uncertainty(probabilities)
+        return (scores - _OF_CERTAIN[self.uncertainty]).clamp_min(0).numpy()
+
+
+def _width(labeled: Tensor, which: str) -> float:
+    # Of distances between labelled samples; copies of one another tell nothing.
+    import torch
+
+    gaps = torch.pdist(labeled.double())
+    gaps = gaps[gaps > 1e-6]
+    if not len(gaps):
+        return FIRST_WIDTH
+    return float(gaps.min() if which == "nearest" else gaps.median())
+
+
+uherding = UHerding()
+
+
+@hookimpl
+def modal_ntk_strategies() -> Iterable[StrategySpec]:
+    """Announce the strategy."""
+    summary = "generalised coverage weighted by calibrated uncertainty: one method for few labels and for many"
+    return [StrategySpec("uherding", UHerding, summary, UHerding.needs, "UHerding (Bae et al. 2025)")]
