@@ -43,5 +43,7 @@ from .strategies.lpntk import LpNTK as LpNTK
 from .strategies.lpntk import lpntk as lpntk
 from .strategies.ntkcpl import NTKCPL as NTKCPL
 from .strategies.ntkcpl import ntkcpl as ntkcpl
+from .strategies.variance_design import VarianceDesign as VarianceDesign
+from .strategies.variance_design import variance_design as variance_design
 from .strategies.waal import WAAL as WAAL
 from .strategies.waal import waal as waal

@@ -27,6 +27,8 @@ def objective_of(name, after, reference, targets, rows):
         return np.mean(after[rows].argmax(1) != targets[rows])
     if name == "disagreement":
         return np.mean(after[rows].argmax(1) != reference[rows].argmax(1))
+    if name == "squared_error":
+        return np.mean(((np.eye(after.shape[1])[targets[rows]] - after[rows]) ** 2).sum(1))
     lengths = np.sqrt(((after[rows] - reference[rows]) ** 2).sum(1))
     return (lengths**2 if name == "squared_change" else lengths).sum()
 
@@ -40,3 +42,11 @@ def count_entry_by_entry(covariance, mean, targets, candidates, rows, reference,
         after = mean[rows] + (covariance[i, rows] * scale)[:, None] * residual
         counts.append(int((after.argmax(1) != reference[rows]).sum()))
     return np.array(counts)
+
+
+def remaining_variance(kernel, rows, *, jitter=0.0):
+    """Posterior variance of every row once `rows` are known, by one solve."""
+    if len(rows) == 0:
+        return np.diag(kernel).copy()
+    block = kernel[np.ix_(rows, rows)] + np.diag(np.broadcast_to(jitter, len(rows)))
+    return np.diag(kernel) - np.einsum("ij,ji->i", kernel[:, rows], np.linalg.solve(block, kernel[rows]))

@@ -229,7 +229,6 @@ def posterior(
     source = _square("kernel", kernel, dtype=None)
     rows = _row_numbers("labeled", labeled, source)
     scale = float(source.diagonal().to(torch.float64).mean())
-    known = 0.0 if dtype == torch.float64 else _SINGLE * scale
     goal = _outputs("targets", targets, source, torch.float64)
     mean = torch.zeros_like(goal) if f0 is None else _outputs("f0", f0, source, torch.float64).clone()
     if mean.shape != goal.shape:
@@ -237,12 +236,37 @@ def posterior(
     cross = source[rows].to(torch.float64)
     covariance = source.to(dtype, copy=not overwrite)
     if len(rows) == 0:
-        return Posterior(covariance, mean.to(dtype), max(rel_jitter * scale, known))
+        return Posterior(covariance, mean.to(dtype), known_below(source.diagonal(), dtype, rel_jitter * scale))
     factor, jitter = jittered_cholesky(cross[:, rows], rel=rel_jitter)
     half = torch.linalg.solve_triangular(factor, cross, upper=False)
     mean += half.T @ torch.linalg.solve_triangular(factor, goal[rows] - mean[rows], upper=False)
     _subtract_square(covariance, half)
-    return Posterior(covariance, mean.to(dtype), max(jitter, known))
+    return Posterior(covariance, mean.to(dtype), known_below(source.diagonal(), dtype, jitter))
+
+
+def known_below(diagonal: Tensor, dtype: torch.dtype, jitter: float) -> float:
+    """Return the variance up to which a row counts as known already.
+
+    Parameters
+    ----------
+    diagonal : Tensor (n,)
+        Of the kernel.
+    dtype : torch.dtype
+        Type that the covariance is, or the kernel was, held in.
+    jitter : float
+        What the labelled block was solved with.
+
+    Returns
+    -------
+    float
+        The jitter; in single precision at least 1e-5 of the mean diagonal, below which a variance is rounding.
+
+    Examples
+    --------
+    >>> known_below(torch.tensor([1.0, 3.0]), torch.float64, 1e-6), known_below(torch.ones(2), torch.float32, 1e-6)
+    (1e-06, 1e-05)
+    """
+    return jitter if dtype == torch.float64 else max(jitter, _SINGLE * float(diagonal.to(torch.float64).mean()))
 
 
 def condition(state: Posterior, index: int, target_row: Tensor) -> None:

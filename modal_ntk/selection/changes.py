@@ -158,6 +158,31 @@ def _shifted_change(
     return torch.cat(sums).numpy()
 
 
+def variance_reduction(state: Posterior, candidates: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Sum, for every candidate, how much of the rows' posterior variance training on it takes away.
+
+    Parameters
+    ----------
+    state : Posterior
+        Covariance over all rows.
+    candidates : numpy.ndarray (m,)
+        Rows to try.
+    rows : numpy.ndarray (e,)
+        Rows to sum over.
+
+    Returns
+    -------
+    numpy.ndarray (m,), float64
+        Sums of G_xi^2 / G_ii, zero for a candidate that adds nothing new. The V-optimal, or transductive, design of Yu,
+        Bi and Tresp (2006), and "ALC" of Gaussian processes.
+    """
+    variances = state.covariance.diagonal()[candidates].cpu().numpy().astype(np.float64)
+    if state.covariance.is_cpu:
+        return sum_changes(state.covariance.numpy(), candidates, rows, state.jitter, squared=True) * variances
+    by_block = [block.square().sum(dim=1) for block in _gains(state, candidates, rows)]
+    return torch.cat(by_block).cpu().numpy().astype(np.float64) * variances
+
+
 def mean_margin(state: Posterior, labels: np.ndarray, candidates: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Average, for every candidate, the lead of the target class over its strongest rival after the pick.
 

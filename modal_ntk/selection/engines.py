@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from modal_ntk import checks
 from modal_ntk.kernels.posterior import Posterior, condition, training_weights
 from modal_ntk.selection import changes
 
@@ -57,12 +58,21 @@ class Engine(ABC):
         """Average (m,) the targets' lead after each candidate."""
 
     @abstractmethod
+    def variance_reduction(self, candidates: np.ndarray) -> np.ndarray:
+        """Sum (m,) how much of the rows' posterior variance each candidate would take away."""
+
+    @abstractmethod
     def accept(self, pick: int) -> None:
         """Train on a row with its target."""
 
-    def classes(self, outputs: Tensor) -> np.ndarray:
-        """Return the class (n,) of every row; among equal outputs the lower."""
-        return outputs.argmax(dim=1).cpu().numpy()
+    def risk(self) -> float:
+        """Return the share of rows that are predicted unlike their target."""
+        return float((predicted_classes(self.mean)[self.rows] != self.labels[self.rows]).mean())
+
+
+def predicted_classes(outputs: Tensor) -> np.ndarray:
+    """Return the class (n,) of every row of outputs (n, C); among equal outputs the lower."""
+    return outputs.argmax(dim=1).cpu().numpy()
 
 
 class Limit(Engine):
@@ -103,6 +113,10 @@ class Limit(Engine):
     def mean_margin(self, candidates: np.ndarray) -> np.ndarray:
         """See `changes.mean_margin`."""
         return changes.mean_margin(self.state, self.labels, candidates, self.rows)
+
+    def variance_reduction(self, candidates: np.ndarray) -> np.ndarray:
+        """See `changes.variance_reduction`."""
+        return changes.variance_reduction(self.state, candidates, self.rows)
 
     def accept(self, pick: int) -> None:
         """Train on a row by a rank-one update."""
@@ -165,6 +179,10 @@ class FiniteTime(Engine):
         """Average by forming every prediction."""
         labels = self.labels[self.rows]
         return _gathered(changes.margins_of(after, labels).mean(dim=1) for after in self._after(candidates))
+
+    def variance_reduction(self, candidates: np.ndarray) -> np.ndarray:
+        """Not defined before the limit; `look_ahead` refuses it beforehand."""
+        raise checks.expected("time=None for the posterior variance", f"time={self.time}", "Leave time at its default.")
 
     def accept(self, pick: int) -> None:
         """Train on a row by solving anew."""

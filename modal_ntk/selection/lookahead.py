@@ -17,12 +17,16 @@ from torch import Tensor
 
 from modal_ntk import checks
 from modal_ntk.kernels.posterior import posterior
-from modal_ntk.selection.engines import Engine, FiniteTime, Limit
+from modal_ntk.selection.deferred import Deferred
+from modal_ntk.selection.engines import Engine, FiniteTime, Limit, predicted_classes
 from modal_ntk.selection.result import Selection
-from modal_ntk.selection.top import best
 
-Objective = Literal["risk", "output_change", "squared_change", "disagreement"]
-TieBreak = Literal["random", "margin", "first"]
+Objective = Literal[
+    "risk", "squared_error", "variance", "expected_error", "output_change", "squared_change", "disagreement"
+]
+TieBreak = Literal["random", "margin", "variance", "first"]
+_DEFERRED = ("squared_error", "variance", "expected_error")
+_MINIMISED = ("risk", "squared_error", "expected_error")
 Reference = Literal["current", "start"]
 Precision = Literal["float64", "float32"]
 
@@ -41,6 +45,7 @@ def look_ahead(
     greedy: bool = True,
     time: float | None = None,
     tie_break: TieBreak = "random",
+    tie_tolerance: float = 0.0,
     rel_jitter: float = 1e-6,
     dtype: Precision = "float64",
     overwrite_kernel: bool = False,
@@ -64,13 +69,16 @@ def look_ahead(
         Rows that may be chosen; by default all that are not labelled.
     f0 : array or Tensor (n, C'), optional
         Outputs before training, at least as many as there are classes; zero by default.
-    objective : {"risk", "output_change", "squared_change", "disagreement"}, default="risk"
-        "risk": least number of rows predicted unlike their target (NTKCPL, eq. 4). "output_change": largest
-        sum over rows of the Euclidean change in prediction (NTK look-ahead, eq. 13). "squared_change": the
-        same with squares. "disagreement": most rows whose predicted class changes (what that paper's code
-        ranks by).
+    objective : str, default="risk"
+        "risk": least number of rows predicted unlike their target (NTKCPL, eq. 4). "squared_error": least mean
+        squared distance of outputs to one-hot targets. "variance": largest fall of the summed posterior variance,
+        which asks for no targets (V-optimal design; Yu, Bi, Tresp 2006). "expected_error": least sum of the two,
+        the squared error expected of a draw from the posterior, with a prior as wide as a one-hot target is long:
+        variance in units of the kernel's mean diagonal. "output_change": largest sum over rows
+        of the Euclidean change in prediction (NTK look-ahead, eq. 13). "squared_change": the same with squares.
+        "disagreement": most rows whose predicted class changes (what that paper's code ranks by).
     reference : {"current", "start"}, default="current"
-        What the last three measure the change from: the present prediction, or `f0`.
+        What the last three objectives measure the change from: the present prediction, or `f0`.
     evaluation : array-like (e,), optional
         Rows over which the objective sums; all by default.
     greedy : bool, default=True
@@ -79,9 +87,12 @@ def look_ahead(
     time : float or None, default=None
         Training time at unit rate, for half the squared error summed over samples; None is the limit. At a
         finite time every candidate costs an eigendecomposition of the labelled block: for small problems.
-    tie_break : {"random", "margin", "first"}, default="random"
-        Among equal objectives: by seed; by the larger mean margin of the targets after the pick, then by
-        seed; or the lowest row.
+    tie_break : {"random", "margin", "variance", "first"}, default="random"
+        Among equal objectives: by seed; by the larger mean margin of the targets after the pick, by the larger
+        fall of the summed posterior variance, each then by seed; or the lowest row.
+    tie_tolerance : float, default=0.0
+        Share of the evaluation rows within which "risk" and "disagreement" count as equal to the best one in a
+        greedy batch: both are counts, and move by single rows.
     rel_jitter : float, default=1e-6
         Jitter on the labelled block, relative to its mean diagonal. A candidate whose posterior variance
         is no larger adds nothing new and changes nothing. Not used at a finite time.
@@ -89,7 +100,8 @@ def look_ahead(
         Type of mean and covariance; the regression is solved in float64 either way. With "float32", half
         the memory, candidates whose variance is below 1e-5 of the mean diagonal count as nothing new.
     overwrite_kernel : bool, default=False
-        Whether the covariance may take the kernel's memory; it does where the types are equal.
+        Whether the covariance may take the kernel's memory; it does where the types are equal. "squared_error",
+        "variance" and "expected_error" make no covariance and leave the kernel as it is.
     memory_budget : int or None, default=None
         Bytes that the covariance may take beside the kernel; checked before it is made. None is no limit.
     random_state : int, numpy generator or None, default=None
@@ -101,7 +113,7 @@ def look_ahead(
     -------
     Selection
         Row numbers in the order chosen; the objective of each pick as score (risk and disagreement as
-        fractions of the evaluation rows); ``info`` with the ``jitter`` used and, for greedy batches, the
+        fractions of the evaluation rows, squared and expected error as their means); ``info`` with the ``jitter`` used and, for greedy batches, the
         ``risk`` after each pick (for any objective) and the number of ``ties`` at it.
 
     Raises
@@ -131,6 +143,7 @@ def look_ahead(
         ("tie_break", tie_break, TieBreak), ("dtype", dtype, Precision),
     ):  # fmt: skip
         checks.check_choice(name, value, get_args(kinds))
+    check_ties(objective, tie_break, tie_tolerance, time)
     rng = checks.check_random_state(random_state)
     gram = _square(kernel)
     n = len(gram)
@@ -141,10 +154,13 @@ def look_ahead(
     free = np.setdiff1d(everyone if candidates is None else checks.check_rows("candidates", candidates, n), known)
     checks.check_n_instances(n_instances, len(free))
     if memory_budget is not None:
-        _check_memory(gram, dtype, overwrite_kernel, checks.check_integer("memory_budget", memory_budget))
+        _check_memory(gram, dtype, overwrite_kernel or objective in _DEFERRED, checks.check_integer("memory_budget", memory_budget))
     start = _start(labels, f0, gram)
-    engine: Engine
-    if time is None:
+    engine: Engine | Deferred
+    if objective in _DEFERRED:
+        held = gram.to(getattr(torch, dtype))
+        engine = Deferred(held, known, start, labels, rows, n_picks=n_instances, rel_jitter=rel_jitter)
+    elif time is None:
         one_hot = torch.nn.functional.one_hot(torch.from_numpy(labels), start.shape[1]).to(start)
         state = posterior(
             gram, known, one_hot, f0=start, rel_jitter=rel_jitter,
@@ -153,7 +169,7 @@ def look_ahead(
         engine = Limit(state, labels, rows)
     else:
         engine = FiniteTime(gram.to(start), known, start, checks.check_positive("time", time), labels, rows)
-    search = _Search(engine, objective, start if reference == "start" else None, tie_break, rng)
+    search = _Search(engine, objective, start if reference == "start" else None, tie_break, tie_tolerance, rng)
     chosen = search.greedily(free, n_instances, on_pick) if greedy else search.at_once(free, n_instances)
     chosen.info["jitter"] = engine.jitter
     return chosen
@@ -162,23 +178,24 @@ def look_ahead(
 @dataclass
 class _Search:
     # The best of the candidates by one objective, larger being better inside for all of them.
-    engine: Engine
+    engine: Engine | Deferred
     objective: Objective
     start: Tensor | None
     tie_break: TieBreak
+    tie_tolerance: float
     rng: np.random.Generator
 
     def greedily(self, free: np.ndarray, n_instances: int, on_pick: Callable[[int], object] | None) -> Selection:
         picks, scores, risks, ties = [], [], [], []
         for step in range(n_instances):
             values = self._values(free)
-            tied = free[best(values)]
-            pick = int(self._order(tied)[0])
+            tied = np.flatnonzero(values >= values.max() - self.tie_tolerance * (1 + 1e-9))
+            pick = int(self._order(free[tied])[0])
             picks.append(pick)
             ties.append(len(tied))
-            scores.append(float(values.max()))
+            scores.append(float(values[np.searchsorted(free, pick)]))
             self.engine.accept(pick)
-            risks.append(self._risk())
+            risks.append(self.engine.risk())
             free = free[free != pick]
             if on_pick is not None:
                 on_pick(step + 1)
@@ -195,27 +212,55 @@ class _Search:
         return self._selection(picks, values[np.searchsorted(free, picks)], {})
 
     def _selection(self, picks: np.ndarray, values: np.ndarray, info: dict[str, Any]) -> Selection:
-        return Selection(picks.astype(np.int64), -values if self.objective == "risk" else values, info)
+        return Selection(picks.astype(np.int64), -values if self.objective in _MINIMISED else values, info)
 
     def _values(self, free: np.ndarray) -> np.ndarray:
         engine = self.engine
+        if isinstance(engine, Deferred):
+            if self.objective == "variance":
+                return engine.variance_reduction(free)
+            return -(engine.squared_error if self.objective == "squared_error" else engine.expected_error)(free)
         if self.objective in ("output_change", "squared_change"):
             return engine.output_change(free, squared=self.objective == "squared_change", reference=self.start)
         if self.objective == "risk":
             return -engine.mismatches(free, engine.labels) / len(engine.rows)
-        reference = engine.classes(engine.mean if self.start is None else self.start)
+        reference = predicted_classes(engine.mean if self.start is None else self.start)
         return engine.mismatches(free, reference) / len(engine.rows)
 
     def _order(self, tied: np.ndarray) -> np.ndarray:
         if self.tie_break == "first" or len(tied) == 1:
             return tied
-        if self.tie_break == "margin":
-            return tied[np.lexsort((self.rng.random(len(tied)), -self.engine.mean_margin(tied)))]
-        return self.rng.permutation(tied)
+        if self.tie_break == "random":
+            return self.rng.permutation(tied)
+        engine = self.engine
+        lead = engine.variance_reduction(tied) if self.tie_break == "variance" else engine.mean_margin(tied)
+        return tied[np.lexsort((self.rng.random(len(tied)), -lead))]
 
-    def _risk(self) -> float:
-        rows = self.engine.rows
-        return float((self.engine.classes(self.engine.mean)[rows] != self.engine.labels[rows]).mean())
+
+def check_ties(objective: str, tie_break: str, tie_tolerance: float, time: float | None) -> None:
+    """Check that objective, tie-break and training time go together.
+
+    Parameters
+    ----------
+    objective, tie_break, tie_tolerance, time
+        As for `look_ahead`.
+
+    Raises
+    ------
+    InvalidInputError
+        If one is not defined beside another.
+    """
+    checks.check_number("tie_tolerance", tie_tolerance, maximum=1.0)
+    if tie_tolerance and objective not in ("risk", "disagreement"):
+        got = f"objective={objective!r}"
+        raise checks.expected('a count ("risk" or "disagreement") for a tie_tolerance', got, "Leave it at zero.")
+    if time is not None and (objective in _DEFERRED or tie_break == "variance"):
+        got = f"objective={objective!r} and tie_break={tie_break!r} at time={time}"
+        remedy = 'Leave time at None, or use objective="risk" and tie_break="random".'
+        raise checks.expected("the limit of training time for squared error and posterior variance", got, remedy)
+    if tie_break == "margin" and objective in _DEFERRED:
+        got = f"objective={objective!r}"
+        raise checks.expected('an objective of whole predictions for tie_break="margin"', got, 'Use "random".')
 
 
 def _check_memory(gram: Tensor, dtype: Precision, overwrite: bool, budget: int) -> None:

@@ -29,6 +29,7 @@ COLD_START = (
     "random_sampling",
     "typiclust",
     "uherding",
+    "variance_design",
 )
 """Strategies that start from zero labels, named in the error of those that do not."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.utils import _safe_indexing
 
-from modal_ntk import checks, kernels
+from modal_ntk import checks, features, kernels, nets
 from modal_ntk.strategies.base import Query
 
 if TYPE_CHECKING:
@@ -87,6 +88,27 @@ def samples_at(X: Any, positions: np.ndarray) -> Any:
     return _safe_indexing(X, positions)
 
 
+def candidates_of(query: Query, n_candidates: int | None) -> tuple[Query, np.ndarray]:
+    """Return a query over the candidates alone, and where in the pool they are.
+
+    Parameters
+    ----------
+    query : Query
+        Over the whole pool.
+    n_candidates : int or None
+        As for `candidate_rows`.
+
+    Returns
+    -------
+    query : Query
+        The same over the candidates, in rising order.
+    positions : numpy.ndarray (m,), int64
+        Their positions in the pool.
+    """
+    positions = candidate_rows(query, n_candidates)[query.n_labeled :] - query.n_labeled
+    return replace(query, X_pool=samples_at(query.X_pool, positions)), positions
+
+
 def check_kernel_memory(query: Query, n_candidates: int | None, dtype: str, memory_budget: int) -> None:
     """Refuse a kernel that would not fit the budget, before anything is computed.
 
@@ -115,27 +137,29 @@ def check_kernel_memory(query: Query, n_candidates: int | None, dtype: str, memo
 
 
 def head_kernel(
-    features: Tensor,
+    fixed: Tensor,
     query: Query,
     *,
-    n_hidden: int,
+    n_hidden: int | None,
     n_outputs: int,
     kind: Literal["pseudo", "trace"],
     scaling: Scaling,
     dtype: str,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     """Compute kernel and outputs of a freshly drawn two-layer head on fixed features.
 
     Parameters
     ----------
-    features : Tensor (n, d)
+    fixed : Tensor (n, d)
         Fixed features.
     query : Query
         Gives the device and the draw.
-    n_hidden, n_outputs : int
-        Widths.
+    n_hidden : int or None
+        Hidden width; None is the limit of infinite width, in closed form, for which nothing is drawn.
+    n_outputs : int
+        Width of the output.
     kind : {"pseudo", "trace"}
-        As for ``kernels.empirical_ntk``.
+        As for ``kernels.empirical_ntk``; in the limit of width they are one.
     scaling : {"l2", "standard"} or None
         What is done to the features first.
     dtype : {"float32", "float64"}
@@ -145,12 +169,15 @@ def head_kernel(
     -------
     kernel : Tensor (n, n)
         On the device of the learner's net.
-    f0 : Tensor (n, n_outputs)
-        Outputs at initialisation.
+    f0 : Tensor (n, n_outputs) or None
+        Outputs at initialisation; None in the limit of width, where they are one draw of a Gaussian process.
     """
     import torch
 
-    x = _scaled(features.to(query.view.device, torch.float64), scaling).to(getattr(torch, dtype))
+    scaled = _scaled(fixed.to(query.view.device, torch.float64), scaling)
+    if n_hidden is None:
+        return kernels.infinite_width_ntk(scaled, dtype=getattr(torch, dtype)), None
+    x = scaled.to(getattr(torch, dtype))
     generator = torch.Generator().manual_seed(int(query.rng.integers(2**31)))
     head = kernels.ntk_head(x.shape[1], n_hidden, n_outputs, generator=generator, dtype=torch.float64).to(x)
     kernel = kernels.empirical_ntk(head, x, kind=kind)
@@ -158,13 +185,42 @@ def head_kernel(
         return kernel, head(x)
 
 
-def _scaled(features: Tensor, how: Scaling) -> Tensor:
+def net_kernel(query: Query, *, kind: Literal["pseudo", "trace"], dtype: str) -> Tensor:
+    """Compute the empirical kernel of the learner's net over the labelled samples and the pool, stacked.
+
+    Parameters
+    ----------
+    query : Query
+        Gives net and samples.
+    kind : {"pseudo", "trace"}
+        As for ``kernels.empirical_ntk``.
+    dtype : {"float32", "float64"}
+        Type of the kernel.
+
+    Returns
+    -------
+    Tensor (l + n, l + n)
+        On the device of the net.
+    """
+    import torch
+
+    from modal_ntk.features.samples import as_samples
+
+    view = query.view
+    module = nets.logit_module(view, query.X_pool)
+    parts = [X for X in (query.X_labeled, query.X_pool) if X is not None]
+    batches = [batch for X in parts for batch in nets.input_batches(view, X)]
+    x = features.concatenated([as_samples(batch, lambda part: part) for batch in batches])
+    return kernels.empirical_ntk(module, x, kind=kind, dtype=getattr(torch, dtype))
+
+
+def _scaled(fixed: Tensor, how: Scaling) -> Tensor:
     if how == "l2":
-        return features / features.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        return fixed / fixed.norm(dim=1, keepdim=True).clamp_min(1e-12)
     if how == "standard":
-        deviation = features.std(dim=0, correction=0)
-        return (features - features.mean(dim=0)) / deviation.where(deviation > 0, 1.0)
-    return features
+        deviation = fixed.std(dim=0, correction=0)
+        return (fixed - fixed.mean(dim=0)) / deviation.where(deviation > 0, 1.0)
+    return fixed
 
 
 class Clock:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from tqdm import tqdm
 
-from modal_ntk import checks, features, kernels, nets, selection
+from modal_ntk import checks, nets, selection
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.kernel_query import (
     Clock,
-    candidate_rows,
+    candidates_of,
     check_kernel_memory,
     head_kernel,
-    samples_at,
+    net_kernel,
     stacked,
 )
 
@@ -188,11 +188,7 @@ class LookAhead(QueryStrategy):
     def _select(self, query: Query) -> Selection:
         check_kernel_memory(query, self.n_candidates, self.dtype, self.memory_budget)
         clock = Clock()
-        rows = candidate_rows(query, self.n_candidates)
-        few = Query(
-            query.view, samples_at(query.X_pool, rows[query.n_labeled :] - query.n_labeled),
-            query.n_instances, query.X_labeled, query.y_labeled, query.rng,
-        )  # fmt: skip
+        few, positions = candidates_of(query, self.n_candidates)
         targets, kernel, f0 = self._of_the_net(few) if self.variant == "trained" else self._of_a_new_head(few)
         clock.lap("kernel")
         n_picks = query.n_instances if self.sequential else 0
@@ -205,7 +201,7 @@ class LookAhead(QueryStrategy):
                 f0=f0,
                 objective=self.objective,
                 reference="start" if self.variant == "trained" and self.reference == "network" else "current",
-                evaluation=np.arange(query.n_labeled, len(rows)),
+                evaluation=query.n_labeled + np.arange(len(positions)),
                 greedy=self.sequential,
                 time=self.time,
                 tie_break=self.tie_break,
@@ -217,28 +213,22 @@ class LookAhead(QueryStrategy):
             )
         clock.lap("look_ahead")
         info = {
-            "n_candidates": len(rows) - query.n_labeled,
+            "n_candidates": len(positions),
             "pseudo_labels": targets[picks.indices].tolist(),
             **picks.info,
             "seconds": clock.seconds,
         }
-        return Selection(rows[picks.indices] - query.n_labeled, picks.scores, info)
+        return Selection(positions[picks.indices - query.n_labeled], picks.scores, info)
 
     def _of_the_net(self, query: Query) -> tuple[np.ndarray, Tensor, Tensor]:
         import torch
 
-        from modal_ntk.features.samples import as_samples
-
         view = query.view
-        dtype = getattr(torch, self.dtype)
         read = {"auto": view.compared_outputs, "probabilities": view.probabilities, "logits": view.logits}[self.outputs]
         f0 = stacked(query, read).to(view.device, torch.float64)
         targets = f0.argmax(dim=1).cpu().numpy()
         targets[: query.n_labeled] = nets.class_columns(view, query.y_labeled, f0.shape[1])
-        module = nets.logit_module(view, query.X_pool)
-        batches = [batch for X in (query.X_labeled, query.X_pool) for batch in nets.input_batches(view, X)]
-        x = features.concatenated([as_samples(batch, lambda part: part) for batch in batches])
-        kernel = kernels.empirical_ntk(module, x, kind=self.kernel, dtype=dtype)
+        kernel = net_kernel(query, kind=self.kernel, dtype=self.dtype)
         return targets, kernel, f0
 
     def _of_a_new_head(self, query: Query) -> tuple[np.ndarray, Tensor, Tensor | None]:

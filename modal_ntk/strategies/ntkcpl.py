@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -10,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from modal_ntk import checks, selection, structure
+from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
@@ -21,6 +23,20 @@ if TYPE_CHECKING:
     from modal_ntk.nets import NetView
     from modal_ntk.selection.lookahead import Precision, TieBreak
     from modal_ntk.structure.constrained import Clustering, Constraint
+
+
+_AS_PUBLISHED: dict[str, Any] = {
+    "max_clusters": 100,
+    "variant": "al",
+    "n_hidden": 64,
+    "use_f0": True,
+    "feature_scaling": None,
+    "constraint": "cannot_link",
+    "n_init": 10,
+    "objective": "risk",
+    "tie_break": "random",
+    "tie_tolerance": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -136,20 +152,23 @@ class NTKCPL(QueryStrategy):
     def __init__(
         self,
         *,
-        max_clusters: int = 100,
-        variant: Literal["al", "self"] = "al",
+        max_clusters: int | None = None,
+        variant: Literal["al", "self"] = "self",
         features: Any = "input",
         embedding: Any = None,
-        n_hidden: int = 64,
+        n_hidden: int | None = None,
         kernel: Literal["pseudo", "trace"] = "pseudo",
-        use_f0: bool = True,
-        feature_scaling: Literal["l2", "standard"] | None = None,
+        use_f0: bool = False,
+        feature_scaling: Literal["l2", "standard"] | None = "l2",
         normalise_clusters: bool = True,
-        constraint: Constraint = "cannot_link",
+        constraint: Constraint = "must_link",
         n_start: int | None = None,
+        n_init: int = 1,
         min_cluster_size: int = 1,
         n_candidates: int | None = 10000,
-        tie_break: TieBreak = "random",
+        objective: Literal["risk", "squared_error", "expected_error"] = "risk",
+        tie_break: TieBreak = "variance",
+        tie_tolerance: float = 0.02,
         time: float | None = None,
         rel_jitter: float = 1e-6,
         dtype: Precision = "float64",
@@ -168,15 +187,46 @@ class NTKCPL(QueryStrategy):
         self.normalise_clusters = normalise_clusters
         self.constraint = constraint
         self.n_start = n_start
+        self.n_init = n_init
         self.min_cluster_size = min_cluster_size
         self.n_candidates = n_candidates
+        self.objective = objective
         self.tie_break = tie_break
+        self.tie_tolerance = tie_tolerance
         self.time = time
         self.rel_jitter = rel_jitter
         self.dtype = dtype
         self.memory_budget = memory_budget
         self.random_state = random_state
         self.verbose = verbose
+
+    @classmethod
+    def as_published(cls, **changes: Any) -> NTKCPL:
+        """Return the paper's literal reading, as far as the paper goes.
+
+        Parameters
+        ----------
+        **changes
+            Parameters to set otherwise: the paper's own differ by data set, such as ``max_clusters=500`` and
+            ``n_hidden=512`` for CIFAR-100, and ``n_start``, the size of its first query.
+
+        Returns
+        -------
+        NTKCPL
+            One drawn head of 64 units and its outputs on features as they are, clusters of the net's own features,
+            cannot-link constraints, at most 100 clusters, the bare 0-1 risk with ties by seed.
+
+        Warns
+        -----
+        ModalNTKWarning
+            In every query: such a regression depends on the features' unit.
+
+        Examples
+        --------
+        >>> NTKCPL.as_published(random_state=0).n_hidden
+        64
+        """
+        return cls(**{**_AS_PUBLISHED, **changes})
 
     def check_params(self) -> None:
         """Check the parameters; called before anything is computed.
@@ -186,20 +236,35 @@ class NTKCPL(QueryStrategy):
         InvalidInputError
             If one cannot be used.
         """
-        for name in ("max_clusters", "n_hidden", "min_cluster_size", "memory_budget"):
+        for name in ("n_init", "min_cluster_size", "memory_budget"):
             checks.check_integer(name, getattr(self, name))
-        for name in ("n_start", "n_candidates"):
+        for name in ("max_clusters", "n_hidden", "n_start", "n_candidates"):
             if getattr(self, name) is not None:
                 checks.check_integer(name, getattr(self, name), optional=True)
         checks.check_choice("variant", self.variant, ("al", "self"))
         checks.check_choice("kernel", self.kernel, ("pseudo", "trace"))
         checks.check_choice("feature_scaling", self.feature_scaling, (None, "l2", "standard"))
         checks.check_choice("constraint", self.constraint, ("cannot_link", "must_link", "none"))
-        checks.check_choice("tie_break", self.tie_break, ("random", "margin", "first"))
+        checks.check_choice("objective", self.objective, ("risk", "squared_error", "expected_error"))
+        checks.check_choice("tie_break", self.tie_break, ("random", "margin", "variance", "first"))
         checks.check_choice("dtype", self.dtype, ("float64", "float32"))
         checks.check_positive("rel_jitter", self.rel_jitter)
         if self.time is not None:
             checks.check_positive("time", self.time)
+        selection.check_ties(self.objective, self.tie_break, self.tie_tolerance, self.time)
+        self._check_f0()
+
+    def _check_f0(self) -> None:
+        if self.use_f0 and self.n_hidden is None:
+            remedy = "Pass n_hidden, such as 64, or use_f0=False."
+            raise checks.expected("a finite n_hidden for use_f0=True", "n_hidden=None", remedy)
+        if self.use_f0 and self.feature_scaling is None:
+            warnings.warn(
+                "With use_f0=True and feature_scaling=None the outputs before training grow with the features while the "
+                'targets stay one-hot: picks depend on the features\' unit. Pass feature_scaling="l2" or use_f0=False.',
+                ModalNTKWarning,
+                stacklevel=2,
+            )
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:
         needed = set(self.needs)
@@ -239,8 +304,10 @@ class NTKCPL(QueryStrategy):
                 np.arange(query.n_labeled),
                 query.n_instances,
                 f0=belief.f0,
+                objective=self.objective,
                 time=self.time,
                 tie_break=self.tie_break,
+                tie_tolerance=self.tie_tolerance,
                 rel_jitter=self.rel_jitter,
                 dtype=self.dtype,
                 overwrite_kernel=True,
@@ -258,9 +325,10 @@ class NTKCPL(QueryStrategy):
         return Selection(rows[picks.indices] - query.n_labeled, picks.scores, info)
 
     def _pseudo_labels(self, query: Query, features: Tensor) -> Clustering:
-        n_clusters = structure.n_pseudo_clusters(query.n_labeled, query.n_instances, self.max_clusters)
         n_classes = len(np.unique(query.y_labeled))
-        n_start = max(query.n_instances, n_classes) if self.n_start is None else self.n_start
+        max_clusters = max(100, 5 * n_classes) if self.max_clusters is None else self.max_clusters
+        n_clusters = structure.n_pseudo_clusters(query.n_labeled, query.n_instances, max_clusters)
+        n_start = max(1, 2 * n_classes) if self.n_start is None else self.n_start
         predicted = None
         if query.n_labeled:
             predicted = stacked(query, query.view.predictions).numpy()
@@ -276,6 +344,7 @@ class NTKCPL(QueryStrategy):
             constraint=self.constraint,
             min_cluster_size=self.min_cluster_size,
             normalise=self.normalise_clusters,
+            n_init=self.n_init,
             random_state=query.child_rng(),
         )
 

@@ -2,18 +2,22 @@
 
 import numpy as np
 import oracles
+import oracles_kernels
 import pytest
 import torch
 import zoo
 from sklearn.ensemble import RandomForestClassifier
 
 from modal_ntk import NTKCPL
-from modal_ntk.errors import InvalidInputError, UnmetNeedError
+from modal_ntk.errors import InvalidInputError, ModalNTKWarning, UnmetNeedError
 from modal_ntk.strategies import kernel_query
 from modal_ntk.strategies import ntkcpl as module
+from modal_ntk.structure.constrained import Clustering
 
 X, y = zoo.blobs(n=48)
 LABELED = {"X_labeled": X[:8], "y_labeled": y[:8]}
+PLAIN_RISK = {"objective": "risk", "tie_break": "first", "tie_tolerance": 0.0}
+unit_matters = pytest.mark.filterwarnings("ignore:With use_f0=True and feature_scaling=None")
 
 
 @pytest.fixture
@@ -36,16 +40,18 @@ def seen(monkeypatch):
     return calls
 
 
+@unit_matters
 @pytest.mark.parametrize("variant", ["al", "self"])
+@pytest.mark.parametrize("published", [True, False], ids=["published", "default"])
 @pytest.mark.parametrize("cold", [True, False], ids=["no labels", "labels"])
-def test_the_whole_equals_a_naive_run(net, seen, variant, cold):
-    """Given clusters and initial weights, the picks are those of re-solving the regression for every candidate."""
-    strategy = NTKCPL(variant=variant, tie_break="first", random_state=0)
+def test_the_whole_equals_a_naive_run(net, seen, variant, published, cold):
+    """Given clusters and kernel, the picks are those of re-solving the regression for every candidate."""
+    make = NTKCPL.as_published if published else NTKCPL
+    strategy = make(variant=variant, random_state=0, **PLAIN_RISK)
     selected = strategy.select(zoo.net() if cold else net, X[8:], 5, **({} if cold else LABELED))
     n_labeled = 0 if cold else 8
-    picks, tables = oracles.naive_look_ahead(
-        seen["kernel"].numpy(), seen["targets"], seen["labeled"], 5, f0=seen["f0"].numpy()
-    )
+    f0 = seen["f0"].numpy() if published else None
+    picks, tables = oracles.naive_look_ahead(seen["kernel"].numpy(), seen["targets"], seen["labeled"], 5, f0=f0)
     assert selected.indices.tolist() == [p - n_labeled for p in picks]
     np.testing.assert_allclose(
         selected.scores, [t[p] / len(seen["kernel"]) for t, p in zip(tables, picks, strict=True)]
@@ -53,12 +59,63 @@ def test_the_whole_equals_a_naive_run(net, seen, variant, cold):
     np.testing.assert_array_equal(seen["labeled"], np.arange(n_labeled))
 
 
+def test_the_kernel_is_the_closed_form_on_unit_length_features(seen):
+    """By default nothing is drawn: the limit of infinite width, from zero outputs, whatever the features' unit."""
+    NTKCPL(random_state=3).select(None, X, 4)
+    unit = X.astype(np.float64) / np.linalg.norm(X.astype(np.float64), axis=1, keepdims=True)
+    np.testing.assert_allclose(seen["kernel"].numpy(), oracles_kernels.infinite_width_oracle(unit, unit), rtol=1e-7)
+    assert seen["f0"] is None
+
+
+def test_the_unit_of_the_features_changes_nothing():
+    """Features times 1, 10 and 100 give the same picks, without labels and with."""
+    forest = RandomForestClassifier(5, random_state=0).fit(X[:8], y[:8])
+    for cold in (True, False):
+        picks = []
+        for unit in (np.float32(1), np.float32(10), np.float32(100)):
+            known = {} if cold else {"X_labeled": unit * X[:8], "y_labeled": y[:8]}
+            model = forest.fit(unit * X[:8], y[:8])
+            picks.append(NTKCPL(random_state=0).select(model, unit * X[8:], 6, **known).indices.tolist())
+        assert picks[0] == picks[1] == picks[2]
+
+
+def test_what_depends_on_the_unit_is_warned_about():
+    """Outputs before training that grow with the features are named, with the way out, which is silent."""
+    strategy = NTKCPL.as_published(random_state=0)
+    with pytest.warns(ModalNTKWarning, match='feature_scaling="l2" or use_f0=False'):
+        strategy.select(None, X, 3)
+    for remedy in ({"feature_scaling": "l2"}, {"use_f0": False}):
+        strategy.set_params(**{"use_f0": True, "feature_scaling": None, **remedy}).select(None, X, 3)
+    with pytest.raises(InvalidInputError, match="n_hidden, such as 64"):
+        NTKCPL(use_f0=True).select(None, X, 3)
+
+
+def test_twenty_then_a_hundred_splits_as_the_paper_does(monkeypatch):
+    """For ten classes, 20 labels a query to 100 and then 100: clusters start from 20 and are split up to 100."""
+    given = []
+
+    def spy(X, n_clusters, *, n_start, **options):
+        given.append((n_start, n_clusters))
+        return Clustering(np.zeros(len(X), np.int64), X[:1], 0.0, 0)
+
+    monkeypatch.setattr(module.structure, "cluster_pseudo_labels", spy)
+    rng = np.random.default_rng(0)
+    pool, labels = rng.normal(size=(700, 4)).astype(np.float32), np.arange(700) % 10
+    forest = RandomForestClassifier(2, max_depth=1, random_state=0).fit(pool[:20], labels[:20])
+    for n_labeled, n_instances in [(20, 20), (80, 20), (100, 100), (200, 100), (400, 100)]:
+        known = {"X_labeled": pool[:n_labeled], "y_labeled": labels[:n_labeled]}
+        strategy = NTKCPL(n_candidates=n_instances, objective="squared_error", tie_tolerance=0.0)
+        strategy.select(forest, pool[n_labeled:], n_instances, **known)
+    assert given == [(20, 20), (20, 50), (20, 100), (20, 100), (20, 100)]
+
+
+@unit_matters
 def test_the_kernel_is_that_of_a_fresh_two_layer_head(seen, monkeypatch):
-    """The kernel equals one written out weight by weight, f0 the head's outputs; features enter as they are."""
+    """With a finite width the kernel equals one written out weight by weight, f0 the head's outputs; features enter as they are."""
     heads = []
     real = kernel_query.kernels.ntk_head
     monkeypatch.setattr(kernel_query.kernels, "ntk_head", lambda *a, **k: heads.append(real(*a, **k)) or heads[-1])
-    NTKCPL(n_hidden=7, random_state=3).select(None, X, 4)
+    NTKCPL.as_published(n_hidden=7, random_state=3).select(None, X, 4)
     first, second = (p.detach().numpy() for p in heads[0].parameters())
     x = X.astype(np.float64)
     np.testing.assert_allclose(seen["kernel"].numpy(), oracles.two_layer_pseudo_kernel(x, first, second), rtol=1e-10)
@@ -68,7 +125,7 @@ def test_the_kernel_is_that_of_a_fresh_two_layer_head(seen, monkeypatch):
 
 def test_use_f0_off_starts_from_zero(seen):
     """Without f0 the regression starts from zero outputs."""
-    NTKCPL(use_f0=False, random_state=0).select(None, X, 3)
+    NTKCPL.as_published(use_f0=False, random_state=0).select(None, X, 3)
     assert seen["f0"] is None
 
 
@@ -93,7 +150,7 @@ def test_clusters_come_from_the_variants_features(net, monkeypatch):
     for _, options in given:
         np.testing.assert_array_equal(options["predicted"], net.predict(X))
         np.testing.assert_array_equal(options["labels"], y[:8])
-        assert options["n_start"] == 4
+        assert options["n_start"] == min(2 * len(set(y[:8].tolist())), 6)
 
 
 def test_candidates_are_a_seeded_subset_with_all_labelled_rows(net, seen):
@@ -126,16 +183,16 @@ def test_trace_kernel_is_the_other_reduction(seen):
     """kind "trace" and "pseudo" are different kernels of the same head."""
     kernels = []
     for kind in ("pseudo", "trace"):
-        NTKCPL(kernel=kind, random_state=0).select(None, X, 3)
+        NTKCPL(n_hidden=8, kernel=kind, random_state=0).select(None, X, 3)
         kernels.append(seen["kernel"].numpy())
     assert not np.allclose(*kernels)
 
 
 @pytest.mark.parametrize("constraint", ["cannot_link", "must_link", "none"])
-@pytest.mark.parametrize("tie_break", ["random", "margin", "first"])
+@pytest.mark.parametrize("tie_break", ["random", "margin", "variance", "first"])
 def test_every_variant_selects(net, constraint, tie_break):
     """Each constraint and tie-break gives a full batch of distinct samples."""
-    strategy = NTKCPL(constraint=constraint, tie_break=tie_break, random_state=0)
+    strategy = NTKCPL(constraint=constraint, objective="risk", tie_break=tie_break, random_state=0)
     assert len(set(strategy.select(net, X[8:], 6, **LABELED).indices.tolist())) == 6
 
 
@@ -167,15 +224,18 @@ def test_any_classifier_will_do_for_the_self_variant():
     forest = RandomForestClassifier(5, random_state=0).fit(X[:8], y[:8])
     assert len(NTKCPL(variant="self", random_state=0).select(forest, X[8:], 5, **LABELED).indices) == 5
     with pytest.raises(UnmetNeedError, match=r"NTKCPL expected a learner with embedding .*RandomForestClassifier"):
-        NTKCPL(random_state=0).select(forest, X[8:], 5, **LABELED)
-    as_features = NTKCPL(embedding=lambda rows: rows, random_state=0)
+        NTKCPL(variant="al", random_state=0).select(forest, X[8:], 5, **LABELED)
+    as_features = NTKCPL(variant="al", embedding=lambda rows: rows, random_state=0)
     assert len(as_features.select(forest, X[8:], 5, **LABELED).indices) == 5
 
 
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"max_clusters": 0}, "max_clusters to be an integer of at least 1, got 0"),
+        ({"max_clusters": 0}, "max_clusters to be an integer of at least 1 or None, got 0"),
+        ({"n_init": 0}, "n_init to be an integer of at least 1, got 0"),
+        ({"objective": "variance"}, "objective to be one of"),
+        ({"objective": "squared_error", "tie_tolerance": 0.1}, "tie_tolerance"),
         ({"n_hidden": 2.5}, "n_hidden to be an integer"),
         ({"n_candidates": -1}, "n_candidates to be an integer of at least 1 or None, got -1"),
         ({"variant": "both"}, "variant to be one of 'al', 'self', got 'both'"),

@@ -1,0 +1,156 @@
+"""VarianceDesign: query what leaves the kernel's regression least uncertain over the pool. No clusters, no labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from modal_ntk import checks, selection
+from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.selection.result import Selection
+from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.kernel_query import (
+    Clock,
+    candidates_of,
+    check_kernel_memory,
+    head_kernel,
+    net_kernel,
+    stacked,
+)
+
+if TYPE_CHECKING:
+    from modal_ntk.nets import NetView
+    from modal_ntk.selection.lookahead import Precision
+
+
+class VarianceDesign(QueryStrategy):
+    """Query the samples that take most posterior variance from the whole pool, under a neural tangent kernel.
+
+    A Gaussian process with the network's kernel knows, before any label is bought, how sure it will be everywhere.
+    Greedily, each pick is the sample after which the variance summed over the candidates is least.
+
+    Parameters
+    ----------
+    kernel : {"infinite", "net"}, default="infinite"
+        Whose kernel: "infinite", an infinitely wide two-layer head on fixed features, in closed form; "net", the
+        empirical kernel of the learner's own net as it stands.
+    features : str or callable, default="input"
+        For "infinite", the fixed features: "input", the samples themselves; the name of a frozen layer of the net;
+        or a callable from prepared samples to a matrix (n, d).
+    feature_scaling : {None, "l2", "standard"}, default="l2"
+        For "infinite", what is done to the features first.
+    n_candidates : int or None, default=10000
+        Size of the random part of the pool that is both candidate and evaluation set; None takes all.
+    rel_jitter : float, default=1e-6
+        Jitter of the regression relative to the kernel's mean diagonal.
+    dtype : {"float64", "float32"}, default="float64"
+        Type of the kernel; "float32" halves the memory. Sums are in double precision either way.
+    memory_budget : int, default=2**32
+        Bytes the kernel may take; a larger one is refused before anything is computed.
+    random_state : int, numpy generator or None, default=None
+        Seed of the subset and of ties.
+
+    Notes
+    -----
+    With posterior covariance G given the labelled samples, sample i lowers the summed variance by ``sum_x G_xi^2 /
+    G_ii``: transductive or V-optimal experimental design (Yu, Bi, Tresp, "Active learning via transductive experimental
+    design", 2006), ALC for Gaussian processes (Cohn 1996). Labels decide nothing, so a round depends on which samples
+    are labelled alone, and starts from none. One product with the kernel a pick; memory is the kernel and one column a
+    label.
+
+    Scores are the falls of the variance summed over candidates and labelled samples; the larger the better. ``info``
+    holds the number of candidates, the jitter and the seconds by stage.
+
+    Examples
+    --------
+    Three samples lie in one direction and one in another: the middle one of the three is taken first.
+
+    >>> import numpy as np
+    >>> X = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, 0.2], [-1.0, 1.0]])
+    >>> VarianceDesign(random_state=0).select(None, X, 2).indices.tolist()
+    [1, 3]
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
+
+    def __init__(
+        self,
+        *,
+        kernel: Literal["infinite", "net"] = "infinite",
+        features: Any = "input",
+        feature_scaling: Literal["l2", "standard"] | None = "l2",
+        n_candidates: int | None = 10000,
+        rel_jitter: float = 1e-6,
+        dtype: Precision = "float64",
+        memory_budget: int = 2**32,
+        random_state: Any = None,
+    ) -> None:
+        self.kernel = kernel
+        self.features = features
+        self.feature_scaling = feature_scaling
+        self.n_candidates = n_candidates
+        self.rel_jitter = rel_jitter
+        self.dtype = dtype
+        self.memory_budget = memory_budget
+        self.random_state = random_state
+
+    def check_params(self) -> None:
+        """Check the parameters; called before anything is computed.
+
+        Raises
+        ------
+        InvalidInputError
+            If one cannot be used.
+        """
+        checks.check_choice("kernel", self.kernel, ("infinite", "net"))
+        checks.check_choice("feature_scaling", self.feature_scaling, (None, "l2", "standard"))
+        checks.check_choice("dtype", self.dtype, ("float64", "float32"))
+        checks.check_integer("memory_budget", self.memory_budget)
+        checks.check_positive("rel_jitter", self.rel_jitter)
+        if self.n_candidates is not None:
+            checks.check_integer("n_candidates", self.n_candidates, optional=True)
+
+    def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - labels decide nothing
+        needed = {"gradients"} if self.kernel == "net" else set(self.needs)
+        if self.kernel == "infinite" and isinstance(self.features, str) and self.features != "input":
+            needed.add("embedding")
+        return [need for need in sorted(needed) if not view.offers(need)]
+
+    def _select(self, query: Query) -> Selection:
+        check_kernel_memory(query, self.n_candidates, self.dtype, self.memory_budget)
+        clock = Clock()
+        few, positions = candidates_of(query, self.n_candidates)
+        if self.kernel == "net":
+            kernel = net_kernel(few, kind="pseudo", dtype=self.dtype)
+        else:
+            fixed = stacked(few, lambda X: query.view.features(X, self.features))
+            kernel, _ = head_kernel(
+                fixed, query, n_hidden=None, n_outputs=1, kind="pseudo", scaling=self.feature_scaling, dtype=self.dtype
+            )
+        clock.lap("kernel")
+        picks = selection.look_ahead(
+            kernel,
+            np.zeros(len(kernel), np.int64),  # any targets: the variance asks for none
+            np.arange(query.n_labeled),
+            query.n_instances,
+            objective="variance",
+            rel_jitter=self.rel_jitter,
+            dtype=self.dtype,
+            random_state=query.child_rng(),
+        )
+        clock.lap("design")
+        info = {"n_candidates": len(positions), "jitter": picks.info["jitter"], "seconds": clock.seconds}
+        return Selection(positions[picks.indices - query.n_labeled], picks.scores, info)
+
+
+variance_design = VarianceDesign()
+
+
+@hookimpl
+def modal_ntk_strategies() -> Iterable[StrategySpec]:
+    """Announce the strategy."""
+    summary = "largest fall of the pool's posterior variance under a neural tangent kernel (V-optimal design)"
+    paper = "Transductive experimental design (Yu, Bi, Tresp 2006)"
+    return [StrategySpec("variance_design", VarianceDesign, summary, VarianceDesign.needs, paper)]
