@@ -2,8 +2,8 @@
 
 With G the posterior covariance over all rows and E the evaluation rows, candidate i lowers the summed variance by
 q_i / s_i, q_i = sum_E G_xi^2, s_i = G_ii; with D = targets less prediction, and r_i = D_i, it turns the squared error
-|D_E|^2 into |D_E|^2 - 2 M_i . r_i / s_i + |r_i|^2 q_i / s_i^2, M = G_:E D_E. Training on a pick, column g, changes q and M
-by terms of G g alone. So G is never written: it is the kernel less V V', and V gains a column a pick.
+|D_E|^2 into |D_E|^2 - 2 M_i . r_i / s_i + |r_i|^2 q_i / s_i^2, M = G_:E D_E. Training on a pick, column g, changes q
+and M by terms of G g alone. So G is never written: it is the kernel less V V', and V gains a column a pick.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modal_ntk import checks
 from modal_ntk.kernels.posterior import Posterior, condition, training_weights
 from modal_ntk.selection import changes
 
@@ -56,10 +55,6 @@ class Engine(ABC):
     @abstractmethod
     def mean_margin(self, candidates: np.ndarray) -> np.ndarray:
         """Average (m,) the targets' lead after each candidate."""
-
-    @abstractmethod
-    def variance_reduction(self, candidates: np.ndarray) -> np.ndarray:
-        """Sum (m,) how much of the rows' posterior variance each candidate would take away."""
 
     @abstractmethod
     def accept(self, pick: int) -> None:
@@ -115,7 +110,7 @@ class Limit(Engine):
         return changes.mean_margin(self.state, self.labels, candidates, self.rows)
 
     def variance_reduction(self, candidates: np.ndarray) -> np.ndarray:
-        """See `changes.variance_reduction`."""
+        """See `changes.variance_reduction`; a finite time has no such sum."""
         return changes.variance_reduction(self.state, candidates, self.rows)
 
     def accept(self, pick: int) -> None:
@@ -179,10 +174,6 @@ class FiniteTime(Engine):
         """Average by forming every prediction."""
         labels = self.labels[self.rows]
         return _gathered(changes.margins_of(after, labels).mean(dim=1) for after in self._after(candidates))
-
-    def variance_reduction(self, candidates: np.ndarray) -> np.ndarray:
-        """Not defined before the limit; `look_ahead` refuses it beforehand."""
-        raise checks.expected("time=None for the posterior variance", f"time={self.time}", "Leave time at its default.")
 
     def accept(self, pick: int) -> None:
         """Train on a row by solving anew."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from modal_ntk import checks
 from modal_ntk.kernels.posterior import posterior
 from modal_ntk.selection.deferred import Deferred
-from modal_ntk.selection.engines import Engine, FiniteTime, Limit, predicted_classes
+from modal_ntk.selection.engines import FiniteTime, Limit, predicted_classes
 from modal_ntk.selection.result import Selection
 
 Objective = Literal[
@@ -113,8 +113,9 @@ def look_ahead(
     -------
     Selection
         Row numbers in the order chosen; the objective of each pick as score (risk and disagreement as
-        fractions of the evaluation rows, squared and expected error as their means); ``info`` with the ``jitter`` used and, for greedy batches, the
-        ``risk`` after each pick (for any objective) and the number of ``ties`` at it.
+        fractions of the evaluation rows, squared and expected error as their means); ``info`` with the
+        ``jitter`` used and, for greedy batches, the ``risk`` after each pick (for any objective) and the
+        number of ``ties`` at it.
 
     Raises
     ------
@@ -154,9 +155,10 @@ def look_ahead(
     free = np.setdiff1d(everyone if candidates is None else checks.check_rows("candidates", candidates, n), known)
     checks.check_n_instances(n_instances, len(free))
     if memory_budget is not None:
-        _check_memory(gram, dtype, overwrite_kernel or objective in _DEFERRED, checks.check_integer("memory_budget", memory_budget))
+        in_place = overwrite_kernel or objective in _DEFERRED
+        _check_memory(gram, dtype, in_place, checks.check_integer("memory_budget", memory_budget))
     start = _start(labels, f0, gram)
-    engine: Engine | Deferred
+    engine: Limit | FiniteTime | Deferred
     if objective in _DEFERRED:
         held = gram.to(getattr(torch, dtype))
         engine = Deferred(held, known, start, labels, rows, n_picks=n_instances, rel_jitter=rel_jitter)
@@ -178,7 +180,7 @@ def look_ahead(
 @dataclass
 class _Search:
     # The best of the candidates by one objective, larger being better inside for all of them.
-    engine: Engine | Deferred
+    engine: Limit | FiniteTime | Deferred
     objective: Objective
     start: Tensor | None
     tie_break: TieBreak
@@ -233,7 +235,11 @@ class _Search:
         if self.tie_break == "random":
             return self.rng.permutation(tied)
         engine = self.engine
-        lead = engine.variance_reduction(tied) if self.tie_break == "variance" else engine.mean_margin(tied)
+        # Each engine knows one of the two at least, and check_ties has refused the other.
+        if isinstance(engine, Deferred) or (isinstance(engine, Limit) and self.tie_break == "variance"):
+            lead = engine.variance_reduction(tied)
+        else:
+            lead = engine.mean_margin(tied)
         return tied[np.lexsort((self.rng.random(len(tied)), -lead))]
 
 

@@ -166,9 +166,9 @@ class NTKCPL(QueryStrategy):
         n_init: int = 1,
         min_cluster_size: int = 1,
         n_candidates: int | None = 10000,
-        objective: Literal["risk", "squared_error", "expected_error"] = "risk",
-        tie_break: TieBreak = "variance",
-        tie_tolerance: float = 0.02,
+        objective: Literal["risk", "squared_error", "expected_error"] = "expected_error",
+        tie_break: TieBreak = "random",
+        tie_tolerance: float = 0.0,
         time: float | None = None,
         rel_jitter: float = 1e-6,
         dtype: Precision = "float64",
@@ -260,8 +260,9 @@ class NTKCPL(QueryStrategy):
             raise checks.expected("a finite n_hidden for use_f0=True", "n_hidden=None", remedy)
         if self.use_f0 and self.feature_scaling is None:
             warnings.warn(
-                "With use_f0=True and feature_scaling=None the outputs before training grow with the features while the "
-                'targets stay one-hot: picks depend on the features\' unit. Pass feature_scaling="l2" or use_f0=False.',
+                "With use_f0=True and feature_scaling=None the outputs before training grow with the features while "
+                "targets stay one-hot: picks depend on the features' unit. "
+                'Pass feature_scaling="l2" or use_f0=False.',
                 ModalNTKWarning,
                 stacklevel=2,
             )

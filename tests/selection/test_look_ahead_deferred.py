@@ -34,7 +34,8 @@ def naive(objective, kernel, targets, f0, known, rows, candidates, jitter):
         after = oracles_lookahead.trained(kernel, f0, [*known, c], one_hot, jitter=noise)
         error = oracles_lookahead.objective_of("squared_error", after, f0, targets, rows)
         expected = error + left.mean() / np.mean(np.diag(kernel))
-        values.append({"variance": before - left.sum(), "squared_error": -error, "expected_error": -expected}[objective])
+        by_name = {"variance": before - left.sum(), "squared_error": -error, "expected_error": -expected}
+        values.append(by_name[objective])
     return np.array(values)
 
 

@@ -111,7 +111,7 @@ def test_twenty_then_a_hundred_splits_as_the_paper_does(monkeypatch):
 
 @unit_matters
 def test_the_kernel_is_that_of_a_fresh_two_layer_head(seen, monkeypatch):
-    """With a finite width the kernel equals one written out weight by weight, f0 the head's outputs; features enter as they are."""
+    """A finite width has the kernel written out weight by weight, the head's outputs as f0, features as they are."""
     heads = []
     real = kernel_query.kernels.ntk_head
     monkeypatch.setattr(kernel_query.kernels, "ntk_head", lambda *a, **k: heads.append(real(*a, **k)) or heads[-1])

@@ -16,7 +16,7 @@ POOL = X[4:]
 
 
 def naive(kernel, n_labeled, n_instances):
-    """Pool positions picked by conditioning on every candidate, one linear solve each, and the falls of the variance."""
+    """Pool positions picked by conditioning on every candidate, one linear solve each, and the variance's falls."""
     known, picks, falls = list(range(n_labeled)), [], []
     everyone = np.arange(len(kernel))
     jitter = [1e-6 * np.mean(np.diag(kernel))] * n_labeled
