@@ -28,6 +28,8 @@ from .strategies.baselines.probcover import ProbCover as ProbCover
 from .strategies.baselines.probcover import probcover as probcover
 from .strategies.baselines.random_sampling import RandomSampling as RandomSampling
 from .strategies.baselines.random_sampling import random_sampling as random_sampling
+from .strategies.baselines.tcm import TCM as TCM
+from .strategies.baselines.tcm import tcm as tcm
 from .strategies.baselines.typiclust import TypiClust as TypiClust
 from .strategies.baselines.typiclust import typiclust as typiclust
 from .strategies.baselines.uherding import UHerding as UHerding
@@ -43,6 +45,7 @@ from .strategies.lpntk import LpNTK as LpNTK
 from .strategies.lpntk import lpntk as lpntk
 from .strategies.ntkcpl import NTKCPL as NTKCPL
 from .strategies.ntkcpl import ntkcpl as ntkcpl
+from .strategies.switch import Switch as Switch
 from .strategies.variance_design import VarianceDesign as VarianceDesign
 from .strategies.variance_design import variance_design as variance_design
 from .strategies.waal import WAAL as WAAL

@@ -27,6 +27,7 @@ COLD_START = (
     "ntkcpl",
     "probcover",
     "random_sampling",
+    "tcm",
     "typiclust",
     "uherding",
     "variance_design",

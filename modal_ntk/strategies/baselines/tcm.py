@@ -1,0 +1,89 @@
+"""TCM: typical samples while labels are few, then those that the model is least sure of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from modal_ntk import checks
+from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.selection.result import Selection
+from modal_ntk.strategies.base import Query
+from modal_ntk.strategies.baselines.distance import DistanceStrategy
+from modal_ntk.strategies.baselines.margin import Margin
+from modal_ntk.strategies.baselines.typiclust import TypiClust
+from modal_ntk.strategies.switch import Switch
+
+if TYPE_CHECKING:
+    from modal_ntk.nets import NetView
+
+
+class TCM(DistanceStrategy):
+    """Query by TypiClust until there are some labels for every class, then by margin.
+
+    Parameters
+    ----------
+    n_per_class : int, default=10
+        Number of labels, for each class of the fitted model, from which on the margin chooses.
+    features : str or callable, default="auto"
+        Where TypiClust takes distances, see there.
+    random_state : int, numpy generator or None, default=None
+        Seed of TypiClust's k-means and of ties between margins.
+
+    Notes
+    -----
+    Doucet, Estermann, Aczel, Wattenhofer, "Bridging Diversity and Uncertainty in Active Learning with Self-Supervised
+    Pre-Training" (2024). The authors switch early on self-supervised features, at a step that depends on the budget;
+    a number of labels a class is ours. While there is no fitted model with probabilities, TypiClust chooses.
+    `modal_ntk.Switch` switches between any strategies at any numbers. ``info`` is that of the one that chose, with its
+    class's name as ``strategy`` and ``until``, the number of labels of the switch (None while no model gives the
+    number of classes).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> selected = TCM(random_state=0).select(None, np.arange(12.0).reshape(6, 2), 2)
+    >>> selected.info["strategy"], selected.info["until"]
+    ('TypiClust', None)
+    """
+
+    def __init__(self, *, n_per_class: int = 10, features: Any = "auto", random_state: Any = None) -> None:
+        self.n_per_class = n_per_class
+        self.features = features
+        self.random_state = random_state
+
+    def check_params(self) -> None:
+        """Check the parameters; called before anything is computed.
+
+        Raises
+        ------
+        InvalidInputError
+            If one cannot be used.
+        """
+        super().check_params()
+        checks.check_integer("n_per_class", self.n_per_class)
+
+    def _switch(self, view: NetView) -> Switch:
+        typical = TypiClust(features=self.features)
+        if not view.offers("probabilities"):
+            return Switch([(typical, None)])
+        return Switch([(typical, self.n_per_class * len(view.classes)), (Margin(), None)])
+
+    def _unmet(self, view: NetView, n_labeled: int) -> list[str]:
+        return self._switch(view)._unmet(view, n_labeled)
+
+    def _select(self, query: Query) -> Selection:
+        switch = self._switch(query.view)
+        selected = switch._select(query)
+        selected.info["until"] = switch.stages[0][1]
+        return selected
+
+
+tcm = TCM()
+
+
+@hookimpl
+def modal_ntk_strategies() -> Iterable[StrategySpec]:
+    """Announce the strategy."""
+    summary = "TypiClust until there are some labels for every class, then margin"
+    return [StrategySpec("tcm", TCM, summary, TCM.needs, "TCM (Doucet et al. 2024)")]
