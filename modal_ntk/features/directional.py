@@ -1,19 +1,43 @@
-"""How a step along one direction of the parameters moves a network's logits, without any per-sample gradient."""
+"""Gradients summed over samples, and how a step along one direction moves a net: no gradient of any one sample."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from modal_ntk import checks
+from modal_ntk.features.factors import products
 from modal_ntk.features.functional import FunctionalNet
+from modal_ntk.features.independence import Independence
+from modal_ntk.features.proof import Draws, tolerance
+from modal_ntk.features.reporting import warn
+from modal_ntk.features.routes import Routes
 from modal_ntk.features.samples import Samples
+
+Direction = dict[str, Tensor]
+Weigh = Callable[[Tensor], Tensor]
+
+
+class NotAutogradsError(RuntimeError):
+    """A derivative differs from that by plain backward passes."""
 
 
 def kernel_times(
-    module: nn.Module, x: Any, x_from: Any, weights: Any, *, batch_size: int = 512, dtype: torch.dtype | None = None
+    module: nn.Module,
+    x: Any,
+    x_from: Any,
+    weights: Any,
+    *,
+    batch_size: int = 512,
+    dtype: torch.dtype | None = None,
+    verify: bool = True,
 ) -> Tensor:
     """Multiply the full tangent kernel between samples and others by weights on the others' outputs.
 
@@ -31,11 +55,24 @@ def kernel_times(
         Samples taken at once.
     dtype : torch.dtype, optional
         Type to compute in; the module's by default.
+    verify : bool, default=True
+        Whether every batch is compared with a plain backward pass, and samples are checked not to depend on one
+        another.
 
     Returns
     -------
     Tensor (n, K)
         The sum over j of Theta(x_i, x_j) weights_j, with Theta (K, K) the kernel of two samples.
+
+    Raises
+    ------
+    InvalidInputError
+        If an argument is unusable, or samples depend on one another.
+
+    Warns
+    -----
+    ModalNTKWarning
+        If the second derivative that serves is not right, and per-sample gradients are taken instead.
 
     Notes
     -----
@@ -51,38 +88,227 @@ def kernel_times(
     net = FunctionalNet(module, dtype)
     left, right = net.batch(x), net.batch(x_from)
     size = checks.check_integer("batch_size", batch_size)
-    given = torch.as_tensor(weights).to(device=net.device, dtype=net.dtype)
-    with net.evaluating(), torch.enable_grad():
-        direction = _pulled_back(net, right, given, size)
-        parts = [_pushed(net, left[start : start + size], direction) for start in range(0, len(left), size)]
-    return torch.cat(parts)
+    given = torch.as_tensor(weights).to(device=net.device, dtype=net.held_dtype)
+    pass_ = Directional(net, verify=verify)
+    with net.evaluating():
+        direction = {name: torch.zeros_like(p) for name, p in net.parameters.items()}
+        for start in range(0, len(right), size):
+
+            def part(logits: Tensor, start: int = start) -> Tensor:
+                own = given[start : start + size]
+                if given.ndim != 2 or len(given) != len(right) or own.shape != logits.shape:
+                    got = f"shape {tuple(given.shape)}"
+                    what = f"weights of shape ({len(right)}, {logits.shape[1]})"
+                    raise checks.expected(what, got, "Pass one weight per sample and output.")
+                return own
+
+            for name, gradient in pass_.pulled_back(right[start : start + size], part).items():
+                direction[name] += gradient
+        parts = [left[start : start + size] for start in range(0, len(left), size)]
+        try:
+            return torch.cat([pass_.pushed(part, direction, by_two_backward_passes)[1] for part in parts])
+        except NotAutogradsError:
+            warn("Second derivatives of this module are not right: per-sample gradients are taken instead.")
+            routes = Routes(net, left)
+            return torch.cat([_by_sample(routes, part, direction) for part in parts])
 
 
-def _pulled_back(net: FunctionalNet, samples: Samples, weights: Tensor, size: int) -> dict[str, Tensor]:
-    total = {name: torch.zeros_like(p) for name, p in net.parameters.items()}
-    for start in range(0, len(samples), size):
-        leaves = net.leaves()
-        logits = net(leaves, samples[start : start + size])
-        part = weights[start : start + size]
-        if part.shape != logits.shape:
-            got = f"shape {tuple(weights.shape)}"
-            what = f"weights of shape ({len(samples)}, {logits.shape[1]})"
-            raise checks.expected(what, got, "Pass one weight per sample and output.")
-        found = torch.autograd.grad(logits, list(leaves.values()), part, allow_unused=True)
-        for name, gradient in zip(leaves, found, strict=True):
-            if gradient is not None:
-                total[name] += gradient
-    return total
+def _by_sample(routes: Routes, samples: Samples, direction: Direction) -> Tensor:
+    def every(logits: Tensor) -> Tensor:
+        k = logits.shape[1]
+        return torch.eye(k, dtype=logits.dtype, device=logits.device).expand(len(logits), k, k)
+
+    gradients = routes.gradients(samples, every)
+    out = torch.zeros_like(gradients.recording.logits).flatten()
+    for name in gradients.names:
+        out += products(gradients.factor(name, joint=False), direction[name].to(out).flatten())
+    return out.view_as(gradients.recording.logits)
 
 
-def _pushed(net: FunctionalNet, samples: Samples, direction: dict[str, Tensor]) -> Tensor:
-    # The gradient is linear in the weights of the outputs, so its derivative by these is the product wanted.
+class Directional:
+    """Sums of gradients over a batch, and products of its Jacobian with a direction, each proved.
+
+    Parameters
+    ----------
+    net : FunctionalNet
+        The module, in evaluation mode.
+    verify : bool, default=True
+        Whether batches are proved.
+    """
+
+    def __init__(self, net: FunctionalNet, *, verify: bool = True) -> None:
+        self.net, self.verify = net, verify
+        self._draws = Draws()
+        self._independence = Independence(net, self._draws)
+
+    def pulled_back(self, samples: Samples, weigh: Weigh) -> Direction:
+        """Return the gradient of weighted outputs summed over a batch.
+
+        Parameters
+        ----------
+        samples : Tensor (n, ...) or NamedTensors
+            The batch.
+        weigh : callable
+            From logits (n, K) to weights (n, K).
+
+        Returns
+        -------
+        dict of str to Tensor
+            By parameter.
+        """
+        if not self.verify or len(samples) == 1:
+            return _pulled_back(self.net, samples, weigh)[2][0]
+        rows = self._draws.rows(len(samples))
+        logits, weights, (of_part, of_rest) = _pulled_back(self.net, samples, weigh, rows)
+        self._independence.check(samples, logits)
+        # Gradients may tie samples together where values do not.
+        if not self._apart(self.net, samples[rows], weights[rows], of_part):
+            exact = self._independence.exact_net
+            whole = exact.batch(samples)
+            of_part_exact = _pulled_back(exact, whole, lambda _: weights, rows)[2][0]
+            if self.net.dtype == torch.float64 or not self._apart(exact, whole[rows], weights[rows], of_part_exact):
+                remedy = "Look for statistics over the batch, and for random numbers."
+                what = "gradients that do not depend on which samples share a batch"
+                raise checks.expected(what, "others for some samples alone than for all together", remedy)
+        return {name: of_part[name] + of_rest[name] for name in of_part}
+
+    def _apart(self, net: FunctionalNet, part: Samples, weights: Tensor, together: Direction) -> bool:
+        alone = _pulled_back(net, part, lambda _: weights)[2][0]
+        size = sum(float(g.norm()) ** 2 for g in alone.values()) ** 0.5
+        error = sum(float((alone[name] - together[name]).norm()) ** 2 for name in alone) ** 0.5
+        return error <= tolerance(net.dtype) * size
+
+    def pushed(self, samples: Samples, direction: Direction, push: Any) -> tuple[Tensor, Tensor]:
+        """Return logits (n, K) and how fast they move along a direction (n, K).
+
+        Parameters
+        ----------
+        samples : Tensor (n, ...) or NamedTensors
+            The batch.
+        direction : dict of str to Tensor
+            By parameter, in its shape here.
+        push : callable
+            How: `by_forward_mode` or `by_two_backward_passes`.
+
+        Returns
+        -------
+        tuple of Tensor (n, K)
+            Logits and their change.
+
+        Raises
+        ------
+        NotAutogradsError
+            If the change is not that of plain backward passes.
+        """
+        logits, change = push(self.net, samples, direction)
+        if not self.verify:
+            return logits, change
+        self._independence.check(samples, change, lambda net, part: push(net, part, _on(net, direction))[1])
+        self._independence.check(samples, logits)
+        if self._is_right(self.net, samples, direction, change):
+            return logits, change
+        if self.net.dtype != torch.float64:
+            net = self._independence.exact_net
+            exact, along = net.batch(samples), _on(net, direction)
+            if self._is_right(net, exact, along, push(net, exact, along)[1]):
+                return logits, change
+        raise NotAutogradsError("it differs from backward passes")
+
+    def _is_right(self, net: FunctionalNet, samples: Samples, direction: Direction, change: Tensor) -> bool:
+        # Random weights of the outputs: their sum of changes is the product of one gradient with the direction.
+        weights = self._draws.weights(len(change), change.shape[1], change)
+        gradient = _pulled_back(net, samples, lambda _: weights)[2][0]
+        terms = [(gradient[name].double() * direction[name].double()) for name in gradient]
+        want = float(sum(term.sum() for term in terms))
+        got = float((weights.double() * change.double()).sum())
+        size = float(sum(gradient[name].double().norm() * direction[name].double().norm() for name in gradient))
+        return abs(got - want) <= tolerance(net.dtype) * (abs(want) + 0.01 * size)
+
+
+def _on(net: FunctionalNet, direction: Direction) -> Direction:
+    return {name: direction[name].to(p) for name, p in net.parameters.items()}
+
+
+def _pulled_back(
+    net: FunctionalNet, samples: Samples, weigh: Weigh, rows: list[int] | None = None
+) -> tuple[Tensor, Tensor, list[Direction]]:
+    # Logits, their weights, and the gradient: if rows are given that of these samples' outputs, and of the others'.
     leaves = net.leaves()
-    logits = net(leaves, samples)
-    weights = torch.zeros_like(logits, requires_grad=True)
-    found = torch.autograd.grad(logits, list(leaves.values()), weights, create_graph=True, allow_unused=True)
-    terms = [(g * direction[name]).sum() for name, g in zip(leaves, found, strict=True) if g is not None]
-    if not terms:
-        return torch.zeros_like(logits).detach()
-    (out,) = torch.autograd.grad(torch.stack(terms).sum(), weights)
-    return out.detach()
+    with torch.enable_grad():
+        logits = net(leaves, samples)
+    seen = logits.detach().to(net.held_dtype)
+    weights = weigh(seen)
+    chosen = torch.zeros_like(seen[:, :1])
+    chosen[slice(None) if rows is None else rows] = 1
+    masks = [chosen] if rows is None else [chosen, 1 - chosen]
+    held: list[Direction] = []
+    for number, mask in enumerate(masks):
+        total = {name: torch.zeros_like(p, dtype=net.held_dtype) for name, p in net.parameters.items()}
+        held.append(total)
+        if not logits.requires_grad:
+            continue
+        along, more = (weights * mask).to(logits.dtype), number + 1 < len(masks)
+        found = torch.autograd.grad(logits, list(leaves.values()), along, retain_graph=more, allow_unused=True)
+        for name, g in zip(leaves, found, strict=True):
+            if g is not None:
+                total[name] = (g.to_dense() if g.is_sparse else g).to(net.held_dtype)
+    return seen, weights, held
+
+
+class _AsBackward(TorchFunctionMode):
+    # Forward mode knows nothing of two things that stop gradients on their way back: lines of padding, and no_grad.
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not torch.is_grad_enabled():
+            return _mapped(out, lambda t: forward_ad.unpack_dual(t).primal)
+        if func is F.embedding:
+            call = {**dict(zip(("input", "weight", "padding_idx"), args, strict=False)), **(kwargs or {})}
+            padding = call.get("padding_idx")
+            if padding is not None:
+                fixed = (call["input"] == padding % len(call["weight"]))[..., None]
+                out = torch.where(fixed, out.detach(), out)
+        return out
+
+
+def _mapped(out: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(out, Tensor):
+        return function(out) if out.is_floating_point() else out
+    if type(out) in (tuple, list):
+        return type(out)(_mapped(value, function) for value in out)
+    return out
+
+
+def by_forward_mode(net: FunctionalNet, samples: Samples, direction: Direction) -> tuple[Tensor, Tensor]:
+    """Return logits and their change, by one forward-mode pass."""
+    # With gradients enabled, for fused inference functions have no derivative of any mode.
+    with torch.enable_grad(), forward_ad.dual_level(), warnings.catch_warnings(), _AsBackward():
+        # Loading its forward-mode rules, torch warns of a function of its own.
+        warnings.filterwarnings("ignore", message="`torch.jit", category=DeprecationWarning)
+        duals = {name: forward_ad.make_dual(p, direction[name].to(p)) for name, p in net.leaves().items()}
+        logits, change = forward_ad.unpack_dual(net(duals, samples))
+    seen = logits.detach().to(net.held_dtype)
+    return seen, torch.zeros_like(seen) if change is None else change.detach().to(net.held_dtype)
+
+
+def by_two_backward_passes(net: FunctionalNet, samples: Samples, direction: Direction) -> tuple[Tensor, Tensor]:
+    """Return logits and their change; the gradient is linear in the weights of the outputs, so its derivative tells."""
+    leaves = net.leaves()
+    with torch.enable_grad():
+        logits = net(leaves, samples)
+        seen = logits.detach().to(net.held_dtype)
+        if not logits.requires_grad:
+            return seen, torch.zeros_like(seen)
+        weights = torch.zeros_like(logits, requires_grad=True)
+        found = torch.autograd.grad(logits, list(leaves.values()), weights, create_graph=True, allow_unused=True)
+        terms = [
+            ((g.to_dense() if g.is_sparse else g) * direction[name].to(g)).sum()
+            for name, g in zip(leaves, found, strict=True)
+            if g is not None
+        ]
+        total = torch.stack(terms).sum()
+        if not total.requires_grad:  # no derivative of the second order is known
+            raise NotAutogradsError("it has no second derivative")
+        (out,) = torch.autograd.grad(total, weights)
+    return seen, out.detach().to(net.held_dtype)

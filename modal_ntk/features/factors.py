@@ -10,7 +10,7 @@ An Outer with one position never needs its (n, a * b) gradient: inner products o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -107,6 +107,8 @@ def joined(factors: list[Factor]) -> Factor | None:
     first = factors[0]
     if len(factors) == 1:
         return first
+    if len({_widths(f) for f in factors}) > 1:
+        return None
     if all(isinstance(f, Dense) for f in factors):
         return Dense(torch.stack([f.dense() for f in factors]).sum(0))
     if all(isinstance(f, Outer) for f in factors):
@@ -117,6 +119,27 @@ def joined(factors: list[Factor]) -> Factor | None:
         indices = torch.cat([f.indices for f in lookups], 1)
         return Lookup(indices, torch.cat([f.outputs for f in lookups], 1), lookups[0].n_lines)
     return None
+
+
+def _widths(factor: Factor) -> tuple[Any, ...]:
+    # What must be the same for gradients to be laid side by side.
+    if isinstance(factor, Outer):
+        return Outer, factor.inputs.shape[1], factor.inputs.shape[3], factor.outputs.shape[3]
+    if isinstance(factor, Lookup):
+        return Lookup, factor.n_lines, factor.outputs.shape[2]
+    return Dense, factor.size
+
+
+def total(factor: Factor) -> Tensor:
+    """Return the sum of all gradients: (p,)."""
+    if isinstance(factor, Outer):
+        sides = (side.transpose(0, 1).flatten(1, 2) for side in (factor.outputs, factor.inputs))
+        left, right = sides
+        return (left.mT @ right).flatten()
+    if isinstance(factor, Lookup):
+        table = factor.outputs.new_zeros(factor.n_lines, factor.outputs.shape[2])
+        return table.index_add_(0, factor.indices.flatten(), factor.outputs.flatten(0, 1)).flatten()
+    return factor.gradient.sum(0)
 
 
 def squared_norms(factor: Factor) -> Tensor:
@@ -166,9 +189,9 @@ def add_gram(out: Tensor, left: Factor, right: Factor, *, budget: int) -> None:
     budget : int
         Bytes that intermediate results may take.
     """
-    pairwise = _pairwise_cost(left, right) < _dense_cost(left, right)
+    pairwise = type(left) is type(right) and _pairwise_cost(left, right) < _dense_cost(left, right)
     same = left is right
-    if not pairwise and not isinstance(left, Dense):
+    if not pairwise:
         left = Dense(left.dense())
         right = left if same else Dense(right.dense())
     step = max(1, budget // max(1, _bytes_per_row(left, right)))

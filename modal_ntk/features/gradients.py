@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from modal_ntk import checks
-from modal_ntk.errors import ModalNTKWarning
-from modal_ntk.features.cotangents import LOSSES, cotangents
+from modal_ntk.errors import InvalidInputError
+from modal_ntk.features.directional import Direction, Directional, by_forward_mode
 from modal_ntk.features.functional import FunctionalNet
-from modal_ntk.features.loss_gradients import Direction, Loss, LossGradients
-from modal_ntk.features.per_sample import looped_gradients
+from modal_ntk.features.loss_gradients import Loss, LossGradients
+from modal_ntk.features.reporting import warn
 from modal_ntk.features.routes import Routes
-from modal_ntk.features.samples import Samples
+from modal_ntk.features.samples import by_sample
 from modal_ntk.features.sketches import sketch
 
 
@@ -29,6 +27,7 @@ def loss_gradient_norms(
     loss: Loss = "cross_entropy",
     memory_budget: int = 2**30,
     dtype: torch.dtype | None = None,
+    verify: bool = True,
 ) -> Tensor:
     """Compute the length of the gradient of each sample's loss.
 
@@ -46,6 +45,9 @@ def loss_gradient_norms(
         Bytes for what is held beside module and result.
     dtype : torch.dtype, optional
         Type to compute in; the module's by default.
+    verify : bool, default=True
+        Whether every batch is compared with plain backward passes, and samples are checked not to depend on one
+        another.
 
     Returns
     -------
@@ -58,7 +60,7 @@ def loss_gradient_norms(
     >>> loss_gradient_norms(nn.Sequential(net, nn.Flatten()), torch.zeros(1, 1), [0])
     tensor([0.])
     """
-    gradients = LossGradients(module, loss=loss, memory_budget=memory_budget, dtype=dtype)
+    gradients = LossGradients(module, loss=loss, memory_budget=memory_budget, dtype=dtype, verify=verify)
     with gradients.evaluating():
         return gradients.measure(x, labels=labels).squared_norms.sqrt()
 
@@ -71,6 +73,7 @@ def loss_gradient_sum(
     loss: Loss = "cross_entropy",
     batch_size: int = 512,
     dtype: torch.dtype | None = None,
+    verify: bool = True,
 ) -> Direction:
     """Compute the gradient of the loss summed over samples.
 
@@ -88,6 +91,9 @@ def loss_gradient_sum(
         Samples taken at once.
     dtype : torch.dtype, optional
         Type to compute in; the module's by default.
+    verify : bool, default=True
+        Whether every batch is compared with plain backward passes, and samples are checked not to depend on one
+        another.
 
     Returns
     -------
@@ -100,14 +106,14 @@ def loss_gradient_sum(
     >>> loss_gradient_sum(net, torch.zeros(3, 1), [0, 1, 1])["weight"].tolist()
     [[0.0], [0.0]]
     """
-    gradients = LossGradients(module, loss=loss, dtype=dtype)
-    total = {name: torch.zeros_like(p) for name, p in gradients.net.parameters.items()}
-    samples = gradients.net.batch(x)
+    gradients = LossGradients(module, loss=loss, dtype=dtype, verify=verify)
+    samples, total = gradients.net.batch(x), None
+    labels = by_sample("labels", labels, len(samples))
     with gradients.evaluating():
-        for start in range(0, len(samples), batch_size):
+        for start in range(0, max(1, len(samples)), batch_size):
             part = gradients.sum(samples[start : start + batch_size], labels[start : start + batch_size])
-            for name, gradient in part.items():
-                total[name] += gradient
+            total = part if total is None else {name: total[name] + gradient for name, gradient in part.items()}
+    assert total is not None  # no samples make one part
     return total
 
 
@@ -120,6 +126,7 @@ def loss_gradient_products(
     loss: Loss = "cross_entropy",
     batch_size: int = 512,
     dtype: torch.dtype | None = None,
+    verify: bool = True,
 ) -> Tensor:
     """Compute the inner product of the gradient of each sample's loss with one direction.
 
@@ -139,6 +146,9 @@ def loss_gradient_products(
         Samples taken at once.
     dtype : torch.dtype, optional
         Type to compute in; the module's by default.
+    verify : bool, default=True
+        Whether every batch is compared with plain backward passes, and samples are checked not to depend on one
+        another.
 
     Returns
     -------
@@ -163,25 +173,28 @@ def loss_gradient_products(
     >>> torch.allclose(products.sum(), total["weight"].square().sum())
     True
     """
-    gradients = LossGradients(module, loss=loss, dtype=dtype)
+    gradients = LossGradients(module, loss=loss, dtype=dtype, verify=verify)
     net = gradients.net
     samples = net.batch(x)
+    labels = by_sample("labels", labels, len(samples))
     if set(direction) != set(net.parameters):
         remedy = "Take one from loss_gradient_sum."
         raise checks.expected("a direction for every trainable parameter", f"{sorted(direction)}", remedy)
-    tangent = {name: direction[name].to(p).reshape(p.shape) for name, p in net.parameters.items()}
-    forward = _Forward(net, LOSSES[loss], _without_padding(module, tangent))
+    tangent, pass_ = net.direction(direction), Directional(net, verify=verify)
+    out = [torch.zeros(0, dtype=net.held_dtype, device=net.device)]
     with net.evaluating():
         try:
-            forward.prove(samples, labels)
-            parts = range(0, len(samples), batch_size)
-            out = [forward.products(samples[i : i + batch_size], labels[i : i + batch_size]) for i in parts]
-            return torch.cat(out) if out else torch.zeros(0, dtype=net.dtype, device=net.device)
+            for start in range(0, len(samples), batch_size):
+                part, own = samples[start : start + batch_size], labels[start : start + batch_size]
+                logits, change = pass_.pushed(part, tangent, by_forward_mode)
+                out.append((gradients.residuals(own)(logits) * change).sum(1))
+            return torch.cat(out)
+        except InvalidInputError:
+            raise
         except (NotImplementedError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
-        message = f"No forward-mode derivative of this module ({reason}): per-sample gradients are taken instead."
-        warnings.warn(message, ModalNTKWarning, stacklevel=2)
-        return gradients.products(samples, tangent, labels)
+        warn(f"No forward-mode derivative of this module ({reason}): per-sample gradients are taken instead.")
+        return gradients.products(samples, direction, labels)
 
 
 def gradient_sketch(
@@ -195,6 +208,7 @@ def gradient_sketch(
     memory_budget: int = 2**30,
     dtype: torch.dtype | None = None,
     random_state: Any = None,
+    verify: bool = True,
 ) -> Tensor:
     """Project per-sample gradients to a few features whose inner products are the kernel's on average.
 
@@ -218,6 +232,9 @@ def gradient_sketch(
         Type to compute in; the module's by default.
     random_state : int, generator or None, default=None
         Seed: features of one seed, module and `dim` are comparable, also between calls.
+    verify : bool, default=True
+        Whether every batch is compared with plain backward passes, and samples are checked not to depend on one
+        another.
 
     Returns
     -------
@@ -239,63 +256,21 @@ def gradient_sketch(
     seed = int(checks.check_random_state(random_state).integers(2**31))
     net = FunctionalNet(module, dtype)
     samples = net.batch(x)
+    own = [by_sample(name, v, len(samples)) for name, v in (("signs", signs), ("labels", labels))]
     out = []
     with net.evaluating():
-        routes = Routes(net, samples)
+        routes = Routes(net, samples, verify=verify)
         for start, stop in _chunks(len(samples), routes, memory_budget):
             part = samples[start:stop]
-            logits = net.logits(part)
-            chosen = [None if v is None else v[start:stop] for v in (signs, labels)]
-            gradients = routes.gradients(part, cotangents(kind, logits, chosen[0], chosen[1]))
-            features = logits.new_zeros(len(part), size)
-            for number, name in enumerate(routes.names()):
+            chosen = [None if v is None else v[start:stop] for v in own]
+            gradients = routes.gradients(part, routes.weights(kind, *chosen))
+            features = gradients.recording.logits.new_zeros(len(part), size)
+            numbers = {name: number for number, name in enumerate(net.parameters)}
+            for name in gradients.names:
+                number = numbers[name]
                 features += sketch(gradients.factor(name, joint=True), size, seed + number, keep_small=False)
             out.append(features)
     return torch.cat(out)
-
-
-def _without_padding(module: nn.Module, tangent: dict[str, Tensor]) -> dict[str, Tensor]:
-    # The padding line of a table has no gradient backward, but torch's forward mode knows nothing of that.
-    tables: dict[int, Any] = {id(p.weight): p.padding_idx for p in module.modules() if _is_padded(p)}
-    out = dict(tangent)
-    for name, parameter in module.named_parameters():
-        if name in out and id(parameter) in tables:
-            out[name] = out[name].clone()
-            out[name][tables[id(parameter)]] = 0
-    return out
-
-
-def _is_padded(part: nn.Module) -> bool:
-    return isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.padding_idx is not None
-
-
-class _Forward:
-    # Products by forward-mode differentiation of the logits along one direction.
-    def __init__(self, net: FunctionalNet, kind: str, tangent: Direction) -> None:
-        self.net, self.kind, self.tangent = net, kind, tangent
-
-    def products(self, batch: Samples, labels: Any) -> Tensor:
-        # With gradients enabled, for fused inference functions have no derivative of any mode.
-        with torch.enable_grad(), forward_ad.dual_level(), warnings.catch_warnings():
-            # Loading its forward-mode rules, torch warns of a function of its own.
-            warnings.filterwarnings("ignore", message="`torch.jit", category=DeprecationWarning)
-            duals = {name: forward_ad.make_dual(p, self.tangent[name]) for name, p in self.net.leaves().items()}
-            logits, change = forward_ad.unpack_dual(self.net(duals, batch))
-        residuals = cotangents(self.kind, logits.detach(), None, labels)[:, 0]
-        return residuals.sum(1) * 0 if change is None else (residuals * change.detach()).sum(1)
-
-    def prove(self, samples: Samples, labels: Any) -> None:
-        # Two samples by plain autograd, as for every route.
-        if len(samples) == 0:
-            return
-        pair, classes = samples[[0, -1]], [int(labels[0]), int(labels[-1])]
-        got = self.products(pair, classes)
-        weights = cotangents(self.kind, self.net.logits(pair), None, classes)
-        truth = looped_gradients(self.net, pair, weights, list(self.tangent))
-        want = torch.stack([g[:, 0] @ self.tangent[name].flatten() for name, g in truth.items()]).sum(0)
-        size = torch.stack([g.norm() * self.tangent[name].norm() for name, g in truth.items()]).sum()
-        if not bool(((got - want).abs() <= 1e-3 * size).all()):
-            raise RuntimeError("it differs from autograd")
 
 
 def _chunks(n: int, routes: Routes, budget: int) -> Iterator[tuple[int, int]]:

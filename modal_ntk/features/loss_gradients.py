@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple
 
@@ -10,14 +11,13 @@ from torch import Tensor, nn
 
 from modal_ntk import checks
 from modal_ntk.features.cotangents import LOSSES, class_numbers, cotangents
+from modal_ntk.features.directional import Direction, Directional
 from modal_ntk.features.factors import norms_and_products, products, squared_norms
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.routes import Routes, SampleGradients
-from modal_ntk.features.samples import Samples
+from modal_ntk.features.samples import Samples, by_sample
 
 Loss = Literal["cross_entropy", "mse"]
-Direction = dict[str, Tensor]
-
 # Bytes that stay in a core's cache, and the least number of rows that repay the calls.
 _CACHED, _FEW = 2**22, 8
 
@@ -59,6 +59,8 @@ class LossGradients:
         Bytes for what is held beside module and results; batches are taken in parts to keep to it.
     dtype : torch.dtype, optional
         Type to compute in; the module's by default.
+    verify : bool, default=True
+        Whether gradients are compared with plain autograd on every batch; otherwise on two samples alone.
 
     Attributes
     ----------
@@ -82,10 +84,11 @@ class LossGradients:
         explicit: bool = False,
         memory_budget: int = 2**30,
         dtype: torch.dtype | None = None,
+        verify: bool = True,
     ) -> None:
         self._kind = LOSSES[checks.check_choice("loss", loss, LOSSES)]
         self._budget = checks.check_integer("memory_budget", memory_budget)
-        self._explicit = explicit
+        self._explicit, self._verify = explicit, verify
         self.net = FunctionalNet(module, dtype)
         self.routes: Routes | None = None
 
@@ -111,12 +114,16 @@ class LossGradients:
             Labels, squared lengths and products.
         """
         samples = self.net.batch(batch)
+        labels = by_sample("labels", labels, len(samples))
+        if direction is not None:
+            direction = self.net.direction(direction)
         parts = [self._measured(samples[i:j], direction, labels, i) for i, j in self._parts(samples)]
         return Measured(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def products(self, batch: Any, direction: Direction, labels: Any) -> Tensor:
         """Return products (n,) of the loss gradients of a batch with a direction."""
         samples = self.net.batch(batch)
+        labels, direction = by_sample("labels", labels, len(samples)), self.net.direction(direction)
         out = []
         for start, stop in self._parts(samples):
             gradients = self._gradients(samples[start:stop], labels[start:stop])[0]
@@ -125,26 +132,28 @@ class LossGradients:
 
     def sum(self, batch: Any, labels: Any) -> Direction:
         """Return the loss gradient summed over a batch, by parameter in its shape."""
-        samples, leaves = self.net.batch(batch), self.net.leaves()
-        with torch.enable_grad():
-            logits = self.net(leaves, samples)
-        if not logits.requires_grad or not len(samples):
-            return {name: torch.zeros_like(leaf) for name, leaf in self.net.parameters.items()}
-        residuals = cotangents(self._kind, logits.detach(), None, labels)[:, 0]
-        found = torch.autograd.grad(logits, list(leaves.values()), residuals, allow_unused=True)
-        pairs = zip(leaves.items(), found, strict=True)
-        return {name: torch.zeros_like(leaf).detach() if g is None else g.detach() for (name, leaf), g in pairs}
+        samples = self.net.batch(batch)
+        labels = by_sample("labels", labels, len(samples))
+        if not len(samples):
+            nothing = {name: torch.zeros_like(p, dtype=self.net.held_dtype) for name, p in self.net.parameters.items()}
+            return self.net.in_own_shapes(nothing)
+        pass_ = Directional(self.net, verify=self._verify)
+        return self.net.in_own_shapes(pass_.pulled_back(samples, self.residuals(labels)))
+
+    def residuals(self, labels: Any) -> Callable[[Tensor], Tensor]:
+        """Return what makes of logits (n, K) the derivative of each sample's loss by them (n, K), against labels."""
+        return lambda logits: cotangents(self._kind, logits, None, labels)[:, 0]
 
     def _parts(self, samples: Samples) -> list[tuple[int, int]]:
         if self.routes is None:
-            self.routes = Routes(self.net, samples, explicit=self._explicit)
+            self.routes = Routes(self.net, samples, explicit=self._explicit, verify=self._verify)
         step = max(1, self._budget // max(1, self.routes.bytes_per_direction))
         return [(start, min(start + step, len(samples))) for start in range(0, len(samples), step)]
 
     def _measured(self, samples: Samples, direction: Direction | None, labels: Any, start: int) -> Measured:
         given = None if labels is None else labels[start : start + len(samples)]
         gradients, classes = self._gradients(samples, given)
-        total = torch.zeros(2, len(samples), dtype=self.net.dtype, device=self.net.device)
+        total = torch.zeros(2, len(samples), dtype=self.net.held_dtype, device=self.net.device)
         if direction is None:
             total[:1] += self._summed(gradients, lambda f, _: (squared_norms(f),), self.net.parameters, len(samples))
         else:
@@ -160,20 +169,18 @@ class LossGradients:
             seen.append(classes)
             return cotangents(self._kind, logits, None, classes)
 
-        gradients = self.routes.gradients(samples, weights)
-        if not seen:  # logits that depend on no parameter are not differentiated
-            weights(self.net.logits(samples))
-        return gradients, seen[0]
+        return self.routes.gradients(samples, weights), seen[0]
 
     def _summed(self, gradients: SampleGradients, measure: Any, direction: Direction, n: int) -> Tensor:
         assert self.routes is not None
         parts = []
-        for name in self.routes.names():
-            vector = direction[name].to(self.net.parameters[name]).flatten()
+        for name in gradients.names:
+            vector = direction[name].to(self.net.held_dtype).flatten()
             step = self._rows_at_once(name, n)
             blocks = (gradients.factor(name, joint=True, rows=slice(i, i + step)) for i in range(0, n, step))
             parts.append(torch.cat([torch.stack(measure(block, vector)) for block in blocks], 1))
-        return torch.stack(parts).sum(0) if parts else torch.zeros(1, n, dtype=self.net.dtype, device=self.net.device)
+        none = torch.zeros(1, n, dtype=self.net.held_dtype, device=self.net.device)
+        return torch.stack(parts).sum(0) if parts else none
 
     def _rows_at_once(self, name: str, n: int) -> int:
         # So few that on a processor what is made of them stays in its cache; a graphics card wants them all.

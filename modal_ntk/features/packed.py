@@ -28,8 +28,10 @@ def held_bytes(factor: Factor) -> int:
 
 
 def concatenated(factors: list[Factor]) -> Factor:
-    """Return the rows of several factors of one parameter, all of one form, as one."""
+    """Return the rows of several factors of one parameter as one, written out if they are not of one form."""
     first = factors[0]
+    if len({_form(factor) for factor in factors}) > 1:
+        return Dense(torch.cat([f.dense() for f in factors]))
     if isinstance(first, Outer):
         outer = [f for f in factors if isinstance(f, Outer)]
         return Outer(torch.cat([f.inputs for f in outer]), torch.cat([f.outputs for f in outer]))
@@ -39,14 +41,42 @@ def concatenated(factors: list[Factor]) -> Factor:
     return Dense(torch.cat([f.dense() for f in factors]))
 
 
-def held_together(parts: list[list[Factor]]) -> PackedGradients:
-    """Join the factors of consecutive samples, by parameter within each part; the parts are emptied on the way."""
-    held = []
-    for number in range(len(parts[0])):
-        held.append(concatenated([part[number] for part in parts]))
-        for part in parts:
-            part[number] = Dense(torch.empty(0))  # each parameter's pieces go as soon as they are joined
-    return PackedGradients(held)
+def _form(factor: Factor) -> tuple[object, ...]:
+    if isinstance(factor, Dense):
+        return Dense, factor.size
+    other = factor.inputs if isinstance(factor, Outer) else factor.indices
+    return type(factor), other.shape[1:], factor.outputs.shape[1:]
+
+
+def _zeros(n: int, like: Factor) -> Factor:
+    if isinstance(like, Outer):
+        return Outer(*(side.new_zeros(n, *side.shape[1:]) for side in (like.inputs, like.outputs)))
+    if isinstance(like, Lookup):
+        indices, outputs = (side.new_zeros(n, *side.shape[1:]) for side in (like.indices, like.outputs))
+        return Lookup(indices, outputs, like.n_lines)
+    return Dense(like.gradient.new_zeros(n, like.size))
+
+
+def held_together(parts: list[tuple[int, dict[str, Factor]]]) -> PackedGradients:
+    """Join the gradients of consecutive samples; the parts are emptied on the way.
+
+    Parameters
+    ----------
+    parts : list of (n, dict of str to Factor)
+        Number of samples, and their gradients by parameter; where a part has none of a parameter they are zero.
+
+    Returns
+    -------
+    PackedGradients
+        Of all samples.
+    """
+    held: dict[str, Factor] = {}
+    names = list(dict.fromkeys(name for _, part in parts for name in part))
+    for name in names:
+        like = next(part[name] for _, part in parts if name in part)
+        # Each parameter's pieces go as soon as they are joined.
+        held[name] = concatenated([part.pop(name) if name in part else _zeros(n, like) for n, part in parts])
+    return PackedGradients(held or {"": Dense(torch.zeros(sum(n for n, _ in parts), 0))})
 
 
 def taken(factor: Factor, rows: Tensor) -> Factor:
@@ -73,20 +103,38 @@ class PackedGradients:
 
     Parameters
     ----------
-    factors : list of Factor
+    factors : dict of str to Factor
         One for each parameter, all of n rows.
 
     Examples
     --------
-    >>> held = PackedGradients([Dense(torch.tensor([[3.0, 4.0], [0.0, 1.0]]))])
+    >>> held = PackedGradients({"weight": Dense(torch.tensor([[3.0, 4.0], [0.0, 1.0]]))})
     >>> held.squared_norms().tolist(), held.gram(0, 1).tolist()
     ([25.0, 1.0], [[25.0, 4.0]])
     """
 
-    def __init__(self, factors: list[Factor]) -> None:
-        written = [f.gradient for f in factors if isinstance(f, Dense)]
-        joined = [Dense(torch.cat(written, 1) if len(written) > 1 else written[0])] if written else []
-        self.factors: list[Factor] = [*joined, *(f for f in factors if not isinstance(f, Dense))]
+    def __init__(self, factors: dict[str, Factor]) -> None:
+        written = {name: f.gradient for name, f in factors.items() if isinstance(f, Dense)}
+        joined = [Dense(torch.cat(list(written.values()), 1))] if written else []
+        others = {name: f for name, f in factors.items() if not isinstance(f, Dense)}
+        self.factors: list[Factor] = [*joined, *others.values()]
+        self._written = {name: gradient.shape[1] for name, gradient in written.items()}
+        self._others = list(others)
+
+    def by_name(self) -> dict[str, Factor]:
+        """Return the gradients of each parameter."""
+        found: dict[str, Factor] = {}
+        if self._written:
+            parts = self.factors[0].dense().split(list(self._written.values()), 1)
+            found.update({name: Dense(part) for name, part in zip(self._written, parts, strict=True)})
+        found.update(zip(self._others, self.factors[bool(self._written) :], strict=True))
+        return found
+
+    def _pairs(self, other: PackedGradients) -> list[tuple[Factor, Factor]]:
+        if (self._written, self._others) == (other._written, other._others):
+            return list(zip(self.factors, other.factors, strict=True))
+        mine, theirs = self.by_name(), other.by_name()
+        return [(mine[name], theirs[name]) for name in mine if name in theirs]
 
     def __len__(self) -> int:
         return len(self.factors[0])
@@ -117,7 +165,7 @@ class PackedGradients:
         other = self if columns is None else columns
         n = len(other) if n_columns is None else n_columns
         out = self._any().new_zeros(stop - start, n)
-        for left, right in zip(self.factors, other.factors, strict=True):
+        for left, right in self._pairs(other):
             add_gram(out, left.rows(start, stop), right.rows(0, n), budget=_BUDGET)
         return out
 
@@ -131,12 +179,12 @@ class PackedGradients:
     def add_gram_to(self, out: Tensor, columns: PackedGradients | None = None) -> None:
         """Add the inner products with other gradients, or among these on and above the diagonal, to (n, m) in place."""
         other = self if columns is None else columns
-        for left, right in zip(self.factors, other.factors, strict=True):
+        for left, right in self._pairs(other):
             add_gram(out, left, right, budget=_BUDGET)
 
     def take(self, rows: Tensor) -> PackedGradients:
         """Return the gradients of some samples, by number."""
-        return PackedGradients([taken(factor, rows) for factor in self.factors])
+        return PackedGradients({name: taken(factor, rows) for name, factor in self.by_name().items()})
 
     def _any(self) -> Tensor:
         first = self.factors[0]

@@ -41,16 +41,23 @@ def vectorised_gradients(net: FunctionalNet, batch: Samples, cotangents: Tensor,
     chosen = {name: net.parameters[name] for name in names}
     rest = {name: p for name, p in net.parameters.items() if name not in chosen}
 
+    def weighted(out: Tensor, weights: Tensor) -> Tensor:
+        return out @ weights.to(out.dtype)
+
     def of_sample(sample: Any, weights: Tensor) -> Gradients:
         one = NamedTensors({k: v[None] for k, v in sample.items()}) if isinstance(sample, dict) else sample[None]
-        _, pull = torch.func.vjp(lambda p: net({**p, **rest}, one)[0], chosen)  # type: ignore[misc]
-        return torch.func.vmap(lambda v: pull(v)[0])(weights)
+        if len(weights) == 1:
+            # Some operations have no right derivative by a batched cotangent, and plain gradients are faster, too.
+            grads = torch.func.grad(lambda p: weighted(net({**p, **rest}, one)[0], weights[0]))(chosen)
+            return {name: g[None] for name, g in grads.items()}
+        out, pull = torch.func.vjp(lambda p: net({**p, **rest}, one)[0], chosen)  # type: ignore[misc]
+        return torch.func.vmap(lambda v: pull(v)[0])(weights.to(out.dtype))
 
     with warnings.catch_warnings():
         # Some operations are batched by a loop inside torch, which is slower and as right.
         warnings.filterwarnings("ignore", message="There is a performance drop")
         grads = torch.func.vmap(of_sample)(batch.parts if isinstance(batch, NamedTensors) else batch, cotangents)
-    return {name: g.detach().flatten(2) for name, g in grads.items()}
+    return {name: g.detach().reshape(*g.shape[:2], -1).to(net.held_dtype) for name, g in grads.items()}
 
 
 def looped_gradients(net: FunctionalNet, batch: Samples, cotangents: Tensor, names: list[str]) -> Gradients:
@@ -78,7 +85,9 @@ def looped_gradients(net: FunctionalNet, batch: Samples, cotangents: Tensor, nam
         If the module cannot be differentiated; the parameters are named.
     """
     n, r = cotangents.shape[:2]
-    out = {name: net.parameters[name].new_zeros(n, r, net.parameters[name].numel()) for name in names}
+    out = {
+        name: torch.zeros(n, r, net.parameters[name].numel(), dtype=net.held_dtype, device=net.device) for name in names
+    }
     for i in range(n):
         leaves = net.leaves()
         with torch.enable_grad():
@@ -88,15 +97,15 @@ def looped_gradients(net: FunctionalNet, batch: Samples, cotangents: Tensor, nam
         for j in range(r):
             for name, gradient in zip(names, _pulled(logits, leaves, names, cotangents[i : i + 1, j]), strict=True):
                 if gradient is not None:
-                    out[name][i, j] = gradient.detach().flatten()
+                    out[name][i, j] = (gradient.to_dense() if gradient.is_sparse else gradient).detach().flatten()
     return out
 
 
 def _pulled(logits: Tensor, leaves: Gradients, names: list[str], direction: Tensor) -> tuple[Tensor | None, ...]:
     targets = [leaves[name] for name in names]
     try:
-        return torch.autograd.grad(logits, targets, direction, retain_graph=True, allow_unused=True)
-    except RuntimeError as error:
+        return torch.autograd.grad(logits, targets, direction.to(logits.dtype), retain_graph=True, allow_unused=True)
+    except (RuntimeError, NotImplementedError) as error:
         remedy = "Freeze them with requires_grad_(False), or replace the operation."
         what = f"a module that can be differentiated by {', '.join(names)}"
         raise checks.expected(what, f"the error {error}", remedy) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -55,12 +56,42 @@ class NamedTensors:
 Samples: TypeAlias = Tensor | NamedTensors
 
 
+def by_sample(name: str, values: Any, n: int) -> Any:
+    """Return what belongs to each of n samples as a tensor or an array, or None if there is none.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are more or fewer.
+    """
+    if values is None:
+        return None
+    held = values if isinstance(values, Tensor) else np.asarray(values)
+    if held.ndim == 0 or len(held) != n:
+        got = f"{len(held)}" if held.ndim else repr(values)
+        raise checks.expected(f"{n} {name}, one for each sample", got, "Pass one for every sample.")
+    return held
+
+
 def as_samples(x: Any, convert: Callable[[Tensor], Tensor]) -> Samples:
     """Return a tensor, or a mapping of tensors, each of them converted."""
     if isinstance(x, (NamedTensors, Mapping)):
         parts = x.parts if isinstance(x, NamedTensors) else x
-        return NamedTensors({name: convert(torch.as_tensor(part)) for name, part in parts.items()})
-    return convert(torch.as_tensor(x))
+        return NamedTensors({name: convert(_as_tensor(part)) for name, part in parts.items()})
+    return convert(_as_tensor(x))
+
+
+def _as_tensor(x: Any) -> Tensor:
+    try:
+        x = x.to_numpy() if hasattr(x, "to_numpy") else x
+        fixed = isinstance(x, np.ndarray) and not x.flags.writeable  # torch warns of those; nothing here writes
+        held = torch.as_tensor(np.array(x) if fixed else x)
+    except (TypeError, ValueError, RuntimeError) as error:
+        remedy = "Pass a tensor (n, ...), an array, or a dict of them by argument."
+        raise checks.expected("samples of numbers", f"{type(x).__name__} ({error})", remedy) from error
+    if held.ndim == 0:
+        raise checks.expected("samples of shape (n, ...)", "a single number", "Pass one row for each sample.")
+    return held
 
 
 def concatenated(parts: Sequence[Samples]) -> Samples:

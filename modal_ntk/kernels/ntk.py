@@ -16,7 +16,7 @@ from modal_ntk.features.factors import Factor, add_gram
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.packed import PackedGradients, held_together, mirror, packed
 from modal_ntk.features.routes import Routes, SampleGradients
-from modal_ntk.features.samples import Samples
+from modal_ntk.features.samples import Samples, by_sample
 from modal_ntk.features.sketches import sketch
 
 Kind = Literal["pseudo", "trace", "full", "labelled", "loss", "mse"]
@@ -39,6 +39,7 @@ def empirical_ntk(
     sketch_dim: int = 1024,
     random_state: Any = None,
     verbose: int = 0,
+    verify: bool = True,
     return_info: Literal[False] = False,
 ) -> Tensor: ...
 
@@ -58,6 +59,7 @@ def empirical_ntk(
     sketch_dim: int = 1024,
     random_state: Any = None,
     verbose: int = 0,
+    verify: bool = True,
     return_info: Literal[True],
 ) -> tuple[Tensor, Info]: ...
 
@@ -76,6 +78,7 @@ def empirical_ntk(
     sketch_dim: int = 1024,
     random_state: Any = None,
     verbose: int = 0,
+    verify: bool = True,
     return_info: bool = False,
 ) -> Tensor | tuple[Tensor, Info]:
     """Compute inner products of a network's parameter gradients between samples.
@@ -111,33 +114,40 @@ def empirical_ntk(
         Seed of the sketch.
     verbose : int, default=0
         Whether to show progress.
+    verify : bool, default=True
+        Whether gradients are compared with plain autograd on every chunk; otherwise on two samples alone.
     return_info : bool, default=False
         Whether to return also how it was done.
 
     Returns
     -------
     kernel : Tensor (n1, n2), or (n1, n2, K, K) for "full"
-        On the module's device; symmetric to the last bit if `x2` is not given.
+        On the module's device, in the type computed in (float32 for half precision); symmetric to the last bit if
+        `x2` is not given.
     info : dict
         Only if asked for: ``routes``, by parameter one of "factored", "backpack", "torch.func", "loop" (one sample
-        at a time) and "none" (the outputs do not depend on it); ``n_chunk``, the samples taken at once;
+        at a time) and "none" (the outputs do not depend on it), the slowest that a chunk took; ``n_chunk``, the samples
+        taken at once; ``verified``;
         ``backpack_error``, what kept BackPACK from following the module, or None.
 
     Raises
     ------
     InvalidInputError
-        If an argument is unusable, a needed label is missing, or outputs depend on which samples share a batch.
+        If an argument is unusable, a needed label is missing, outputs or gradients are not finite, or they depend on
+        which samples share a batch.
 
     Warns
     -----
     ModalNTKWarning
-        If some parameters can only be served one sample at a time.
+        If some parameters can only be served one sample at a time, or a route that was right fails on a later chunk.
 
     Notes
     -----
     For a linear layer with input h and output gradient d, the gradients' inner product is (h.h')(d.d'), so the
     (n, p) matrix of gradients is never formed; sums over positions and over several uses of a weight keep that form.
-    Every route is compared with plain autograd on two samples before it is used. The pseudo-kernel is that of
+    On every chunk, the gradients of randomly weighted outputs are added up and compared with one backward pass of
+    these, and the outputs of a part of the chunk with those of the whole: a parameter whose route is not right to
+    rounding takes the next route. The pseudo-kernel is that of
     Mohamadi and Sutherland, "labelled" is equation 3 of lpNTK. The factor 1/K is part of all but "full",
     "loss" and "mse".
 
@@ -151,17 +161,19 @@ def empirical_ntk(
     checks.check_choice("method", method, ("auto", "explicit", "factored", "sketch"))
     budget = checks.check_integer("memory_budget", memory_budget)
     net = FunctionalNet(module, dtype)
-    left = _Side(net.batch(x1), _part(signs, 0), _part(labels, 0))
-    right = None if x2 is None else _Side(net.batch(x2), _part(signs, 1), _part(labels, 1))
+    left = _side(net, x1, signs, labels, 0)
+    right = None if x2 is None else _side(net, x2, signs, labels, 1)
     with net.evaluating():
-        job = _Job(net, Routes(net, left.x, explicit=method == "explicit"), kind, budget, verbose)
+        job = _Job(net, Routes(net, left.x, explicit=method == "explicit", verify=verify), kind, budget, verbose)
         if method == "sketch":
             seed = int(checks.check_random_state(random_state).integers(2**31))
             kernel = job.sketched(left, right, checks.check_integer("sketch_dim", sketch_dim), seed)
         else:
             kernel = job.exact(left, right)
     routes = job.routes
-    info = {"routes": routes.by_name, "n_chunk": job.n_chunk, "backpack_error": routes.backpack_error}
+    info = {
+        "routes": routes.by_name, "n_chunk": job.n_chunk, "verified": verify, "backpack_error": routes.backpack_error
+    }  # fmt: skip
     return (kernel, info) if return_info else kernel
 
 
@@ -181,8 +193,10 @@ class _Side:
         return _Side(self.x[start:stop], signs, labels)
 
 
-def _part(values: Any, side: int) -> Any:
-    return values[side] if isinstance(values, tuple) else (values if side == 0 else None)
+def _side(net: FunctionalNet, x: Any, signs: Any, labels: Any, number: int) -> _Side:
+    samples = net.batch(x)
+    own = [values[number] if isinstance(values, tuple) else (None if number else values) for values in (signs, labels)]
+    return _Side(samples, *(by_sample(name, v, len(samples)) for name, v in zip(("signs", "labels"), own, strict=True)))
 
 
 class _Job:
@@ -220,7 +234,8 @@ class _Job:
         # Where not all samples can be read at once, their gradients alone may still fit: half of the budget is theirs.
         if not self.joint or not self.routes.names():
             return False
-        return 2 * n * PackedGradients(self._packed(left.rows(0, 1), 0)).n_bytes <= self.budget
+        one = held_together([self._packed(left.rows(0, 1), 0)])
+        return 2 * n * one.n_bytes <= self.budget
 
     def _held_whole(self, left: _Side, right: _Side | None) -> Tensor:
         # Every sample is read once for each output, and none of them again for another chunk.
@@ -236,46 +251,51 @@ class _Job:
         chunks = self._progress(len(side), max(1, self.n_chunk * self.n_directions // 2))
         return held_together([self._packed(side.rows(start, stop), direction) for start, stop in chunks])
 
-    def _packed(self, side: _Side, direction: int) -> list[Factor]:
+    def _packed(self, side: _Side, direction: int) -> tuple[int, dict[str, Factor]]:
         gradients = self._gradients(side, direction)
-        return [packed(gradients.factor(name, joint=True)) for name in self.routes.names()]
+        return len(side), {name: packed(gradients.factor(name, joint=True)) for name in gradients.names}
 
     def sketched(self, left: _Side, right: _Side | None, dim: int, seed: int) -> Tensor:
         rows = self._sketches(left, dim, seed)
         columns = rows if right is None else self._sketches(right, dim, seed)
         out = self._zeros(left, left if right is None else right)
-        torch.mm(rows, columns.T, out=out)
+        for name in [name for name in rows if name in columns]:
+            out.addmm_(rows[name], columns[name].T)
         if right is None:
             mirror(out)
         return self._shaped(out, left, left if right is None else right)
 
-    def _sketches(self, side: _Side, dim: int, seed: int) -> Tensor:
-        chunks = []
+    def _sketches(self, side: _Side, dim: int, seed: int) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
         for start, stop in self._progress(len(side), self.n_chunk):
             gradients = self._gradients(side.rows(start, stop))
-            parts = [
-                sketch(gradients.factor(name, joint=False), dim, seed + number)
-                for number, name in enumerate(self.routes.names())
-            ]
-            # Rows are samples and outputs by turns: the kinds that sum over outputs take a sample's rows as one.
-            chunks.append(torch.cat(parts, 1).reshape((stop - start) * self.width, -1))
-        return torch.cat(chunks)
+            for number, name in enumerate(self.net.parameters):
+                if name not in gradients.names:
+                    continue
+                part = sketch(gradients.factor(name, joint=False), dim, seed + number)
+                # Rows are samples and outputs by turns: the kinds that sum over outputs take a sample's as one.
+                part = part.reshape((stop - start) * self.width, -1)
+                if name not in found:
+                    found[name] = part.new_zeros(len(side) * self.width, part.shape[1])
+                found[name][start * self.width : stop * self.width] = part
+        return found
 
     def _gradients(self, side: _Side, direction: int | None = None) -> SampleGradients:
-        weights = self.routes.weights(side.x, self.kind, side.signs, side.labels)
-        return self.routes.gradients(side.x, weights if direction is None else weights[:, direction : direction + 1])
+        every = self.routes.weights(self.kind, side.signs, side.labels)
+        one = slice(None) if direction is None else slice(direction, direction + 1)
+        return self.routes.gradients(side.x, lambda logits: every(logits)[:, one])
 
     def _add(self, out: Tensor, top: int, first: int, rows: Any, columns: Any, n_rows: int, n_columns: int) -> None:
         w = self.width
         block = out[top * w : (top + n_rows) * w, first * w : (first + n_columns) * w]
-        for name in self.routes.names():
+        for name in [name for name in rows.names if name in columns.names]:
             factor = rows.factor(name, joint=self.joint)
             other = factor if columns is rows else columns.factor(name, joint=self.joint)
             add_gram(block, factor, other, budget=self.budget // 4)
 
     def _zeros(self, left: _Side, right: _Side) -> Tensor:
         shape = (len(left) * self.width, len(right) * self.width)
-        return torch.zeros(shape, dtype=self.net.dtype, device=self.net.device)
+        return torch.zeros(shape, dtype=self.net.held_dtype, device=self.net.device)
 
     def _shaped(self, out: Tensor, left: _Side, right: _Side) -> Tensor:
         if self.joint:

@@ -16,7 +16,7 @@ from modal_ntk.features.factors import Dense, Factor
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.packed import PackedGradients, held_together, packed
 from modal_ntk.features.routes import Routes
-from modal_ntk.features.samples import Samples
+from modal_ntk.features.samples import Samples, by_sample
 from modal_ntk.features.sketches import sketch
 
 RowKind = Literal["pseudo", "labelled", "loss"]
@@ -101,6 +101,7 @@ def kernel_rows(
     sketch_dim: int = 1024,
     random_state: Any = None,
     verbose: int = 0,
+    verify: bool = True,
 ) -> KernelRows:
     """Prepare a network's tangent kernel over samples, to be read by rows.
 
@@ -129,6 +130,8 @@ def kernel_rows(
         Seed of the sketch.
     verbose : int, default=0
         Whether to show progress.
+    verify : bool, default=True
+        Whether gradients are compared with plain autograd on every batch; otherwise on two samples alone.
 
     Returns
     -------
@@ -158,9 +161,9 @@ def kernel_rows(
     seed = int(checks.check_random_state(random_state).integers(2**31))
     net = FunctionalNet(module, dtype)
     samples = net.batch(x)
-    parts: list[list[Factor]] = []
+    parts: list[tuple[int, dict[str, Factor]]] = []
     with net.evaluating():
-        reader = _Reader(net, samples, kind, labels, signs)
+        reader = _Reader(net, samples, kind, labels, signs, verify)
         needed = reader.n_bytes()
         if method == "auto":
             method = "exact" if needed <= budget else "sketch"
@@ -172,35 +175,36 @@ def kernel_rows(
         step = max(1, min(1024, budget // max(1, 4 * reader.routes.bytes_per_direction)))
         starts = range(0, len(samples), step)
         for start in tqdm(starts, desc="gradients", unit="chunk", disable=not verbose):
-            factors = reader.factors(start, min(start + step, len(samples)))
-            parts.append([packed(f) if method == "exact" else _sketched(f, dim, seed + i) for i, f in factors])
+            stop = min(start + step, len(samples))
+            part = {
+                name: packed(factor) if method == "exact" else Dense(sketch(factor, dim, seed + number))
+                for number, name, factor in reader.factors(start, stop)
+            }
+            parts.append((stop - start, part))
     gradients = held_together(parts)
     return KernelRows(gradients, {"method": method, "bytes": gradients.n_bytes, "routes": reader.routes.by_name})
 
 
 class _Reader:
     # Factors of a batch's gradients, by parameter.
-    def __init__(self, net: FunctionalNet, samples: Samples, kind: str, labels: Any, signs: Any) -> None:
-        self.net, self.samples, self.kind, self.labels, self.signs = net, samples, kind, labels, signs
-        for name, values in (("labels", labels), ("signs", signs)):
-            if values is not None and len(values) != len(samples):
-                remedy = "Pass one for every sample."
-                raise checks.expected(f"{len(samples)} {name}, one for each sample", f"{len(values)}", remedy)
-        self.routes = Routes(net, samples)
+    def __init__(
+        self, net: FunctionalNet, samples: Samples, kind: str, labels: Any, signs: Any, verify: bool
+    ) -> None:
+        self.net, self.samples, self.kind = net, samples, kind
+        self.labels, self.signs = (
+            by_sample(name, v, len(samples)) for name, v in (("labels", labels), ("signs", signs))
+        )
+        self.routes = Routes(net, samples, verify=verify)
 
-    def factors(self, start: int, stop: int) -> list[tuple[int, Factor]]:
-        batch = self.samples[start:stop]
+    def factors(self, start: int, stop: int) -> list[tuple[int, str, Factor]]:
         signs, labels = (None if v is None else v[start:stop] for v in (self.signs, self.labels))
-        gradients = self.routes.gradients(batch, self.routes.weights(batch, self.kind, signs, labels))
-        return [(i, gradients.factor(name, joint=True)) for i, name in enumerate(self.routes.names())]
+        gradients = self.routes.gradients(self.samples[start:stop], self.routes.weights(self.kind, signs, labels))
+        numbers = {name: number for number, name in enumerate(self.net.parameters)}
+        return [(numbers[name], name, gradients.factor(name, joint=True)) for name in gradients.names]
 
     def n_bytes(self) -> int:
-        one = PackedGradients([packed(factor) for _, factor in self.factors(0, 1)])
+        one = held_together([(1, {name: packed(factor) for _, name, factor in self.factors(0, 1)})])
         return one.n_bytes * len(self.samples)
-
-
-def _sketched(factor: Factor, dim: int, seed: int) -> Factor:
-    return Dense(sketch(factor, dim, seed))
 
 
 def _warn(needed: int, budget: int, dim: int) -> None:

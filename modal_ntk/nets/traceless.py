@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ def no_trace(module: nn.Module | None) -> Iterator[None]:
     """Undo on leaving, also after an error, whatever reading a module may change.
 
     Restored are training mode, ``requires_grad``, gradients and buffers, the hooks of every submodule,
+    the attributes that forward sets, such as caches and attention maps,
     and the global torch generators (a data loader draws from them even when it does not shuffle).
     Parameters themselves are only read by this library, so they are not copied.
 
@@ -46,7 +48,8 @@ def no_trace(module: nn.Module | None) -> Iterator[None]:
         buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
         hooks = [(table, dict(table)) for part in module.modules() for table in _hook_tables(part)]
         try:
-            yield
+            with attributes_restored(module):
+                yield
         finally:
             for table, entries in hooks:
                 table.clear()
@@ -59,6 +62,51 @@ def no_trace(module: nn.Module | None) -> Iterator[None]:
             with torch.no_grad():
                 for buffer, value in buffers:
                     buffer.copy_(value)
+
+
+@contextmanager
+def attributes_restored(module: nn.Module) -> Iterator[Callable[[], None]]:
+    """Put plain attributes of a module and of its parts back on leaving: values, and the contents of lists and dicts.
+
+    What a forward pass sets would otherwise keep tensors of our graph, of which not even a copy can be made.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The module.
+
+    Yields
+    ------
+    callable
+        Puts them back at once.
+
+    Examples
+    --------
+    >>> net = nn.Linear(2, 1)
+    >>> with attributes_restored(net):
+    ...     net.seen = 3
+    >>> hasattr(net, "seen")
+    False
+    """
+    found = [(vars(part), _plain(part)) for part in module.modules()]
+    held = [(value, value.copy()) for _, plain in found for value in _holders(list(plain.values()), set())]
+
+    def restore() -> None:
+        for now, plain in found:
+            for name in [name for name in now if name not in plain and name not in _LOOKED_AFTER]:
+                del now[name]
+            for name, value in plain.items():
+                if now.get(name) is not value:
+                    now[name] = value
+        for holder, contents in held:
+            if not _same(holder, contents):
+                holder.clear()
+                holder.extend(contents) if isinstance(holder, list) else holder.update(contents)
+
+    try:
+        yield restore
+    finally:
+        restore()
 
 
 @contextmanager
@@ -94,6 +142,32 @@ def seeded(seed: int) -> Iterator[None]:
             yield
     finally:
         np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+# What torch keeps in a module itself, each looked after in its own way.
+_LOOKED_AFTER = frozenset(vars(nn.Module()))
+
+
+def _plain(part: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(part).items() if name not in _LOOKED_AFTER}
+
+
+def _holders(values: list[Any], seen: set[int]) -> Iterator[Any]:
+    for value in values:
+        if type(value) in (list, dict, set) and id(value) not in seen:
+            seen.add(id(value))
+            yield value
+            if type(value) is not set:
+                yield from _holders(list(value.values()) if isinstance(value, dict) else value, seen)
+
+
+def _same(holder: Any, contents: Any) -> bool:
+    if len(holder) != len(contents):
+        return False
+    pairs = zip(holder.items(), contents.items(), strict=True) if isinstance(holder, dict) else None
+    if pairs is None:
+        return all(a is b for a, b in zip(holder, contents, strict=True))
+    return all(a[0] == b[0] and a[1] is b[1] for a, b in pairs)
 
 
 def _hook_tables(part: nn.Module) -> list[dict[int, object]]:
