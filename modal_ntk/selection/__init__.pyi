@@ -8,7 +8,7 @@ from .herding import Gaussian as Gaussian
 from .herding import max_herding as max_herding
 from .k_center import k_center_greedy as k_center_greedy
 from .kmeans_pp import kmeans_plus_plus as kmeans_plus_plus
-from .lookahead import check_ties as check_ties
+from .lookahead import check_objective as check_objective
 from .lookahead import look_ahead as look_ahead
 from .medoids import k_medoids as k_medoids
 from .medoids import nearest_to_centers as nearest_to_centers

@@ -21,7 +21,7 @@ _BLOCK_BYTES = 2**22  # rows of a kernel that stay in the processor's cache, in 
 
 
 class Deferred:
-    """The limit of training time, for the objectives "variance", "squared_error" and "expected_error".
+    """The limit of training time, for the objectives "variance" and "squared_error".
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Deferred:
         self.mean += half.T @ torch.linalg.solve_triangular(factor, self._missing[known], upper=False)
         diagonal = kernel.diagonal().to(torch.float64)
         jitter = jitter if len(labeled) else rel_jitter * float(diagonal.mean())
-        self.prior = float(diagonal.mean()) or 1.0
+        self.prior = float(diagonal[rows].sum()) or 1.0
         self.jitter = known_below(diagonal, kernel.dtype, jitter)
         self.variance = diagonal - half.square().sum(dim=0)
         self.squares = torch.empty_like(self.variance)
@@ -106,13 +106,9 @@ class Deferred:
         after += missing.square().sum(dim=1) * self.squares / usable.square()
         return self._of(candidates, after / len(self.rows))
 
-    def expected_error(self, candidates: np.ndarray) -> np.ndarray:
-        """Average (m,) the expected squared distance to the target of a draw from the posterior after each candidate.
-
-        The prior's variance, summed over outputs, is one at the mean row, as the squared length of a one-hot target is.
-        """
-        left = float(self.variance @ self.counted) - self.variance_reduction(candidates)
-        return self.squared_error(candidates) + left / (len(self.rows) * self.prior)
+    def variance_left(self, candidates: np.ndarray) -> np.ndarray:
+        """Share (m,) of the prior variance that the rows would keep after each candidate."""
+        return (float(self.variance @ self.counted) - self.variance_reduction(candidates)) / self.prior
 
     @property
     def _usable(self) -> Tensor:

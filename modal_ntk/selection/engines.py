@@ -79,11 +79,13 @@ class Limit(Engine):
         Trained on the labelled rows; changed by `accept`.
     labels, rows
         As for `Engine`.
+    prior : float
+        Variance of the rows before any label, summed.
     """
 
-    def __init__(self, state: Posterior, labels: np.ndarray, rows: np.ndarray) -> None:
+    def __init__(self, state: Posterior, labels: np.ndarray, rows: np.ndarray, prior: float) -> None:
         super().__init__(labels, rows)
-        self.state = state
+        self.state, self.prior = state, prior
 
     @property
     def mean(self) -> Tensor:
@@ -112,6 +114,11 @@ class Limit(Engine):
     def variance_reduction(self, candidates: np.ndarray) -> np.ndarray:
         """See `changes.variance_reduction`; a finite time has no such sum."""
         return changes.variance_reduction(self.state, candidates, self.rows)
+
+    def variance_left(self, candidates: np.ndarray) -> np.ndarray:
+        """Share (m,) of the prior variance that the rows would keep after each candidate."""
+        now = float(self.state.covariance.diagonal()[self.rows].to(torch.float64).sum())
+        return (now - self.variance_reduction(candidates)) / self.prior
 
     def accept(self, pick: int) -> None:
         """Train on a row by a rank-one update."""

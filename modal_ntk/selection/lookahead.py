@@ -21,12 +21,10 @@ from modal_ntk.selection.deferred import Deferred
 from modal_ntk.selection.engines import FiniteTime, Limit, predicted_classes
 from modal_ntk.selection.result import Selection
 
-Objective = Literal[
-    "risk", "squared_error", "variance", "expected_error", "output_change", "squared_change", "disagreement"
-]
+Objective = Literal["risk", "squared_error", "variance", "output_change", "squared_change", "disagreement"]
 TieBreak = Literal["random", "margin", "variance", "first"]
-_DEFERRED = ("squared_error", "variance", "expected_error")
-_MINIMISED = ("risk", "squared_error", "expected_error")
+_DEFERRED = ("squared_error", "variance")
+_MINIMISED = ("risk", "squared_error")
 Reference = Literal["current", "start"]
 Precision = Literal["float64", "float32"]
 
@@ -40,6 +38,7 @@ def look_ahead(
     candidates: Any = None,
     f0: Any = None,
     objective: Objective = "risk",
+    variance_weight: float = 0.0,
     reference: Reference = "current",
     evaluation: Any = None,
     greedy: bool = True,
@@ -72,11 +71,13 @@ def look_ahead(
     objective : str, default="risk"
         "risk": least number of rows predicted unlike their target (NTKCPL, eq. 4). "squared_error": least mean
         squared distance of outputs to one-hot targets. "variance": largest fall of the summed posterior variance,
-        which asks for no targets (V-optimal design; Yu, Bi, Tresp 2006). "expected_error": least sum of the two,
-        the squared error expected of a draw from the posterior, with a prior as wide as a one-hot target is long:
-        variance in units of the kernel's mean diagonal. "output_change": largest sum over rows
+        which asks for no targets (V-optimal design; Yu, Bi, Tresp 2006). "output_change": largest sum over rows
         of the Euclidean change in prediction (NTK look-ahead, eq. 13). "squared_change": the same with squares.
         "disagreement": most rows whose predicted class changes (what that paper's code ranks by).
+    variance_weight : float, default=0.0
+        Added to "risk" and "squared_error": this many times the share of the rows' prior variance that is left after
+        the pick. With one, "squared_error" is what is expected of a draw from the posterior whose prior is as wide as a
+        one-hot target is long.
     reference : {"current", "start"}, default="current"
         What the last three objectives measure the change from: the present prediction, or `f0`.
     evaluation : array-like (e,), optional
@@ -100,8 +101,8 @@ def look_ahead(
         Type of mean and covariance; the regression is solved in float64 either way. With "float32", half
         the memory, candidates whose variance is below 1e-5 of the mean diagonal count as nothing new.
     overwrite_kernel : bool, default=False
-        Whether the covariance may take the kernel's memory; it does where the types are equal. "squared_error",
-        "variance" and "expected_error" make no covariance and leave the kernel as it is.
+        Whether the covariance may take the kernel's memory; it does where the types are equal. "squared_error" and
+        "variance" make no covariance and leave the kernel as it is.
     memory_budget : int or None, default=None
         Bytes that the covariance may take beside the kernel; checked before it is made. None is no limit.
     random_state : int, numpy generator or None, default=None
@@ -113,7 +114,7 @@ def look_ahead(
     -------
     Selection
         Row numbers in the order chosen; the objective of each pick as score (risk and disagreement as
-        fractions of the evaluation rows, squared and expected error as their means); ``info`` with the
+        fractions of the evaluation rows, squared error as their mean, with the weighted variance); ``info`` with the
         ``jitter`` used and, for greedy batches, the ``risk`` after each pick (for any objective) and the
         number of ``ties`` at it.
 
@@ -144,7 +145,7 @@ def look_ahead(
         ("tie_break", tie_break, TieBreak), ("dtype", dtype, Precision),
     ):  # fmt: skip
         checks.check_choice(name, value, get_args(kinds))
-    check_ties(objective, tie_break, tie_tolerance, time)
+    check_objective(objective, tie_break, variance_weight=variance_weight, tie_tolerance=tie_tolerance, time=time)
     rng = checks.check_random_state(random_state)
     gram = _square(kernel)
     n = len(gram)
@@ -158,6 +159,7 @@ def look_ahead(
         in_place = overwrite_kernel or objective in _DEFERRED
         _check_memory(gram, dtype, in_place, checks.check_integer("memory_budget", memory_budget))
     start = _start(labels, f0, gram)
+    prior = float(gram.diagonal()[rows].to(torch.float64).sum()) or 1.0
     engine: Limit | FiniteTime | Deferred
     if objective in _DEFERRED:
         held = gram.to(getattr(torch, dtype))
@@ -168,10 +170,11 @@ def look_ahead(
             gram, known, one_hot, f0=start, rel_jitter=rel_jitter,
             dtype=getattr(torch, dtype), overwrite=overwrite_kernel,
         )  # fmt: skip
-        engine = Limit(state, labels, rows)
+        engine = Limit(state, labels, rows, prior)
     else:
         engine = FiniteTime(gram.to(start), known, start, checks.check_positive("time", time), labels, rows)
-    search = _Search(engine, objective, start if reference == "start" else None, tie_break, tie_tolerance, rng)
+    against = start if reference == "start" else None
+    search = _Search(engine, objective, variance_weight, against, tie_break, tie_tolerance, rng)
     chosen = search.greedily(free, n_instances, on_pick) if greedy else search.at_once(free, n_instances)
     chosen.info["jitter"] = engine.jitter
     return chosen
@@ -182,6 +185,7 @@ class _Search:
     # The best of the candidates by one objective, larger being better inside for all of them.
     engine: Limit | FiniteTime | Deferred
     objective: Objective
+    variance_weight: float
     start: Tensor | None
     tie_break: TieBreak
     tie_tolerance: float
@@ -217,11 +221,15 @@ class _Search:
         return Selection(picks.astype(np.int64), -values if self.objective in _MINIMISED else values, info)
 
     def _values(self, free: np.ndarray) -> np.ndarray:
+        values = self._plain_values(free)
+        if self.variance_weight and not isinstance(self.engine, FiniteTime):
+            values = values - self.variance_weight * self.engine.variance_left(free)
+        return values
+
+    def _plain_values(self, free: np.ndarray) -> np.ndarray:
         engine = self.engine
         if isinstance(engine, Deferred):
-            if self.objective == "variance":
-                return engine.variance_reduction(free)
-            return -(engine.squared_error if self.objective == "squared_error" else engine.expected_error)(free)
+            return engine.variance_reduction(free) if self.objective == "variance" else -engine.squared_error(free)
         if self.objective in ("output_change", "squared_change"):
             return engine.output_change(free, squared=self.objective == "squared_change", reference=self.start)
         if self.objective == "risk":
@@ -243,12 +251,14 @@ class _Search:
         return tied[np.lexsort((self.rng.random(len(tied)), -lead))]
 
 
-def check_ties(objective: str, tie_break: str, tie_tolerance: float, time: float | None) -> None:
+def check_objective(
+    objective: str, tie_break: str, *, variance_weight: float, tie_tolerance: float, time: float | None
+) -> None:
     """Check that objective, tie-break and training time go together.
 
     Parameters
     ----------
-    objective, tie_break, tie_tolerance, time
+    objective, tie_break, variance_weight, tie_tolerance, time
         As for `look_ahead`.
 
     Raises
@@ -260,9 +270,12 @@ def check_ties(objective: str, tie_break: str, tie_tolerance: float, time: float
     if tie_tolerance and objective not in ("risk", "disagreement"):
         got = f"objective={objective!r}"
         raise checks.expected('a count ("risk" or "disagreement") for a tie_tolerance', got, "Leave it at zero.")
-    if time is not None and (objective in _DEFERRED or tie_break == "variance"):
-        got = f"objective={objective!r} and tie_break={tie_break!r} at time={time}"
-        remedy = 'Leave time at None, or use objective="risk" and tie_break="random".'
+    if checks.check_number("variance_weight", variance_weight) and objective not in _MINIMISED:
+        got = f"objective={objective!r}"
+        raise checks.expected("an error (risk or squared_error) for a variance_weight", got, "Leave it at zero.")
+    if time is not None and (objective in _DEFERRED or tie_break == "variance" or variance_weight):
+        got = f"objective={objective!r}, tie_break={tie_break!r} and variance_weight={variance_weight} at time={time}"
+        remedy = 'Leave time at None, or use objective="risk", tie_break="random" and variance_weight=0.'
         raise checks.expected("the limit of training time for squared error and posterior variance", got, remedy)
     if tie_break == "margin" and objective in _DEFERRED:
         got = f"objective={objective!r}"

@@ -24,7 +24,11 @@ def problem(seed, n=18, n_classes=3, copies=0):
 
 
 def naive(objective, kernel, targets, f0, known, rows, candidates, jitter):
-    """Objective of every candidate by training and conditioning on it, one linear solve each; larger is better."""
+    """Objective of every candidate by training and conditioning on it, one linear solve each; larger is better.
+
+    A number behind the name is the weight of the share of variance left.
+    """
+    objective, weight = objective
     one_hot = np.eye(f0.shape[1])[targets]
     values = []
     before = oracles_lookahead.remaining_variance(kernel, known, jitter=jitter)[rows].sum()
@@ -32,17 +36,19 @@ def naive(objective, kernel, targets, f0, known, rows, candidates, jitter):
         noise = [*jitter, 0.0]
         left = oracles_lookahead.remaining_variance(kernel, [*known, c], jitter=noise)[rows]
         after = oracles_lookahead.trained(kernel, f0, [*known, c], one_hot, jitter=noise)
-        error = oracles_lookahead.objective_of("squared_error", after, f0, targets, rows)
-        expected = error + left.mean() / np.mean(np.diag(kernel))
-        by_name = {"variance": before - left.sum(), "squared_error": -error, "expected_error": -expected}
-        values.append(by_name[objective])
+        share = left.sum() / np.diag(kernel)[rows].sum()
+        if objective == "variance":
+            values.append(before - left.sum())
+        else:
+            error = oracles_lookahead.objective_of(objective, after, f0, targets, rows)
+            values.append(-error - weight * share)
     return np.array(values)
 
 
 @settings(max_examples=50, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
-    objective=st.sampled_from(["variance", "squared_error", "expected_error"]),
+    objective=st.sampled_from([("variance", 0), ("squared_error", 0), ("squared_error", 2), ("risk", 0.5)]),
     n_labeled=st.integers(0, 5),
     n_rows=st.integers(6, 18),
 )
@@ -52,14 +58,15 @@ def test_whole_batches_equal_solving_anew_for_every_candidate(seed, objective, n
     rows = np.sort(rng.choice(18, n_rows, replace=False))
     known, scale = list(range(n_labeled)), 1e-6 * np.mean(np.diag(kernel))
     chosen = look_ahead(
-        kernel, targets, known, 6, f0=f0, objective=objective, evaluation=rows, tie_break="first", rel_jitter=1e-6
-    )
+        kernel, targets, known, 6, f0=f0, objective=objective[0], variance_weight=objective[1], evaluation=rows,
+        tie_break="first", rel_jitter=1e-6,
+    )  # fmt: skip
     jitter = [scale] * n_labeled
     for pick, score in zip(chosen.indices.tolist(), chosen.scores, strict=True):
         free = np.setdiff1d(np.arange(18), known)
         values = naive(objective, kernel, targets, f0, known, rows, free, jitter)
         assert values[free == pick][0] >= values.max() - 1e-7 * abs(values.max())
-        want = values[free == pick][0] * (1 if objective == "variance" else -1)
+        want = values[free == pick][0] * (1 if objective[0] == "variance" else -1)
         assert score == pytest.approx(want, rel=1e-5, abs=1e-7)
         known, jitter = [*known, pick], [*jitter, 0.0]
 
@@ -177,6 +184,9 @@ def test_the_tensor_code_of_other_devices_agrees(monkeypatch):
         ({"objective": "squared_error", "time": 1.0}, "Leave time at None"),
         ({"tie_break": "variance", "time": 1.0}, 'tie_break="random"'),
         ({"objective": "variance", "tie_break": "margin"}, 'Use "random"'),
+        ({"objective": "variance", "variance_weight": 1.0}, "Leave it at zero"),
+        ({"variance_weight": 1.0, "time": 1.0}, "variance_weight=0"),
+        ({"variance_weight": -1.0}, "variance_weight"),
     ],
 )
 def test_what_does_not_go_together_is_said(options, message):

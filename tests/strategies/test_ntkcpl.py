@@ -16,7 +16,7 @@ from modal_ntk.structure.constrained import Clustering
 
 X, y = zoo.blobs(n=48)
 LABELED = {"X_labeled": X[:8], "y_labeled": y[:8]}
-PLAIN_RISK = {"objective": "risk", "tie_break": "first", "tie_tolerance": 0.0}
+PLAIN_RISK = {"objective": "risk", "variance_weight": 0.0, "tie_break": "first", "tie_tolerance": 0.0}
 unit_matters = pytest.mark.filterwarnings("ignore:With use_f0=True and feature_scaling=None")
 
 
