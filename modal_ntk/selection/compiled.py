@@ -146,6 +146,25 @@ def sum_shifted_changes(
         return _sum_shifted(gains, dots, shift_norms, residual_norms)
 
 
+def multiply(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Multiply a matrix and a vector, summing in double precision whatever the matrix is held in.
+
+    Parameters
+    ----------
+    matrix : numpy.ndarray (n, m)
+        Rows in memory order, float32 or float64; read once.
+    vector : numpy.ndarray (m,), float64
+        The vector.
+
+    Returns
+    -------
+    numpy.ndarray (n,), float64
+        The product.
+    """
+    with threads_of_torch():
+        return _products(matrix, vector)
+
+
 def first_of_run(rows: np.ndarray) -> int:
     """Tell whether rows are consecutive: a slice is read faster than a list of positions.
 
@@ -182,6 +201,17 @@ def _sum_gains(covariance, candidates, rows, first, floor, squared):  # type: ig
                 total += abs(line[e])
             sums[k] = total / variance
     return sums
+
+
+@numba.njit(parallel=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+def _products(matrix, vector):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    products = np.empty(len(matrix), np.float64)
+    for i in numba.prange(len(matrix)):
+        total = 0.0
+        for j in range(matrix.shape[1]):
+            total += matrix[i, j] * vector[j]
+        products[i] = total
+    return products
 
 
 @numba.njit(parallel=True, cache=True, fastmath={"reassoc", "contract", "nsz"})

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from modal_ntk.kernels.posterior import jittered_cholesky, known_below
+from modal_ntk.selection.compiled import multiply
 from modal_ntk.selection.engines import predicted_classes
 
 _BLOCK_BYTES = 2**22  # rows of a kernel that stay in the processor's cache, in double precision
@@ -128,8 +129,7 @@ class Deferred:
         column = self.kernel[:, pick].to(torch.float64) - known @ known[pick]
         counted = column * self.counted
         total = counted @ counted
-        # The one pass over the kernel.
-        moved = torch.cat([part @ counted for _, part in self._blocks()]) - known @ (known.T @ counted)
+        moved = self._times(counted) - known @ (known.T @ counted)
         gain, residual = column / variance, self._missing[pick]
         self.products.addr_(moved / variance, residual, alpha=-1)
         self.products.addr_(gain, counted @ self._missing - total * residual / variance, alpha=-1)
@@ -138,6 +138,12 @@ class Deferred:
         self.mean.addr_(gain, residual)
         self.explained[:, self.n_explained] = column / variance**0.5
         self.n_explained += 1
+
+    def _times(self, vector: Tensor) -> Tensor:
+        # The one pass over the kernel.
+        if self.kernel.is_cpu:
+            return torch.from_numpy(multiply(self.kernel.numpy(), vector.numpy()))
+        return torch.cat([part @ vector for _, part in self._blocks()])
 
     def risk(self) -> float:
         """Return the share of rows predicted unlike their target."""

@@ -16,7 +16,8 @@ from modal_ntk.strategies.base import Query
 if TYPE_CHECKING:
     from torch import Tensor
 
-Scaling = Literal["l2", "standard"] | None
+Scaling = Literal["l2", "center_l2", "standard"] | None
+SCALINGS = ("l2", "center_l2", "standard", None)
 _ITEM_BYTES = {"float32": 4, "float64": 8}
 
 
@@ -160,8 +161,8 @@ def head_kernel(
         Width of the output.
     kind : {"pseudo", "trace"}
         As for ``kernels.empirical_ntk``; in the limit of width they are one.
-    scaling : {"l2", "standard"} or None
-        What is done to the features first.
+    scaling : {"l2", "center_l2", "standard"} or None
+        What is done to the features first, see `scaled`.
     dtype : {"float32", "float64"}
         Type of the kernel; weights are drawn in double precision, so that both have the same.
 
@@ -174,10 +175,10 @@ def head_kernel(
     """
     import torch
 
-    scaled = _scaled(fixed.to(query.view.device, torch.float64), scaling)
+    rows = scaled(fixed.to(query.view.device), scaling)
     if n_hidden is None:
-        return kernels.infinite_width_ntk(scaled, dtype=getattr(torch, dtype)), None
-    x = scaled.to(getattr(torch, dtype))
+        return kernels.infinite_width_ntk(rows, dtype=getattr(torch, dtype)), None
+    x = rows.to(getattr(torch, dtype))
     generator = torch.Generator().manual_seed(int(query.rng.integers(2**31)))
     head = kernels.ntk_head(x.shape[1], n_hidden, n_outputs, generator=generator, dtype=torch.float64).to(x)
     kernel = kernels.empirical_ntk(head, x, kind=kind)
@@ -214,13 +215,43 @@ def net_kernel(query: Query, *, kind: Literal["pseudo", "trace"], dtype: str) ->
     return kernels.empirical_ntk(module, x, kind=kind, dtype=getattr(torch, dtype))
 
 
-def _scaled(fixed: Tensor, how: Scaling) -> Tensor:
+def scaled(fixed: Tensor, how: Scaling, *, among: Tensor | None = None) -> Tensor:
+    """Scale fixed features.
+
+    Parameters
+    ----------
+    fixed : Tensor (n, d)
+        Features.
+    how : {"l2", "center_l2", "standard"} or None
+        Rows of length one; columns of mean zero, then rows of length one; columns of mean zero and deviation one; or as
+        they are. A row that is zero, or the mean up to rounding, is zero afterwards.
+    among : Tensor (m, d), optional
+        Rows whose means and deviations are taken; those of `fixed` by default.
+
+    Returns
+    -------
+    Tensor (n, d), float64
+        The features, scaled.
+    """
+    import torch
+
+    among = fixed if among is None else among
+    rows = fixed.to(torch.float64)
+    if how is None:
+        return rows
     if how == "l2":
-        return fixed / fixed.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        return _unit(rows, torch.zeros(()))
+    mean = among.mean(dim=0, dtype=torch.float64)
     if how == "standard":
-        deviation = fixed.std(dim=0, correction=0)
-        return (fixed - fixed.mean(dim=0)) / deviation.where(deviation > 0, 1.0)
-    return fixed
+        deviation = among.to(torch.float64).std(dim=0, correction=0)
+        return (rows - mean) / deviation.where(deviation > 0, 1.0)
+    # Rows that differ from the mean by their type's rounding alone have no direction.
+    return _unit(rows - mean, 8 * torch.finfo(fixed.dtype).eps * mean.norm())
+
+
+def _unit(rows: Tensor, least: Tensor) -> Tensor:
+    lengths = rows.norm(dim=1, keepdim=True)
+    return (rows / lengths.where(lengths > 0, 1.0)).where(lengths > least, 0.0)
 
 
 class Clock:

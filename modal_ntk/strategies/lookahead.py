@@ -13,6 +13,7 @@ from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.kernel_query import (
+    SCALINGS,
     Clock,
     candidates_of,
     check_kernel_memory,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from modal_ntk.nets import NetView
     from modal_ntk.selection.lookahead import Precision, TieBreak
+    from modal_ntk.strategies.kernel_query import Scaling
 
 
 class LookAhead(QueryStrategy):
@@ -66,7 +68,7 @@ class LookAhead(QueryStrategy):
         For "initial", the head's hidden width.
     use_f0 : bool, default=True
         For "initial", whether the regression starts from the head's outputs, or from zero.
-    feature_scaling : {None, "l2", "standard"}, default=None
+    feature_scaling : {None, "l2", "center_l2", "standard"}, default=None
         For "initial", what is done to the features first.
     time : float or None, default=None
         Training time of the regression at unit rate; None is the limit, as in the paper. A finite time costs an
@@ -127,7 +129,7 @@ class LookAhead(QueryStrategy):
         features: Any = "input",
         n_hidden: int = 64,
         use_f0: bool = True,
-        feature_scaling: Literal["l2", "standard"] | None = None,
+        feature_scaling: Scaling = None,
         time: float | None = None,
         tie_break: TieBreak = "random",
         rel_jitter: float = 1e-6,
@@ -168,7 +170,7 @@ class LookAhead(QueryStrategy):
         checks.check_choice("reference", self.reference, ("network", "kernel"))
         checks.check_choice("outputs", self.outputs, ("auto", "probabilities", "logits"))
         checks.check_choice("kernel", self.kernel, ("pseudo", "trace"))
-        checks.check_choice("feature_scaling", self.feature_scaling, (None, "l2", "standard"))
+        checks.check_choice("feature_scaling", self.feature_scaling, SCALINGS)
         checks.check_choice("tie_break", self.tie_break, ("random", "margin", "first"))
         checks.check_choice("dtype", self.dtype, ("float64", "float32"))
         for name in ("n_hidden", "memory_budget"):

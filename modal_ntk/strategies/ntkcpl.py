@@ -15,13 +15,22 @@ from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
-from modal_ntk.strategies.kernel_query import Clock, candidate_rows, check_kernel_memory, head_kernel, stacked
+from modal_ntk.strategies.kernel_query import (
+    SCALINGS,
+    Clock,
+    candidate_rows,
+    check_kernel_memory,
+    head_kernel,
+    scaled,
+    stacked,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from modal_ntk.nets import NetView
     from modal_ntk.selection.lookahead import Precision, TieBreak
+    from modal_ntk.strategies.kernel_query import Scaling
     from modal_ntk.structure.constrained import Clustering, Constraint
 
 
@@ -98,9 +107,9 @@ class NTKCPL(QueryStrategy):
     use_f0 : bool, default=False
         For a finite width, whether the regression starts from the outputs of the drawn classifier, or from zero. On
         features that are not scaled the picks then depend on the features' unit, which is warned about.
-    feature_scaling : {"l2", "standard", None}, default="l2"
-        What is done to the fixed features before the kernel: length one, columns of mean zero and deviation one, or
-        nothing.
+    feature_scaling : {"center_l2", "l2", "standard", None}, default="center_l2"
+        What is done to the fixed features first: columns of mean zero and then rows of length one; the latter alone;
+        columns of mean zero and deviation one; or nothing.
     normalise_clusters : bool, default=True
         Whether rows are scaled to length one before clustering.
     constraint : {"must_link", "cannot_link", "none"}, default="must_link"
@@ -176,7 +185,7 @@ class NTKCPL(QueryStrategy):
         n_hidden: int | None = None,
         kernel: Literal["pseudo", "trace"] = "pseudo",
         use_f0: bool = False,
-        feature_scaling: Literal["l2", "standard"] | None = "l2",
+        feature_scaling: Scaling = "center_l2",
         normalise_clusters: bool = True,
         constraint: Constraint = "must_link",
         n_start: int | None = None,
@@ -262,7 +271,7 @@ class NTKCPL(QueryStrategy):
                 checks.check_integer(name, getattr(self, name), optional=True)
         checks.check_choice("variant", self.variant, ("al", "self"))
         checks.check_choice("kernel", self.kernel, ("pseudo", "trace"))
-        checks.check_choice("feature_scaling", self.feature_scaling, (None, "l2", "standard"))
+        checks.check_choice("feature_scaling", self.feature_scaling, SCALINGS)
         checks.check_choice("constraint", self.constraint, ("cannot_link", "must_link", "none"))
         checks.check_choice("objective", self.objective, ("risk", "squared_error"))
         checks.check_choice("tie_break", self.tie_break, ("random", "margin", "variance", "first"))
@@ -306,12 +315,12 @@ class NTKCPL(QueryStrategy):
         # The labelled rows come first, then the whole pool: one numbering for features, clusters, kernel.
         features = stacked(query, lambda X: query.view.features(X, self.features))
         clock.lap("features")
-        clusters = self._pseudo_labels(query, features)
+        clusters = self._pseudo_labels(query, scaled(features, self.feature_scaling).to(features.dtype))
         clock.lap("clusters")
         rows = candidate_rows(query, self.n_candidates)
         kernel, f0 = head_kernel(
-            features[rows], query, n_hidden=self.n_hidden, n_outputs=max(n_outputs, int(clusters.labels.max()) + 1),
-            kind=self.kernel, scaling=self.feature_scaling, dtype=self.dtype,
+            scaled(features[rows], self.feature_scaling, among=features), query, n_hidden=self.n_hidden,
+            n_outputs=max(n_outputs, int(clusters.labels.max()) + 1), kind=self.kernel, scaling=None, dtype=self.dtype,
         )  # fmt: skip
         clock.lap("kernel")
         return Belief(rows, clusters, kernel, f0 if self.use_f0 else None)

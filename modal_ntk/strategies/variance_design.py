@@ -12,6 +12,7 @@ from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.kernel_query import (
+    SCALINGS,
     Clock,
     candidates_of,
     check_kernel_memory,
@@ -23,6 +24,7 @@ from modal_ntk.strategies.kernel_query import (
 if TYPE_CHECKING:
     from modal_ntk.nets import NetView
     from modal_ntk.selection.lookahead import Precision
+    from modal_ntk.strategies.kernel_query import Scaling
 
 
 class VarianceDesign(QueryStrategy):
@@ -39,8 +41,9 @@ class VarianceDesign(QueryStrategy):
     features : str or callable, default="input"
         For "infinite", the fixed features: "input", the samples themselves; the name of a frozen layer of the net;
         or a callable from prepared samples to a matrix (n, d).
-    feature_scaling : {None, "l2", "standard"}, default="l2"
-        For "infinite", what is done to the features first.
+    feature_scaling : {"center_l2", "l2", "standard", None}, default="center_l2"
+        For "infinite", what is done to the features first: columns of mean zero and then rows of length one; the latter
+        alone; columns of mean zero and deviation one; or nothing.
     n_candidates : int or None, default=10000
         Size of the random part of the pool that is both candidate and evaluation set; None takes all.
     rel_jitter : float, default=1e-6
@@ -80,7 +83,7 @@ class VarianceDesign(QueryStrategy):
         *,
         kernel: Literal["infinite", "net"] = "infinite",
         features: Any = "input",
-        feature_scaling: Literal["l2", "standard"] | None = "l2",
+        feature_scaling: Scaling = "center_l2",
         n_candidates: int | None = 10000,
         rel_jitter: float = 1e-6,
         dtype: Precision = "float64",
@@ -105,7 +108,7 @@ class VarianceDesign(QueryStrategy):
             If one cannot be used.
         """
         checks.check_choice("kernel", self.kernel, ("infinite", "net"))
-        checks.check_choice("feature_scaling", self.feature_scaling, (None, "l2", "standard"))
+        checks.check_choice("feature_scaling", self.feature_scaling, SCALINGS)
         checks.check_choice("dtype", self.dtype, ("float64", "float32"))
         checks.check_integer("memory_budget", self.memory_budget)
         checks.check_positive("rel_jitter", self.rel_jitter)

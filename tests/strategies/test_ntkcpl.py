@@ -59,24 +59,41 @@ def test_the_whole_equals_a_naive_run(net, seen, variant, published, cold):
     np.testing.assert_array_equal(seen["labeled"], np.arange(n_labeled))
 
 
-def test_the_kernel_is_the_closed_form_on_unit_length_features(seen):
+def centered_unit(x):
+    """Columns of mean zero, then rows of length one."""
+    x = x.astype(np.float64)
+    x = x - x.mean(axis=0)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_the_kernel_is_the_closed_form_on_centered_features_of_unit_length(seen):
     """By default nothing is drawn: the limit of infinite width, from zero outputs, whatever the features' unit."""
     NTKCPL(random_state=3).select(None, X, 4)
-    unit = X.astype(np.float64) / np.linalg.norm(X.astype(np.float64), axis=1, keepdims=True)
+    unit = centered_unit(X)
     np.testing.assert_allclose(seen["kernel"].numpy(), oracles_kernels.infinite_width_oracle(unit, unit), rtol=1e-7)
     assert seen["f0"] is None
 
 
 def test_the_unit_of_the_features_changes_nothing():
-    """Features times 1, 10 and 100 give the same picks, without labels and with."""
+    """Features times 1, 10 and 100, and moved by a constant, give the same picks, without labels and with."""
     forest = RandomForestClassifier(5, random_state=0).fit(X[:8], y[:8])
     for cold in (True, False):
         picks = []
-        for unit in (np.float32(1), np.float32(10), np.float32(100)):
-            known = {} if cold else {"X_labeled": unit * X[:8], "y_labeled": y[:8]}
-            model = forest.fit(unit * X[:8], y[:8])
-            picks.append(NTKCPL(random_state=0).select(model, unit * X[8:], 6, **known).indices.tolist())
-        assert picks[0] == picks[1] == picks[2]
+        for unit, shift in ((1, 0), (10, 0), (100, 0), (1, 2)):
+            x = np.float32(unit) * X + np.float32(shift)
+            known = {} if cold else {"X_labeled": x[:8], "y_labeled": y[:8]}
+            picks.append(NTKCPL(random_state=0).select(forest.fit(x[:8], y[:8]), x[8:], 6, **known).indices.tolist())
+        assert picks[0] == picks[1] == picks[2] == picks[3]
+
+
+def test_a_pool_of_one_point_and_rows_that_are_the_mean_are_no_trouble():
+    """Rows without a direction after centring are picked like others; nothing is divided by their length."""
+    one = np.full((12, 3), 0.1, np.float32)
+    assert len(set(NTKCPL(random_state=0).select(None, one, 4).indices.tolist())) == 4
+    pairs = np.concatenate([X[:6], -X[:6], np.zeros((2, X.shape[1]), np.float32)])
+    selected = NTKCPL(random_state=0).select(None, pairs, 5)
+    assert len(set(selected.indices.tolist())) == 5
+    assert np.isfinite(selected.scores).all()
 
 
 def test_what_depends_on_the_unit_is_warned_about():
@@ -146,7 +163,7 @@ def test_clusters_come_from_the_variants_features(net, monkeypatch):
     for variant in ("al", "self"):
         NTKCPL(variant=variant, n_candidates=10, random_state=0).select(net, X[8:], 4, **LABELED)
     assert [values.shape for values, _ in given] == [(48, 8), (48, 6)]
-    np.testing.assert_array_equal(given[1][0], X)
+    np.testing.assert_allclose(given[1][0], centered_unit(X), rtol=1e-5, atol=1e-6)
     for _, options in given:
         np.testing.assert_array_equal(options["predicted"], net.predict(X))
         np.testing.assert_array_equal(options["labels"], y[:8])

@@ -31,12 +31,14 @@ def naive(kernel, n_labeled, n_instances):
 
 
 @pytest.mark.parametrize("cold", [True, False], ids=["no labels", "labels"])
-@pytest.mark.parametrize("scaling", [None, "l2"])
+@pytest.mark.parametrize("scaling", [None, "l2", "center_l2", "standard"])
 def test_the_whole_equals_solving_anew(cold, scaling):
     """Picks and scores are those of the greedy design on the closed-form kernel of labelled samples and pool."""
     pool, labeled = (X[:40], {}) if cold else (X[4:40], KNOWN)
     x = X[:40].astype(np.float64)
-    x = x / np.linalg.norm(x, axis=1, keepdims=True) if scaling else x
+    x = x - x.mean(axis=0) if scaling in ("center_l2", "standard") else x
+    x = x / x.std(axis=0) if scaling == "standard" else x
+    x = x / np.linalg.norm(x, axis=1, keepdims=True) if scaling in ("l2", "center_l2") else x
     picks, falls = naive(oracles_kernels.infinite_width_oracle(x, x), 0 if cold else 4, 5)
     chosen = VarianceDesign(feature_scaling=scaling, random_state=0).select(None, pool, 5, **labeled)
     assert chosen.indices.tolist() == picks.tolist()
