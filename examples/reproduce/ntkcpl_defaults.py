@@ -5,8 +5,8 @@
     python examples/reproduce/ntkcpl_defaults.py choose OUT --report                tables from what is finished
 
 Five queries of two labels a class (banking77: one a class), the first without labels, from a pool of 4,000 rows that
-each seed draws anew; the classifier anew each round, learning rate 0.3. A difference is that of the means over the five
-budgets, seed by seed, with its standard error. The run goes on where it was interrupted. OUT receives a store for each
+each seed draws anew; `confirm` goes on to 50 a class by ten (not banking77). The classifier is anew each round, learning
+rate 0.3. A difference is that of the means over the first five budgets, seed by seed, with its standard error. The run goes on where it was interrupted. OUT receives a store for each
 data set and seed, ntkcpl_CHOICES.md, and ntkcpl_CHOICES.csv with every seed's accuracies. With MODAL_NTK_SMALL=1 digits
 stand in.
 """
@@ -27,7 +27,12 @@ from modal_ntk.bench.statistics import curves
 from modal_ntk.bench.store import Store
 from modal_ntk.bench.workers import Workers
 
-SETS = {"fashion_mnist_simclr": (20, 64), "cifar10_efficientnet": (20, 64), "banking77_minilm": (77, 256)}
+SETS = {
+    "digits": (10, 64),
+    "fashion_mnist_simclr": (20, 64),
+    "cifar10_efficientnet": (20, 64),
+    "banking77_minilm": (77, 256),
+}
 BASELINES = ("random_sampling", "typiclust")
 OTHERS = ("maxherding", "variance_design")
 RISK = "objective=risk,variance_weight=0,tie_break=variance"
@@ -37,38 +42,44 @@ PUBLISHED = (
 )
 CHANGES = (
     "",
-    "objective=squared_error",
-    f"{RISK}",
-    f"{RISK},tie_tolerance=0.01",
-    "variant=al",
     "constraint=cannot_link",
-    "n_init=5",
+    "feature_scaling=l2",
     "feature_scaling=standard",
+    "variance_weight=0",
+    "variance_weight=1",
+    "variance_weight=5",
+    "variant=al",
+    "n_init=5",
     "n_hidden=64",
     "n_hidden=512",
+    RISK,
+    f"{RISK},tie_tolerance=0.01",
     PUBLISHED,
 )
 STUDIES = {
-    "choose": (100, CHANGES, OTHERS),
-    "confirm": (200, ("", f"{RISK},tie_tolerance=0.01", PUBLISHED), OTHERS),
+    "choose": (100, CHANGES, OTHERS, [1] * 4),
+    "confirm": (200, ("", PUBLISHED), OTHERS, [1] * 4 + [5] * 4),
 }
 
 
-def protocols(choices, n_seeds, small):
+def protocols(choices, n_seeds, sets, small):
     """One protocol for each data set and seed, which draws its own pool."""
-    first, changes, others = STUDIES[choices]
+    first, changes, others, rounds = STUDIES[choices]
     arms = [*BASELINES, *others, *(f"ntkcpl:{change}" if change else "ntkcpl" for change in changes)]
-    for name, (batch, n_hidden) in ({"digits": (10, 64)} if small else SETS).items():
-        for seed in range(first, first + n_seeds):
+    for seed in range(first, first + n_seeds):
+        for name in sets:
+            batch, n_hidden = SETS[name]
+            many = rounds if batch < 77 else rounds[:4]
             yield n_hidden, Protocol(
-                dataset=name, strategies=arms, seeds=[seed], n_initial=batch, batch_size=batch,
-                n_rounds=1 if small else 4, initial="query", pool_size=300 if small else 4000, split_seed=seed,
+                dataset=name, strategies=arms, seeds=[seed], n_initial=batch,
+                batch_size=[batch * times for times in many][: 1 if small else None],
+                initial="query", pool_size=300 if small else 4000, split_seed=seed,
             )  # fmt: skip
 
 
-def compute(choices, out, n_seeds, jobs, small):
+def compute(choices, out, n_seeds, sets, jobs, small):
     """Run what is missing."""
-    for n_hidden, protocol in protocols(choices, n_seeds, small):
+    for n_hidden, protocol in protocols(choices, n_seeds, sets, small):
         data = load_dataset(protocol.dataset)
         estimator = default_estimator(data).set_params(
             lr=0.3, module__n_hidden=n_hidden, max_epochs=5 if small else 100
@@ -83,9 +94,9 @@ def found_in(folder):
     return curves(rows)
 
 
-def difference(curve, baseline):
-    """Mean and standard error over the common seeds of the difference of means over budgets, in per cent."""
-    first, second = (dict(zip(c.seeds, c.scores.mean(axis=1), strict=True)) for c in (curve, baseline))
+def difference(curve, baseline, few):
+    """Mean and standard error over the common seeds of the difference of means over few budgets, in per cent."""
+    first, second = (dict(zip(c.seeds, c.scores[:, few].mean(axis=1), strict=True)) for c in (curve, baseline))
     paired = np.array([first[s] - second[s] for s in sorted(set(first) & set(second))]) * 100
     return f"{paired.mean():+.1f} ± {paired.std(ddof=1) / len(paired) ** 0.5:.1f}" if len(paired) > 1 else ""
 
@@ -93,12 +104,13 @@ def difference(curve, baseline):
 def table(found):
     """Accuracy by budget and the differences to the baselines, the best first."""
     budgets = found[BASELINES[0]].budgets
+    few = budgets <= 5 * budgets[0]  # the means are over the first five
     lines = [f"| arm | {' | '.join(map(str, budgets))} | mean | minus random | minus TypiClust | query s | seeds |"]
     lines.append("|" + "---|" * (len(budgets) + 6))
-    for arm, curve in sorted(found.items(), key=lambda entry: -entry[1].scores.mean()):
+    for arm, curve in sorted(found.items(), key=lambda entry: -entry[1].scores[:, few].mean()):
         name = arm.replace(PUBLISHED, "as_published()")
-        cells = [f"{100 * value:.1f}" for value in [*curve.mean, curve.scores.mean()]]
-        cells += [difference(curve, found[b]) if arm != b else "" for b in BASELINES]
+        cells = [f"{100 * value:.1f}" for value in [*curve.mean, curve.scores[:, few].mean()]]
+        cells += [difference(curve, found[b], few) if arm != b else "" for b in BASELINES]
         lines.append(f"| `{name}` | {' | '.join(cells)} | {curve.query_seconds.mean():.1f} | {len(curve.seeds)} |")
     return "\n".join(lines)
 
@@ -126,7 +138,8 @@ def write(choices, out):
 def main(arguments):
     small, out = bool(os.environ.get("MODAL_NTK_SMALL")), Path(arguments.out)
     if not arguments.report:
-        compute(arguments.choices, out, 1 if small else arguments.seeds, arguments.jobs, small)
+        sets = ["digits"] if small else arguments.sets or [name for name in SETS if name != "digits"]
+        compute(arguments.choices, out, 1 if small else arguments.seeds, sets, arguments.jobs, small)
     write(arguments.choices, out)
 
 
@@ -135,6 +148,7 @@ if __name__ == "__main__":
     parser.add_argument("choices", choices=sorted(STUDIES))
     parser.add_argument("out", help="folder of the results")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--sets", nargs="+", choices=sorted(SETS), help="some of the data sets only")
     parser.add_argument("--jobs", type=int, default=1, help="cells run at once")
     parser.add_argument("--report", action="store_true", help="only tabulate what is finished")
     sys.exit(main(parser.parse_args()))
