@@ -5,10 +5,10 @@
     python examples/reproduce/ntkcpl_defaults.py choose OUT --report                tables from what is finished
 
 Five queries of two labels a class (banking77: one a class), the first without labels, from a pool of 4,000 rows that
-each seed draws anew; `confirm` goes on to 50 a class by ten (not banking77). The classifier is anew each round, learning
-rate 0.3. A difference is that of the means over the first five budgets, seed by seed, with its standard error. The run goes on where it was interrupted. OUT receives a store for each
-data set and seed, ntkcpl_CHOICES.md, and ntkcpl_CHOICES.csv with every seed's accuracies. With MODAL_NTK_SMALL=1 digits
-stand in.
+each seed draws anew; `confirm` goes on to 50 a class, ten at a time, but for banking77. The classifier is anew each
+round, learning rate 0.3. A difference is that of the means over the first five budgets, seed by seed, with its standard
+error. The run goes on where it was interrupted. OUT receives a store for each data set and seed, ntkcpl_CHOICES.md, and
+ntkcpl_CHOICES.csv with every seed's accuracies. With MODAL_NTK_SMALL=1 digits stand in.
 """
 
 import argparse
