@@ -1,8 +1,13 @@
 """The script that reproduces lpNTK's tables runs, stage by stage, and goes on where it was stopped."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "examples" / "reproduce"
 
 FILES = {
     "pruning": ["pruning.csv", "reference.pt", "kept pruned lpNTK.npy"],
@@ -19,7 +24,7 @@ FILES = {
 def script(monkeypatch):
     monkeypatch.setenv("MODAL_NTK_SMALL", "1")
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "examples" / "reproduce"))
+    monkeypatch.syspath_prepend(str(SCRIPTS))
     import lpntk_mnist
 
     return lpntk_mnist
@@ -42,3 +47,14 @@ def test_a_stage_goes_on_where_it_was_stopped(script, tmp_path):
     (tmp_path / "forgetting.csv").write_text("\n".join(first.splitlines()[:-1]) + "\n")
     script.main(arguments)
     assert (tmp_path / "forgetting.csv").read_text().splitlines() == first.splitlines()
+
+
+def test_the_study_of_conflicts_runs_and_goes_on(tmp_path):
+    """It ranks by every way that is installed, and repeats its table from the file."""
+    command = [sys.executable, str(SCRIPTS / "lpntk_conflicts.py"), str(tmp_path)]
+    environment = {**os.environ, "MODAL_NTK_SMALL": "1", "OMP_NUM_THREADS": "1"}
+    first, again = (
+        subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout for _ in range(2)
+    )
+    assert first == again
+    assert "conflicts, three-fold" in first

@@ -87,7 +87,8 @@ def reference(X, y, options):
 
 
 def pruned(net, X, y, **changes):
-    """A fitted LpNTKPruner that reads the reference net."""
+    """A fitted LpNTKPruner that reads the reference net, and like the paper drops all that is redundant."""
+    changes = {"max_redundant": 1.0, **changes}
     return LpNTKPruner(net, prefit=True, random_state=0, verbose=1, **changes).fit(X, y)
 
 

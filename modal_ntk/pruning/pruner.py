@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
 
-from modal_ntk import checks, kernels, nets
+from modal_ntk import checks, nets
+from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.kernels.rows import KernelRows
 from modal_ntk.pruning.base import DataPruner, Labelled, fitted_view
+from modal_ntk.pruning.conflicts import conflict_scores, similarity_rows
 from modal_ntk.structure.farthest_point import FarthestPoints, farthest_point_clustering, redundant_samples
 
 Mode = Literal["prune_head", "head_only", "centres", "random_member", "redundant_only"]
-Redundancy = Literal["all", "class", "later", "none"]
+Redundancy = Literal["auto", "all", "class", "later", "none"]
+N_DOUBTED = 2000
+"""Up to how many labels are looked at for doubts."""
+
+DOUBTFUL = 0.05
+"""Share of doubtful labels above which a pruner warns; of clean digits it was at most 0.014."""
+
 _MODES = ("prune_head", "head_only", "centres", "random_member", "redundant_only")
 
 
@@ -34,13 +43,14 @@ class LpNTKPruner(DataPruner):
         Whether `estimator` is fitted already and is to be read as it is.
     kernel : {"labelled", "pseudo"}, default="labelled"
         lpNTK, or the paper's ablation without labels, pNTK.
-    redundancy : {"all", "class", "later", "none"}, default="all"
+    redundancy : {"auto", "all", "class", "later", "none"}, default="auto"
         With what a sample is compared: all others (the paper), others of its class, those after it (the authors'
-        code), or nothing.
-    max_redundant : float, default=1.0
+        code), or nothing. "auto" is "none" for "head_only", which draws from all that is there, else "all".
+    max_redundant : float, default=0.1
         Largest share of the data, or of each class where classes are compared apart, that goes as redundant: the
         samples most similar to another, as a share of their similarity to themselves. The paper drops all of them and
-        reports that "roughly 20%" of the data go in the end; the rule alone can find far more than that redundant.
+        reports that "roughly 20%" of the data go in the end, a heuristic size; the rule alone, with 1.0, finds most of
+        a well-learnt set redundant, and of a set with wrong labels the right ones.
     mode : {"prune_head", "head_only", "centres", "random_member", "redundant_only"}, default="prune_head"
         What stays of each class once redundant samples are gone: all but a random share of the largest cluster (the
         paper); the largest cluster alone, for small budgets; the clusters' centres; one random member of each cluster;
@@ -77,6 +87,8 @@ class LpNTKPruner(DataPruner):
         By label, the rows of the clusters' centres.
     shares_ : dict
         Share of all rows that went as "redundant", and as "clustered".
+    doubtful_ : float
+        Share of rows, of up to 2,000, whose label `find_label_conflicts` suspects.
     estimator_ : estimator
         The net that was read.
 
@@ -87,10 +99,15 @@ class LpNTKPruner(DataPruner):
     where more than about 85 % of the data can be kept it is the head cluster that should lose, and where only 1 or 5 %
     can, the head alone teaches best. The authors' code clusters redundant samples too; here they are gone before.
 
+    Warns where more than a third goes as redundant, and where more than 5 % of the labels are doubtful: a wrong label
+    makes its sample unlike all others, so that it is kept and right ones go.
+
     Examples
     --------
     >>> import torch, skorch
-    >>> X, y = np.random.default_rng(0).normal(size=(40, 3)).astype("float32"), np.arange(40) % 2
+    >>> X = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+    >>> y = (X[:, 0] > 0).astype("int64")
+    >>> X[:, 0] += 4 * y - 2
     >>> net = skorch.NeuralNetClassifier(
     ...     torch.nn.Linear(3, 2), criterion=torch.nn.CrossEntropyLoss, train_split=None, verbose=0
     ... )
@@ -105,8 +122,8 @@ class LpNTKPruner(DataPruner):
         *,
         prefit: bool = False,
         kernel: Literal["labelled", "pseudo"] = "labelled",
-        redundancy: Redundancy = "all",
-        max_redundant: float = 1.0,
+        redundancy: Redundancy = "auto",
+        max_redundant: float = 0.1,
         mode: Mode = "prune_head",
         head_drop: float = 0.1,
         cluster_share: float = 0.1,
@@ -141,7 +158,7 @@ class LpNTKPruner(DataPruner):
             If one cannot be used.
         """
         checks.check_choice("kernel", self.kernel, ("labelled", "pseudo"))
-        checks.check_choice("redundancy", self.redundancy, ("all", "class", "later", "none"))
+        checks.check_choice("redundancy", self.redundancy, ("auto", "all", "class", "later", "none"))
         checks.check_choice("mode", self.mode, _MODES)
         checks.check_choice("method", self.method, ("auto", "exact", "sketch"))
         checks.check_integer("memory_budget", self.memory_budget)
@@ -155,8 +172,10 @@ class LpNTKPruner(DataPruner):
     def _keep(self, data: Labelled) -> np.ndarray:
         view = fitted_view(self.estimator, data, self.prefit)
         self.estimator_ = view.estimator
-        with view.no_trace():
-            rows = self._rows(view, data)
+        options = {"memory_budget": self.memory_budget, "sketch_dim": self.sketch_dim}
+        rows = similarity_rows(
+            view, data, self.kernel, data.seed(), method=self.method, verbose=self.verbose, **options
+        )
         self.kernel_info_ = rows.info
         self.redundant_ = self._redundant(rows, data.y)
         self.clusters_ = np.full(len(data), -1, dtype=np.int64)
@@ -167,30 +186,42 @@ class LpNTKPruner(DataPruner):
             kept = data.rng.choice(kept, self.n_keep, replace=False)
         share = float(self.redundant_.mean())
         self.shares_ = {"redundant": share, "clustered": 1 - len(kept) / len(data) - share}
+        self.doubtful_ = self._doubtful(view, data)
+        self._warn(len(data))
         return kept
 
-    def _rows(self, view: nets.NetView, data: Labelled) -> KernelRows:
-        module = nets.logit_module(view, data.X)
-        labels = None
-        if self.kernel == "labelled":
-            labels = nets.class_columns(view, data.y, view.logits(nets.take_rows(data.X, np.arange(1))).shape[1])
-        return kernels.kernel_rows(
-            module,
-            nets.stacked_inputs(view, data.X),
-            kind=self.kernel,
-            labels=labels,
-            method=self.method,
-            memory_budget=self.memory_budget,
-            sketch_dim=self.sketch_dim,
-            random_state=data.seed(),
-            verbose=self.verbose,
-        )
+    def _doubtful(self, view: nets.NetView, data: Labelled) -> float:
+        rows = np.arange(len(data))
+        if len(rows) > N_DOUBTED:
+            rows = np.sort(data.rng.choice(rows, N_DOUBTED, replace=False))
+        some = Labelled(nets.take_rows(data.X, rows), data.y[rows], data.rng)
+        options = {"memory_budget": self.memory_budget, "sketch_dim": self.sketch_dim}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ModalNTKWarning)  # of the sketch, which the pruner itself has told
+            similar = similarity_rows(view, some, "pseudo", data.seed(), **options)
+        scores, _ = conflict_scores(similar, np.unique(some.y, return_inverse=True)[1], 5)
+        return float((scores > 0).mean())
+
+    def _warn(self, n: int) -> None:
+        redundant = self.shares_["redundant"]
+        if redundant > 1 / 3:
+            message = f"LpNTKPruner removed {redundant:.0%} of {n} samples as redundant. Set max_redundant for a limit."
+            warnings.warn(message, ModalNTKWarning, stacklevel=4)
+        if self.doubtful_ > DOUBTFUL:
+            message = (
+                f"LpNTKPruner doubts {self.doubtful_:.1%} of the labels. Wrongly labelled samples are hardly ever "
+                "redundant, and right ones go: look at find_label_conflicts(...).suspects, or lower max_redundant."
+            )
+            warnings.warn(message, ModalNTKWarning, stacklevel=4)
 
     def _redundant(self, rows: KernelRows, y: np.ndarray) -> np.ndarray:
-        if self.redundancy == "none":
+        redundancy = self.redundancy
+        if redundancy == "auto":
+            redundancy = "none" if self.mode == "head_only" else "all"
+        if redundancy == "none":
             return np.zeros(len(y), dtype=bool)
-        if self.redundancy != "class":
-            return redundant_samples(rows, later_only=self.redundancy == "later", at_most=self._at_most(len(y)))
+        if redundancy != "class":
+            return redundant_samples(rows, later_only=redundancy == "later", at_most=self._at_most(len(y)))
         found = np.zeros(len(y), dtype=bool)
         for label in np.unique(y):
             members = np.flatnonzero(y == label)

@@ -68,11 +68,12 @@ class DDAL(QueryStrategy):
         embedding of a fitted torch net, the samples where there is none.
     affinity : sparse matrix, callable or None, default=None
         Weights in place of a neighbour graph: a matrix (l + n, l + n) whose rows are the labelled samples,
-        then the pool; or a callable from prepared samples in this order to such a matrix.
+        then the pool; or a callable from prepared samples in this order to such a matrix. Taken as it is.
     similarity : {"exp", "constant"} or callable, default="exp"
         The paper's m: what makes a weight of a negative squared distance over the row's largest.
-    symmetrise : {None, "max", "mean"}, default=None
-        Whether weights become the larger, or the mean, of both directions.
+    symmetrise : {None, "max", "mean"}, default="max"
+        Whether weights of the neighbour graph become the larger, or the mean, of both directions. None keeps a
+        row's own list alone, as the paper's equations do.
     self_loops : bool, default=False
         Whether each row is its own neighbour, too.
     search : {"auto", "exact", "approximate"}, default="auto"
@@ -89,13 +90,14 @@ class DDAL(QueryStrategy):
     -----
     Kushnir, Venturi, "Diffusion-Based Sampling for Deep Active Learning", equations 1 to 6, algorithm 1 and
     the appendix's variants. Decisions where the paper is silent: weights are exp(-rho / sigma), without self
-    loops and not made symmetric; P is the number added per inner round. In algorithm 1 the oracle answers
+    loops, and the larger of both directions, since its lemma supposes symmetric ones; P is the number added
+    per inner round. In algorithm 1 the oracle answers
     inside a query; modAL asks after it, so by default a pick goes on with its diffused class.
 
     Rows that no label reaches all score zero. Among them a component of the graph that holds no label comes
-    first, one row of it at random; without labels the first pick is random. Walks follow a row's own list of
-    neighbours: a row that no other row lists, an outlier, informs nobody when it is labelled, unless weights
-    are made symmetric.
+    first, one row of it at random; without labels the first pick is random. With ``symmetrise=None`` walks
+    follow a row's own list of neighbours, and a row that no other row lists, an outlier, informs nobody when
+    it is labelled.
 
     Scores are the criterion at the time of the pick; the smaller the better. ``info`` holds the ``stage``
     ("exploring" while some pool row is unreached, else "refining"), ``n_unreached``, ``hops`` (number of
@@ -131,7 +133,7 @@ class DDAL(QueryStrategy):
         features: Any = "auto",
         affinity: Any = None,
         similarity: Similarity = "exp",
-        symmetrise: Symmetrise = None,
+        symmetrise: Symmetrise = "max",
         self_loops: bool = False,
         search: Search = "auto",
         n_classes: int | None = None,
@@ -267,7 +269,7 @@ class DDAL(QueryStrategy):
             got = f"one of shape {getattr(affinity, 'shape', None)}"
             remedy = "Its rows are the labelled samples, then the pool; pass a callable where these change."
             raise checks.expected(f"an affinity matrix of shape ({n}, {n})", got, remedy)
-        return structure.affinity_transition(affinity, symmetrise=self.symmetrise)
+        return structure.affinity_transition(affinity)
 
     def _n_steps(self, transition: sp.csr_matrix) -> int:
         if self.n_steps is not None:

@@ -1,4 +1,4 @@
-"""lpNTK: query what labelled samples do not teach yet, or, while labels are few, what most of a class teaches."""
+"""lpNTK: query the samples that teach most of what labelled ones do not teach yet."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from modal_ntk import checks, kernels, nets, structure
+from modal_ntk import checks, kernels, nets, selection, structure
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from modal_ntk.kernels import KernelRows
 
+Rule = Literal["coverage", "clusters"]
 Budget = Literal["auto", "small", "large"]
 
 
@@ -24,18 +27,23 @@ class LpNTK(QueryStrategy):
 
     Parameters
     ----------
+    rule : {"coverage", "clusters"}, default="coverage"
+        "coverage": one by one the sample that adds most to the sum, over the candidates, of how interchangeable each is
+        with the labelled or chosen sample most like it. "clusters": what the paper finds of training data, carried
+        over, by `budget`; in our studies it was behind random sampling.
     budget : {"auto", "small", "large"}, default="auto"
-        What is worth a label. "large": the farthest points, each the sample least similar to what is labelled or
-        chosen already. "small": random members of the largest cluster of each predicted class, then of the second
-        largest, and so on. "auto": "small" while the labels there will be after the query are at most `small_share` of
-        all samples, "large" from then on.
+        For "clusters", what is worth a label. "large": the farthest points, each the sample least similar to what is
+        labelled or chosen already. "small": random members of the largest cluster of each predicted class, then of the
+        second largest, and so on. "auto": "small" while the labels there will be after the query are at most
+        `small_share` of all samples, "large" from then on.
     small_share : float, default=0.05
         Where "auto" switches. The paper finds the largest cluster alone the better teacher at 1 and at 5 % of the
         data, and that from about 85 % on it is what should be thinned out; between these it says nothing.
     skip_redundant : bool, default=True
-        Whether samples that are more similar to a labelled or another pool sample than to themselves come last.
+        For "clusters", whether samples that are more similar to a labelled or another pool sample than to themselves
+        come last.
     cluster_share : float, default=0.1
-        For "small", number of clusters as a share of a class.
+        For "clusters" and "small", number of clusters as a share of a class.
     n_candidates : int or None, default=10000
         Size of the random part of the pool that is looked at; None takes all.
     method : {"auto", "exact", "sketch"}, default="auto"
@@ -54,12 +62,16 @@ class LpNTK(QueryStrategy):
     Guo et al., "lpNTK: Better Generalisation with Less Data via Sample Interaction During Learning" (ICLR 2024),
     equation 3, sections 3.2 and 4, appendix E.2. The paper prunes labelled data; as a query strategy the method is this
     library's reading of it. The kernel needs labels: the pool takes the model's, labelled samples keep their own.
-    Labelled samples are the first centres of "large", and members of the clusters of "small".
+    Two samples are interchangeable by the cosine of their representations under the kernel, negative ones counting
+    nothing. Labelled samples cover what resembles them; they are the first centres of "large", and members of the
+    clusters of "small". Memory of "coverage": beside the gradients 8 bytes for each pair of candidates, up to 1 GiB,
+    above which similarities are computed again.
 
-    Scores of "large" are minus the largest similarity to a labelled or earlier chosen sample, or 0 where there is
-    none; of "small", the share of its predicted class that a sample's cluster holds. ``info`` holds the budget that was
-    applied, the predicted classes of the chosen (columns of the net's output), how many candidates were redundant, how
-    many of these had to be chosen for want of others, the kernel's ``method`` and the seconds by stage.
+    Scores of "coverage" are what each choice added to the sum; of "large" minus the largest similarity to a labelled or
+    earlier chosen sample, or 0 where there is none; of "small" the share of its predicted class that a sample's cluster
+    holds. ``info`` holds the predicted classes of the chosen (columns of the net's output), the kernel's ``method`` and
+    the seconds by stage; of "coverage" the mean over the candidates that was reached, ``coverage``; of "clusters" the
+    budget that was applied, how many candidates were redundant and how many of these had to be chosen.
 
     Examples
     --------
@@ -71,8 +83,8 @@ class LpNTK(QueryStrategy):
     ... ).fit(X[:20], y[:20])
     >>> known = {"X_labeled": X[:20], "y_labeled": y[:20]}
     >>> selected = LpNTK(random_state=0).select(net, X[20:], 5, **known)
-    >>> selected.info["budget"], len(selected.indices)
-    ('large', 5)
+    >>> len(selected.indices), bool((np.diff(selected.scores) <= 0).all())   # each adds less than the one before
+    (5, True)
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
@@ -80,6 +92,7 @@ class LpNTK(QueryStrategy):
     def __init__(
         self,
         *,
+        rule: Rule = "coverage",
         budget: Budget = "auto",
         small_share: float = 0.05,
         skip_redundant: bool = True,
@@ -91,6 +104,7 @@ class LpNTK(QueryStrategy):
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
+        self.rule = rule
         self.budget = budget
         self.small_share = small_share
         self.skip_redundant = skip_redundant
@@ -110,6 +124,7 @@ class LpNTK(QueryStrategy):
         InvalidInputError
             If one cannot be used.
         """
+        checks.check_choice("rule", self.rule, ("coverage", "clusters"))
         checks.check_choice("budget", self.budget, ("auto", "small", "large"))
         checks.check_choice("method", self.method, ("auto", "exact", "sketch"))
         checks.check_number("small_share", self.small_share, maximum=1)
@@ -124,29 +139,34 @@ class LpNTK(QueryStrategy):
         pool = self._candidates(query)
         rows, labels = self._kernel(query, pool)
         prepared = perf_counter()
-        redundant = np.zeros(len(rows), dtype=bool)
-        if self.skip_redundant:
-            redundant = structure.redundant_samples(rows)
-        compared = perf_counter()
+        seconds = {"kernel": prepared - started}
+        if self.rule == "coverage":
+            chosen, scores, how = _covering(rows, query)
+        else:
+            redundant = np.zeros(len(rows), dtype=bool)
+            if self.skip_redundant:
+                redundant = structure.redundant_samples(rows)
+            seconds["redundancy"] = perf_counter() - prepared
+            chosen, scores, how = self._by_clusters(query, rows, labels, redundant)
+        info = {
+            "pseudo_labels": labels[chosen],
+            "n_candidates": len(pool),
+            **how,
+            "method": rows.info["method"],
+            "seconds": {**seconds, "choice": perf_counter() - started - sum(seconds.values())},
+        }
+        return Selection(pool[chosen - query.n_labeled], scores, info)
+
+    def _by_clusters(
+        self, query: Query, rows: KernelRows, labels: np.ndarray, redundant: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         budget = self._budget(query)
         if budget == "small":
             chosen, scores = _heads(rows, labels, redundant, query, self.cluster_share)
         else:
             chosen, scores = _farthest(rows, redundant, query)
-        info = {
-            "budget": budget,
-            "pseudo_labels": labels[chosen],
-            "n_candidates": len(pool),
-            "n_redundant": int(redundant[query.n_labeled :].sum()),
-            "n_redundant_chosen": int(redundant[chosen].sum()),
-            "method": rows.info["method"],
-            "seconds": {
-                "kernel": prepared - started,
-                "redundancy": compared - prepared,
-                "choice": perf_counter() - compared,
-            },
-        }
-        return Selection(pool[chosen - query.n_labeled], scores, info)
+        counts = int(redundant[query.n_labeled :].sum()), int(redundant[chosen].sum())
+        return chosen, scores, {"budget": budget, "n_redundant": counts[0], "n_redundant_chosen": counts[1]}
 
     def _budget(self, query: Query) -> Literal["small", "large"]:
         if self.budget != "auto":
@@ -177,6 +197,35 @@ class LpNTK(QueryStrategy):
             verbose=self.verbose,
         )
         return rows, labels
+
+
+def _covering(rows: KernelRows, query: Query) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    # Greedy coverage of the candidates by cosines; samples are passed by number, since a kernel knows no other rows.
+    import torch
+
+    n_known, n = query.n_labeled, len(rows)
+    lengths = torch.from_numpy(np.sqrt(np.maximum(rows.diagonal(), 0)).astype(np.float64))
+    # A sample without gradient resembles none, and none resembles it.
+    inverse = torch.where(lengths > 0, 1 / lengths, 0.0)
+    numbers = torch.arange(n, dtype=torch.float64)[:, None]
+    pool = rows.take(np.arange(n_known, n)) if n_known else rows
+
+    def part(some: Tensor) -> KernelRows:
+        return pool if len(some) == len(pool) and int(some[0]) == n_known else rows.take(some.numpy())
+
+    def interchangeable(left: Tensor, right: Tensor) -> Tensor:
+        i, j = left[:, 0].long(), right[:, 0].long()
+        products = torch.from_numpy(part(i).cross(part(j))).double()
+        return (products * inverse[i, None] * inverse[j]).clamp_(min=0)
+
+    found = selection.max_herding(
+        numbers[n_known:],
+        query.n_instances,
+        centers=numbers[:n_known],
+        kernel=interchangeable,
+        random_state=query.child_rng(),
+    )
+    return found.indices + n_known, found.scores, {"coverage": found.info["coverage"]}
 
 
 def _farthest(rows: KernelRows, redundant: np.ndarray, query: Query) -> tuple[np.ndarray, np.ndarray]:
@@ -232,5 +281,5 @@ lpntk = LpNTK()
 @hookimpl
 def modal_ntk_strategies() -> Iterable[StrategySpec]:
     """Announce the strategy."""
-    summary = "what labelled samples do not teach yet; while labels are few, members of each class's largest cluster"
+    summary = "what teaches most of the pool that labelled samples do not teach yet, by the labelled kernel"
     return [StrategySpec("lpntk", LpNTK, summary, LpNTK.needs, "lpNTK (Guo et al., ICLR 2024)")]

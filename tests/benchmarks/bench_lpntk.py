@@ -103,7 +103,7 @@ def table_pruning(n):
     net = skorch.NeuralNetClassifier(
         LeNet5, criterion=nn.CrossEntropyLoss, lr=0.05, batch_size=128, max_epochs=1, train_split=None, verbose=0
     ).fit(X, y)
-    pruner = LpNTKPruner(net, prefit=True, random_state=0)
+    pruner = LpNTKPruner(net, prefit=True, max_redundant=1.0, random_state=0)
     with Peak() as peak:
         seconds, _ = timed(lambda: pruner.fit(X, y), 1)
     print(

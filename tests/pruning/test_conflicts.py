@@ -48,6 +48,46 @@ def test_flipped_labels_come_first(net):
     np.testing.assert_array_equal(y[found.opponents[FLIPPED]], y[FLIPPED])
 
 
+def test_suspects_are_the_rows_above_zero(net):
+    """The cut-off is a score of zero: rows that resemble other labels more than their own, in order."""
+    found = find_label_conflicts(net, X, NOISY)
+    assert found.suspects.tolist() == [i for i in found.indices.tolist() if found.scores[i] > 0]
+    assert set(found.suspects.tolist()) == set(FLIPPED.tolist())
+
+
+def test_out_of_fold_no_net_judges_what_it_has_learnt():
+    """Each row's score is the definition for a clone trained on the other folds, against these rows alone."""
+    estimator, folds = zoo.net(max_epochs=10), []
+
+    class Watched(type(estimator)):
+        def fit(self, X, y, **kwargs):
+            folds.append((X.copy(), self))
+            return super().fit(X, y, **kwargs)
+
+    watched = Watched(**estimator.get_params(deep=False))
+    with zoo.generators_untouched():
+        found = find_label_conflicts(watched, X, NOISY, n_folds=3, random_state=0)
+    assert not hasattr(watched, "module_")
+    assert len(folds) == 3
+    judged_once = np.zeros(120, int)
+    for rows, net in folds:
+        others = np.flatnonzero((X[:, None] == rows).all(axis=2).any(axis=1))
+        judged = np.setdiff1d(np.arange(120), others)
+        judged_once[judged] += 1
+        module = net.module_
+        matrix = empirical_ntk(
+            module, torch.from_numpy(X), kind="pseudo", dtype=torch.float64, method="explicit"
+        ).numpy()
+        for i in judged:
+            here = np.append(others, i)
+            expected = oracles_lpntk.conflict(matrix[np.ix_(here, here)], NOISY[here], len(others), 5)
+            assert found.scores[i] == pytest.approx(expected, rel=1e-3, abs=1e-4)
+            assert found.opponents[i] in others
+    assert (judged_once == 1).all()
+    assert set(FLIPPED.tolist()) <= set(found.suspects.tolist())
+    assert len(found.suspects) <= 8
+
+
 def test_the_only_sample_of_a_label_has_no_support(net):
     """A label that occurs once is compared with nothing of its own, and stays a number."""
     labels = np.where(np.arange(120) == 5, 2, np.minimum(NOISY, 1))
@@ -78,5 +118,9 @@ def test_bad_arguments_are_refused(net):
         find_label_conflicts(net, X, NOISY, n_neighbors=0)
     with pytest.raises(InvalidInputError, match="kernel to be one of 'pseudo', 'labelled', 'loss'"):
         find_label_conflicts(net, X, NOISY, kernel="full")
+    with pytest.raises(InvalidInputError, match="n_folds to be an integer of at least 2"):
+        find_label_conflicts(net, X, NOISY, n_folds=1)
+    with pytest.raises(InvalidInputError, match="every label at least n_folds=3 times, got one 1 times"):
+        find_label_conflicts(net, X, np.where(np.arange(120) == 5, 2, np.minimum(NOISY, 1)), n_folds=3)
     with pytest.raises(UnmetNeedError, match="fitted skorch net"):
         find_label_conflicts(zoo.net(), X, NOISY)

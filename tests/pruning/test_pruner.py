@@ -10,9 +10,9 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from modal_ntk.errors import InvalidInputError, UnmetNeedError
+from modal_ntk.errors import InvalidInputError, ModalNTKWarning, UnmetNeedError
 from modal_ntk.kernels import empirical_ntk
-from modal_ntk.pruning import LpNTKPruner, farthest_point_clustering
+from modal_ntk.pruning import LpNTKPruner, farthest_point_clustering, find_label_conflicts
 
 X, y = zoo.blobs(n=90)
 
@@ -37,8 +37,10 @@ def test_redundant_samples_go(fitted, kernel, redundancy):
     groups = [np.flatnonzero(y == c) for c in range(3)] if redundancy == "class" else [np.arange(90)]
     for rows in groups:
         expected[rows] = oracles_lpntk.redundant(matrix[np.ix_(rows, rows)], redundancy == "later")
-    pruner = LpNTKPruner(fitted, prefit=True, kernel=kernel, redundancy=redundancy, mode="redundant_only")
-    X_kept, y_kept = pruner.fit_resample(X, y)
+    options = {"prefit": True, "mode": "redundant_only", "max_redundant": 1.0}
+    pruner = LpNTKPruner(fitted, kernel=kernel, redundancy=redundancy, **options)
+    with pytest.warns(ModalNTKWarning, match=rf"removed {expected.mean():.0%} of 90 .* Set max_redundant"):
+        X_kept, y_kept = pruner.fit_resample(X, y)
     np.testing.assert_array_equal(pruner.redundant_, expected)
     np.testing.assert_array_equal(X_kept, X[~expected])
     np.testing.assert_array_equal(y_kept, y[~expected])
@@ -50,10 +52,45 @@ def test_redundant_samples_go(fitted, kernel, redundancy):
 def test_a_limited_share_of_redundant_samples_goes(fitted, redundancy):
     """max_redundant leaves that share of the data, or of each class, at most; those that go are redundant anyway."""
     options = {"prefit": True, "redundancy": redundancy, "mode": "redundant_only"}
-    without, limited = (LpNTKPruner(fitted, max_redundant=share, **options).fit(X, y) for share in (1.0, 0.1))
+    with pytest.warns(ModalNTKWarning, match="Set max_redundant"):
+        without = LpNTKPruner(fitted, max_redundant=1.0, **options).fit(X, y)
+    limited = LpNTKPruner(fitted, **options).fit(X, y)
     counts = np.bincount(y[limited.redundant_], minlength=3)
     assert counts.tolist() == [3, 3, 3] if redundancy == "class" else counts.sum() == 9
     assert (without.redundant_ >= limited.redundant_).all()
+
+
+def test_a_small_budget_is_drawn_from_all_by_default(fitted):
+    """For "head_only" nothing is redundant by default (appendix E.2); for the other modes a tenth at most."""
+    pruners = {
+        mode: LpNTKPruner(fitted, prefit=True, mode=mode, random_state=0).fit(X, y)
+        for mode in ("head_only", "prune_head")
+    }
+    assert not pruners["head_only"].redundant_.any()
+    assert pruners["prune_head"].redundant_.sum() == 9
+    assert len(pruners["prune_head"].sample_indices_) >= 0.8 * 90
+
+
+def test_doubtful_labels_are_told_and_are_not_what_stays():
+    """With one label in ten wrong the pruner says so and keeps most right ones; with right labels it is silent."""
+    rng = np.random.default_rng(1)
+    labels = np.arange(200) % 4
+    samples = (np.eye(4)[labels] * 5 + rng.normal(size=(200, 4))).astype("float32")
+    wrong = rng.choice(200, 20, replace=False)
+    noisy = labels.copy()
+    noisy[wrong] = (labels[wrong] + 1) % 4
+    net = zoo.net(lambda: zoo.MLP(d=4, n_classes=4), max_epochs=10)
+    clean = LpNTKPruner(net, random_state=0).fit(samples, labels)
+    assert clean.doubtful_ <= 0.01
+    with pytest.warns(ModalNTKWarning, match=r"doubts \d+\.\d% of the labels.*find_label_conflicts") as told:
+        pruner = LpNTKPruner(net, random_state=0).fit(samples, noisy)
+    assert len(told) == 1
+    assert pruner.doubtful_ == pytest.approx(0.1, abs=0.03)
+    assert np.isin(pruner.sample_indices_, wrong).mean() < 0.125
+    # The remedy named works: the first suspects are the wrong labels, and hardly any other row is one.
+    suspects = find_label_conflicts(pruner.estimator_, samples, noisy).suspects
+    assert len(set(suspects[:20].tolist()) & set(wrong.tolist())) >= 18
+    assert len(suspects) <= 24
 
 
 def literal_clusters(fitted, redundant):

@@ -45,8 +45,9 @@ def test_picks_are_those_of_the_dense_float64_replay(name, source):
     elif source == "callable":
         rows = X**2
         options = {"features": lambda samples: samples**2}
-    M = oracle.dense_transition(rows, 5)
+    M = oracle.dense_transition(rows, 5, symmetrise="max")
     if source == "affinity":
+        M = oracle.dense_transition(rows, 5)  # taken as it is, symmetric or not
         options = {"affinity": sp.csr_matrix(3 * M)}
     options |= {"n_neighbors": 5, "n_steps": 2, "criterion": name, "per_round": None}
     selected = DDAL(random_state=0, **options).select(net, POOL, 8, **LABELED)
@@ -167,6 +168,19 @@ def test_the_default_diffuses_anew_after_every_pick():
     """The paper's P is one, and guesses stand for answers: as many rounds as picks, and no labels handed back."""
     selected = DDAL(random_state=0).select(None, POOL, 5, **LABELED)
     assert (DDAL().per_round, selected.info["n_rounds"], "labels" in selected.info) == (1, 5, False)
+
+
+def test_a_label_on_an_outlier_informs_its_neighbours():
+    """A labelled row that no other row lists reaches rows by edges made symmetric, and none along lists alone."""
+    far = np.concatenate([np.random.default_rng(1).normal(size=(50, 2)), [[30.0, 30.0]]])
+    given = {"X_labeled": far[50:], "y_labeled": [0]}
+    reached = {
+        symmetrise: 50 - DDAL(symmetrise=symmetrise, random_state=0).select(None, far[:50], **given).info["n_unreached"]
+        for symmetrise in ("max", "mean", None)
+    }
+    assert reached["max"] == reached["mean"] > 20
+    assert reached[None] == 0
+    assert DDAL().symmetrise == "max"
 
 
 def test_an_affinity_may_be_a_function_of_the_samples():

@@ -30,6 +30,32 @@ def explicit(net, n_known=10):
 
 
 @pytest.mark.parametrize("n_known", [10, 0])
+def test_picks_cover_the_pool_by_interchangeability(net, n_known):
+    """Each pick adds most to the sum of every candidate's largest cosine with labelled and chosen samples."""
+    _, kernel, _ = explicit(net, n_known)
+    kernel = kernel.astype(np.float64)
+    lengths = np.sqrt(np.diag(kernel))
+    near = np.maximum(kernel / lengths[:, None] / lengths, 0)
+    cover = near[n_known:, :n_known].max(axis=1) if n_known else np.zeros(70)
+    selected = LpNTK(random_state=0).select(net, X[10:], 6, **(LABELED if n_known else {}))
+    for index, score in zip(selected.indices, selected.scores, strict=True):
+        gains = np.array([np.maximum(near[n_known:, n_known + i] - cover, 0).sum() for i in range(70)])
+        assert gains[index] >= gains.max() - 1e-4
+        assert score == pytest.approx(gains[index], abs=1e-4)
+        cover = np.maximum(cover, near[n_known:, n_known + index])
+    assert selected.info["coverage"] == pytest.approx(cover.mean(), abs=1e-5)
+    assert LpNTK().rule == "coverage"
+
+
+def test_a_copy_of_a_labelled_sample_covers_nothing_more(net):
+    """Copies of labelled samples whose label is the predicted one are asked about after all others."""
+    right = [i for i in range(10) if net.predict(X[i : i + 1])[0] == y[i]]
+    pool = np.concatenate([X[right], X[40:60]])
+    selected = LpNTK(random_state=0).select(net, pool, 20, **LABELED)
+    assert set(selected.indices[:10].tolist()) <= set(range(len(right), len(pool)))
+
+
+@pytest.mark.parametrize("n_known", [10, 0])
 @pytest.mark.parametrize("skip_redundant", [True, False])
 def test_a_large_budget_takes_the_farthest_points(net, n_known, skip_redundant):
     """Picks are those of the list algorithm with the labelled samples as first centres, redundant rows left out."""
@@ -39,7 +65,7 @@ def test_a_large_budget_takes_the_farthest_points(net, n_known, skip_redundant):
         kernel[np.ix_(free, free)], n_known + 6, range(n_known) if n_known else None
     )
     known = LABELED if n_known else {}
-    strategy = LpNTK(budget="large", skip_redundant=skip_redundant)
+    strategy = LpNTK(rule="clusters", budget="large", skip_redundant=skip_redundant)
     selected = strategy.select(net, X[10:], 6, **known)
     assert selected.indices.tolist() == [free[c] - n_known for c in centres[n_known:]]
     before = list(range(n_known))
@@ -61,7 +87,8 @@ def test_a_small_budget_takes_members_of_the_heads(net):
         clusters = [[rows[c], *(rows[i] for i in m)] for c, m in zip(centres, lists, strict=True)]
         heads |= set(max(clusters, key=len))
     picks = [
-        LpNTK(budget="small", cluster_share=0.3, random_state=s).select(net, X[10:], 5, **LABELED) for s in (0, 0, 1)
+        LpNTK(rule="clusters", budget="small", cluster_share=0.3, random_state=s).select(net, X[10:], 5, **LABELED)
+        for s in (0, 0, 1)
     ]
     assert all(set((p.indices + 10).tolist()) <= heads for p in picks)
     assert picks[0].indices.tolist() == picks[1].indices.tolist() != picks[2].indices.tolist()
@@ -70,7 +97,9 @@ def test_a_small_budget_takes_members_of_the_heads(net):
 
 def test_a_small_budget_goes_on_to_smaller_clusters(net):
     """When the heads are used up, members of smaller clusters follow, redundant samples last."""
-    selected = LpNTK(budget="small", cluster_share=0.3, random_state=0).select(net, X[10:], 70, **LABELED)
+    selected = LpNTK(rule="clusters", budget="small", cluster_share=0.3, random_state=0).select(
+        net, X[10:], 70, **LABELED
+    )
     _, _, redundant = explicit(net)
     assert sorted(selected.indices.tolist()) == list(range(70))
     gone = redundant[selected.indices + 10]
@@ -81,7 +110,7 @@ def test_a_small_budget_goes_on_to_smaller_clusters(net):
 
 def test_a_large_budget_takes_redundant_samples_last(net):
     """When nothing else is left redundant samples are taken, after all others, and the info says how many."""
-    selected = LpNTK(budget="large").select(net, X[10:], 70, **LABELED)
+    selected = LpNTK(rule="clusters", budget="large").select(net, X[10:], 70, **LABELED)
     _, _, redundant = explicit(net)
     gone = redundant[selected.indices + 10]
     assert sorted(selected.indices.tolist()) == list(range(70))
@@ -92,14 +121,14 @@ def test_a_large_budget_takes_redundant_samples_last(net):
 @pytest.mark.parametrize(("n_instances", "budget"), [(2, "small"), (3, "large")])
 def test_auto_switches_by_the_share_of_labels(net, n_instances, budget):
     """With 10 labels of 80, a share of .15 allows 2 more; a third makes the budget large."""
-    strategy = LpNTK(small_share=0.15, random_state=0)
+    strategy = LpNTK(rule="clusters", small_share=0.15, random_state=0)
     assert strategy.select(net, X[10:], n_instances, **LABELED).info["budget"] == budget
 
 
 def test_copies_of_labelled_samples_are_left_alone(net):
     """A pool full of copies of a labelled sample is asked about last."""
     pool = np.concatenate([np.repeat(X[:1], 30, axis=0), X[40:50]])
-    selected = LpNTK(budget="large", skip_redundant=False).select(net, pool, 8, **LABELED)
+    selected = LpNTK(rule="clusters", budget="large", skip_redundant=False).select(net, pool, 8, **LABELED)
     copies = np.flatnonzero(selected.indices < 30)
     predicted = net.predict(X[:1])[0]
     assert len(copies) == 0 or predicted != y[0]
@@ -108,8 +137,8 @@ def test_copies_of_labelled_samples_are_left_alone(net):
 def test_a_permuted_pool_gives_the_same_samples(net):
     """Renumbering the pool renumbers the picks of the farthest points, where nothing ties."""
     order = np.random.default_rng(0).permutation(70)
-    plain = LpNTK(budget="large").select(net, X[10:], 6, **LABELED)
-    moved = LpNTK(budget="large").select(net, X[10:][order], 6, **LABELED)
+    plain = LpNTK(rule="clusters", budget="large").select(net, X[10:], 6, **LABELED)
+    moved = LpNTK(rule="clusters", budget="large").select(net, X[10:][order], 6, **LABELED)
     assert order[moved.indices].tolist() == plain.indices.tolist()
 
 
@@ -132,6 +161,7 @@ def test_a_tight_memory_sketches_and_says_so(net):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
+        ({"rule": "heads"}, "rule to be one of 'coverage', 'clusters'"),
         ({"budget": "tiny"}, "budget to be one of 'auto', 'small', 'large', got 'tiny'"),
         ({"small_share": 7}, "small_share to be a finite number between 0 and 1"),
         ({"cluster_share": -1}, "cluster_share to be a finite number between 0 and 1"),
