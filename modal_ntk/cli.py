@@ -87,7 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     bench.set_defaults(command=_bench)
 
     report = commands.add_parser("report", help="print a comparison's table and write its page")
-    report.add_argument("out", metavar="DIR", help="folder of the results")
+    report.add_argument(
+        "out",
+        metavar="DIR",
+        nargs="+",
+        help="folder of the results, or of several such folders; of several data sets also what they say together",
+    )
     report.add_argument("--dataset", metavar="NAME_OR_NPZ", help="its data, to show classes and images queried")
     report.add_argument("--baseline", metavar="STRATEGY", help="what to compare with (default: random_sampling)")
     report.add_argument("--target", type=float, metavar="SCORE", help="count labels to this score")
@@ -178,7 +183,9 @@ def _bench(arguments: argparse.Namespace) -> None:
     for dataset, protocol in protocols.items():
         out = Path(arguments.out) / dataset if len(protocols) > 1 else Path(arguments.out)
         bench.run_protocol(protocol, out=out, workers=_workers(arguments), progress=progress)
-        _print_report(str(out), arguments.dataset, None, None)
+        _print_report(out, arguments.dataset, None, None)
+    if len(protocols) > 1:
+        _print_across([Path(arguments.out) / dataset for dataset in protocols], Path(arguments.out))
 
 
 def _protocols(arguments: argparse.Namespace) -> dict[str, Protocol]:
@@ -250,10 +257,28 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    _print_report(arguments.out, arguments.dataset, arguments.baseline, arguments.target)
+    folders = [folder for out in arguments.out for folder in _comparisons(Path(out))]
+    for folder in folders:
+        _print_report(folder, arguments.dataset, arguments.baseline, arguments.target)
+    if len(folders) > 1:
+        _print_across(folders, Path(arguments.out[0]))
 
 
-def _print_report(out: str, dataset: str | None, baseline: str | None, target: float | None) -> None:
+def _comparisons(out: Path) -> list[Path]:
+    from modal_ntk.bench.store import FILE_NAME
+
+    inside = sorted(path.parent for path in out.glob(f"*/{FILE_NAME}"))
+    return inside if inside and not (out / FILE_NAME).is_file() else [out]
+
+
+def _print_across(folders: list[Path], out: Path) -> None:
+    from modal_ntk.bench import across
+
+    print(across.report_across(folders, out).table)
+    print(f"report: {out / across.PAGE}")
+
+
+def _print_report(out: Path, dataset: str | None, baseline: str | None, target: float | None) -> None:
     from modal_ntk import bench
 
     found = bench.report(out, dataset=dataset, baseline=baseline, target=target)

@@ -215,6 +215,14 @@ def test_readme_lists_every_strategy_with_its_class():
     assert {name.strip("`"): kind.strip("`") for name, kind, *_ in rows("README.md", "Strategies")} == registered
 
 
+def test_every_built_in_has_an_extra_of_its_name():
+    """Every strategy of the package can be installed by its name; DDAL's brings its neighbour search."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    assert set(project["entry-points"]["modal_ntk"]) <= set(extras)
+    assert extras["ddal"] == ["modal-ntk[ann]"]
+
+
 def test_the_decision_page_lists_what_every_strategy_needs():
     """Needs are those declared; what starts without labels does."""
     X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)

@@ -1,3 +1,5 @@
+from .across import compare_sets as compare_sets
+from .across import report_across as report_across
 from .datasets import Dataset as Dataset
 from .datasets import load_dataset as load_dataset
 from .estimators import default_estimator as default_estimator

@@ -13,7 +13,7 @@ from modal_ntk import checks
 from modal_ntk.bench import figures, page
 from modal_ntk.bench.datasets import Dataset
 from modal_ntk.bench.queried import Queried, count_classes, evenness, first_images
-from modal_ntk.bench.significance import penalty_matrix, rank_areas
+from modal_ntk.bench.significance import Ranks, penalty_matrix, rank_areas
 from modal_ntk.bench.statistics import AUBC, Curves, Summary, find_baseline, shared, summarise
 from modal_ntk.bench.store import Row
 from modal_ntk.writing import write_csv
@@ -210,15 +210,36 @@ def ranks_section(found: Mapping[str, Curves], written: Written) -> str:
     if len(found) < 2 or not next(iter(shared(found).values())).scores.size:
         said = "There is nothing to rank: that takes two strategies with seeds and numbers of labels in common."
         return page.section("Ranks", page.paragraph(said))
-    ranks = rank_areas(found)
+    note = "The blocks are seeds of one data set: the order is one for this data set."
+    drawn = ranks_picture(rank_areas(found), written, "ranks", "seeds")
+    return page.section("Ranks", drawn, page.paragraph(note, "note"))
+
+
+def ranks_picture(ranks: Ranks, written: Written, name: str, blocks: str) -> str:
+    """Draw average ranks with their critical difference, and write them as a table.
+
+    Parameters
+    ----------
+    ranks : Ranks
+        The ranks.
+    written : Written
+        Takes picture and table.
+    name : str
+        Of both files, without its ending.
+    blocks : str
+        What was ranked within, in the plural.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
     pairs = sorted(zip(ranks.average, ranks.strategies, strict=True))
-    written.table("ranks.csv", ["strategy", "average_rank"], [(name, rank) for rank, name in pairs])
-    text = f"Average rank by area within each of {ranks.n_blocks} seeds; critical difference "
+    written.table(f"{name}.csv", ["strategy", "average_rank"], [(strategy, rank) for rank, strategy in pairs])
+    text = f"Average rank by area within each of {ranks.n_blocks} {blocks}; critical difference "
     text += f"{ranks.critical_difference:.2f} (Nemenyi, 5 %)"
     text += "." if np.isnan(ranks.p_value) else f"; Friedman's p {ranks.p_value:.2g}."
-    drawn = written.picture(figures.draw_ranks(ranks), "ranks.png", text)
-    note = "The blocks are seeds of one data set: the order is one for this data set."
-    return page.section("Ranks", page.pictures([drawn]), page.paragraph(note, "note"))
+    return page.pictures([written.picture(figures.draw_ranks(ranks), f"{name}.png", text)])
 
 
 def times_section(found: Mapping[str, Curves]) -> str:
