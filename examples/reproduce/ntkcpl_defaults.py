@@ -37,22 +37,18 @@ BASELINES = ("random_sampling", "typiclust")
 OTHERS = ("maxherding", "variance_design")
 RISK = "objective=risk,variance_weight=0,tie_break=variance"
 PUBLISHED = (
-    "max_clusters=100,variant=al,n_hidden=64,use_f0=True,feature_scaling=None,constraint=cannot_link,n_init=10,"
+    "max_clusters=100,variant=al,n_hidden=64,use_f0=True,feature_scaling=None,n_init=10,"
     "objective=risk,variance_weight=0,tie_break=random"
 )
 CHANGES = (
     "",
-    "constraint=cannot_link",
-    "feature_scaling=l2",
-    "feature_scaling=standard",
+    "constraint=must_link",
     "variance_weight=0",
     "variance_weight=1",
     "variance_weight=5",
+    "feature_scaling=l2",
     "variant=al",
-    "n_init=5",
     "n_hidden=64",
-    "n_hidden=512",
-    RISK,
     f"{RISK},tie_tolerance=0.01",
     PUBLISHED,
 )

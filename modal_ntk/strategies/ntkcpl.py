@@ -40,7 +40,6 @@ _AS_PUBLISHED: dict[str, Any] = {
     "n_hidden": 64,
     "use_f0": True,
     "feature_scaling": None,
-    "constraint": "cannot_link",
     "n_init": 10,
     "objective": "risk",
     "variance_weight": 0.0,
@@ -112,7 +111,7 @@ class NTKCPL(QueryStrategy):
         columns of mean zero and deviation one; or nothing.
     normalise_clusters : bool, default=True
         Whether rows are scaled to length one before clustering.
-    constraint : {"must_link", "cannot_link", "none"}, default="must_link"
+    constraint : {"cannot_link", "must_link", "none"}, default="cannot_link"
         What labels mean for the first clusters: differently labelled samples apart; equally labelled ones also
         together; or nothing.
     n_start : int or None, default=None
@@ -187,7 +186,7 @@ class NTKCPL(QueryStrategy):
         use_f0: bool = False,
         feature_scaling: Scaling = "center_l2",
         normalise_clusters: bool = True,
-        constraint: Constraint = "must_link",
+        constraint: Constraint = "cannot_link",
         n_start: int | None = None,
         n_init: int = 1,
         min_cluster_size: int = 1,
