@@ -5,7 +5,7 @@
     python examples/reproduce/ntkcpl_defaults.py choose OUT --report                tables from what is finished
 
 Five queries of two labels a class (banking77: one a class), the first without labels, from a pool of 4,000 rows that
-each seed draws anew; `confirm` goes on to 50 a class, ten at a time, but for banking77. The classifier is anew each
+each seed draws anew; `confirm` goes on to 100 a class, but for banking77. The classifier is anew each
 round, learning rate 0.3. A difference is that of the means over the first five budgets, seed by seed, with its standard
 error. The run goes on where it was interrupted. OUT receives a store for each data set and seed, ntkcpl_CHOICES.md, and
 ntkcpl_CHOICES.csv with every seed's accuracies. With MODAL_NTK_SMALL=1 digits stand in.
@@ -35,6 +35,7 @@ SETS = {
 }
 BASELINES = ("random_sampling", "typiclust")
 OTHERS = ("maxherding", "variance_design")
+WARM = ("margin", "badge")  # they start from random labels
 RISK = "objective=risk,variance_weight=0,tie_break=variance"
 PUBLISHED = (
     "max_clusters=100,variant=al,n_hidden=64,use_f0=True,feature_scaling=None,n_init=10,"
@@ -53,24 +54,26 @@ CHANGES = (
     PUBLISHED,
 )
 STUDIES = {
-    "choose": (100, CHANGES, OTHERS, [1] * 4),
-    "confirm": (200, ("", PUBLISHED), OTHERS, [1] * 4 + [5] * 4),
+    "choose": (100, CHANGES, OTHERS, (), [1] * 4),
+    "confirm": (200, ("",), (*OTHERS, "uherding"), WARM, [1] * 4 + [5] * 4 + [25]),
 }
 
 
 def protocols(choices, n_seeds, sets, small):
     """One protocol for each data set and seed, which draws its own pool."""
-    first, changes, others, rounds = STUDIES[choices]
+    first, changes, others, warm, rounds = STUDIES[choices]
     arms = [*BASELINES, *others, *(f"ntkcpl:{change}" if change else "ntkcpl" for change in changes)]
     for seed in range(first, first + n_seeds):
         for name in sets:
             batch, n_hidden = SETS[name]
             many = rounds if batch < 77 else rounds[:4]
-            yield n_hidden, Protocol(
-                dataset=name, strategies=arms, seeds=[seed], n_initial=batch,
-                batch_size=[batch * times for times in many][: 1 if small else None],
-                initial="query", pool_size=300 if small else 4000, split_seed=seed,
-            )  # fmt: skip
+            for initial, strategies in (("query", arms), ("random", warm)):
+                if strategies:
+                    yield n_hidden, Protocol(
+                        dataset=name, strategies=strategies, seeds=[seed], n_initial=batch,
+                        batch_size=[batch * times for times in many][: 1 if small else None],
+                        initial=initial, pool_size=300 if small else 4000, split_seed=seed,
+                    )  # fmt: skip
 
 
 def compute(choices, out, n_seeds, sets, jobs, small):
@@ -80,7 +83,7 @@ def compute(choices, out, n_seeds, sets, jobs, small):
         estimator = default_estimator(data).set_params(
             lr=0.3, module__n_hidden=n_hidden, max_epochs=5 if small else 100
         )
-        folder = out / protocol.dataset / str(protocol.seeds[0])
+        folder = out / protocol.dataset / f"{protocol.seeds[0]}-{protocol.initial}"
         run_protocol(protocol, out=folder, dataset=data, estimator=estimator, workers=Workers(jobs=jobs))
 
 

@@ -8,8 +8,6 @@ and M by terms of G g alone. So G is never written: it is the kernel less V V', 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -76,24 +74,26 @@ class Deferred:
         self.prior = float(diagonal[rows].sum()) or 1.0
         self.jitter = known_below(diagonal, kernel.dtype, jitter)
         self.variance = diagonal - half.square().sum(dim=0)
-        self.squares = torch.empty_like(self.variance)
-        self.products = torch.empty_like(self.mean)
-        missing = self._missing * self.counted[:, None]
-        for block, part in self._blocks():
-            part.addmm_(half.T[block], half, alpha=-1)
-            self.products[block] = part @ missing
-            self.squares[block] = part.square_() @ self.counted
+        self.squares, self.products = torch.zeros_like(self.variance), torch.zeros_like(self.mean)
+        self._sum_columns(half, self._missing * self.counted[:, None])
 
     @property
     def _missing(self) -> Tensor:
         return self.targets - self.mean
 
-    def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        # Rows of the kernel in double precision, as copies.
+    def _sum_columns(self, half: Tensor, missing: Tensor) -> None:
+        # q and M. A block of the covariance right of the diagonal serves its rows and, transposed, its columns.
         width = max(1, _BLOCK_BYTES // (8 * len(self.kernel)))
         for start in range(0, len(self.kernel), width):
-            block = slice(start, start + width)
-            yield block, self.kernel[block].to(torch.float64, copy=True)
+            stop = min(start + width, len(self.kernel))
+            part = self.kernel[start:stop, start:].to(torch.float64, copy=True)
+            part.addmm_(half.T[start:stop], half[:, start:], alpha=-1)
+            beyond = part[:, stop - start :]
+            self.products[start:stop] += part @ missing[start:]
+            self.products[stop:] += beyond.T @ missing[start:stop]
+            part.square_()
+            self.squares[start:stop] += part @ self.counted[start:]
+            self.squares[stop:] += beyond.T @ self.counted[start:stop]
 
     def variance_reduction(self, candidates: np.ndarray) -> np.ndarray:
         """Sum (m,) how much variance each candidate would take from the rows; zero where it is known already."""
@@ -143,7 +143,8 @@ class Deferred:
         # The one pass over the kernel.
         if self.kernel.is_cpu:
             return torch.from_numpy(multiply(self.kernel.numpy(), vector.numpy()))
-        return torch.cat([part @ vector for _, part in self._blocks()])
+        width = max(1, _BLOCK_BYTES // (8 * len(self.kernel)))
+        return torch.cat([part.to(torch.float64) @ vector for part in self.kernel.split(width)])
 
     def risk(self) -> float:
         """Return the share of rows predicted unlike their target."""

@@ -45,6 +45,7 @@ _AS_PUBLISHED: dict[str, Any] = {
     "variance_weight": 0.0,
     "tie_break": "random",
     "tie_tolerance": 0.0,
+    "dtype": "float64",
 }
 
 
@@ -139,8 +140,9 @@ class NTKCPL(QueryStrategy):
         finite time costs an eigendecomposition per candidate and pick: for small problems.
     rel_jitter : float, default=1e-6
         Jitter of the regression relative to the kernel's mean diagonal.
-    dtype : {"float64", "float32"}, default="float64"
-        Type of kernel and regression; "float32" halves the memory and may decide near ties otherwise.
+    dtype : {"float32", "float64"}, default="float32"
+        Type the kernel is held in, and with "risk" the regression too. Squared error and variance are summed in double
+        precision either way; in single a sample counts as known once its variance is below 1e-5 of the mean.
     memory_budget : int, default=2**32
         Bytes the kernel may take; a larger one is refused before anything is computed.
     random_state : int, numpy generator or None, default=None
@@ -197,7 +199,7 @@ class NTKCPL(QueryStrategy):
         tie_tolerance: float = 0.0,
         time: float | None = None,
         rel_jitter: float = 1e-6,
-        dtype: Precision = "float64",
+        dtype: Precision = "float32",
         memory_budget: int = 2**32,
         random_state: Any = None,
         verbose: int = 0,

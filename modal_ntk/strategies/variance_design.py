@@ -48,8 +48,9 @@ class VarianceDesign(QueryStrategy):
         Size of the random part of the pool that is both candidate and evaluation set; None takes all.
     rel_jitter : float, default=1e-6
         Jitter of the regression relative to the kernel's mean diagonal.
-    dtype : {"float64", "float32"}, default="float64"
-        Type of the kernel; "float32" halves the memory. Sums are in double precision either way.
+    dtype : {"float32", "float64"}, default="float32"
+        Type the kernel is held in. Angles and sums are in double precision either way; in single a sample counts as
+        known once its variance is below 1e-5 of the mean.
     memory_budget : int, default=2**32
         Bytes the kernel may take; a larger one is refused before anything is computed.
     random_state : int, numpy generator or None, default=None
@@ -86,7 +87,7 @@ class VarianceDesign(QueryStrategy):
         feature_scaling: Scaling = "center_l2",
         n_candidates: int | None = 10000,
         rel_jitter: float = 1e-6,
-        dtype: Precision = "float64",
+        dtype: Precision = "float32",
         memory_budget: int = 2**32,
         random_state: Any = None,
     ) -> None:

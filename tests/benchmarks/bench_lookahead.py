@@ -178,7 +178,7 @@ def table_query(dtype):
             arms = {
                 "published": NTKCPL.as_published(variant="self", random_state=0, dtype=dtype),
                 "default": NTKCPL(random_state=0, dtype=dtype),
-                "variance_design": VarianceDesign(random_state=0, dtype=dtype),
+                "variance_design": VarianceDesign(random_state=0),
             }
             baseline = {}
             for name, strategy in arms.items():

@@ -40,7 +40,7 @@ def test_the_whole_equals_solving_anew(cold, scaling):
     x = x / x.std(axis=0) if scaling == "standard" else x
     x = x / np.linalg.norm(x, axis=1, keepdims=True) if scaling in ("l2", "center_l2") else x
     picks, falls = naive(oracles_kernels.infinite_width_oracle(x, x), 0 if cold else 4, 5)
-    chosen = VarianceDesign(feature_scaling=scaling, random_state=0).select(None, pool, 5, **labeled)
+    chosen = VarianceDesign(feature_scaling=scaling, dtype="float64", random_state=0).select(None, pool, 5, **labeled)
     assert chosen.indices.tolist() == picks.tolist()
     np.testing.assert_allclose(chosen.scores, falls, rtol=1e-5)
 
@@ -50,10 +50,19 @@ def test_the_kernel_of_the_learners_own_net():
     net = zoo.net().fit(X[:20], y[:20])
     kernel = oracles_kernels.kernel_oracle(net.module_, torch.from_numpy(X[:30]), torch.from_numpy(X[:30]), "pseudo")
     picks, _ = naive(kernel.numpy(), 4, 4)
-    chosen = VarianceDesign(kernel="net", random_state=0).select(net, X[4:30], 4, **KNOWN)
+    chosen = VarianceDesign(kernel="net", dtype="float64", random_state=0).select(net, X[4:30], 4, **KNOWN)
     assert chosen.indices.tolist() == picks.tolist()
     with pytest.raises(UnmetNeedError, match="gradients"):
         VarianceDesign(kernel="net").select(None, POOL, 2)
+
+
+def test_single_precision_holds_the_same_design():
+    """By default the kernel is held in single precision: picks and scores are those of double precision, rounded."""
+    single, double = (
+        VarianceDesign(dtype=d, random_state=0).select(None, POOL, 6, **KNOWN) for d in ("float32", "float64")
+    )
+    assert single.indices.tolist() == double.indices.tolist()
+    np.testing.assert_allclose(single.scores, double.scores, rtol=1e-4)
 
 
 def test_the_unit_of_the_features_changes_nothing():
