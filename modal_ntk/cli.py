@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modal_ntk import checks, host
+from modal_ntk import checks, host, listing, scaffold
 from modal_ntk.errors import ModalNTKError
 
 if TYPE_CHECKING:
@@ -54,8 +54,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     strategies = commands.add_parser("strategies", help="list the installed strategies, and plugins that failed")
+    strategies.add_argument("name", nargs="?", metavar="NAME", help="show one with its parameters")
     strategies.add_argument("--json", action="store_true", help="print JSON")
     strategies.set_defaults(command=_strategies)
+
+    plugin = commands.add_parser("new-plugin", help="write a plugin of your own from the template")
+    plugin.add_argument("name", metavar="NAME", help="what users will ask for, such as my_margin")
+    plugin.add_argument("--out", metavar="DIR", help="folder to write (default: modal-ntk-NAME)")
+    plugin.set_defaults(command=_new_plugin)
 
     bench = commands.add_parser("bench", help="compare strategies on a data set, resumably")
     bench.add_argument(
@@ -142,33 +148,19 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def _strategies(arguments: argparse.Namespace) -> None:
     with redirect_stdout(sys.stderr):
         found = host.build_host()
-    if arguments.json:
-        listing = [
-            {
-                "name": s.name,
-                "summary": s.summary,
-                "needs": sorted(s.needs),
-                "paper": s.paper,
-                "distribution": s.distribution,
-                "version": s.version,
-                "requires": list(s.spec.requires),
-                "extra": s.spec.extra,
-            }
-            for s in found.strategies.values()
-        ]
-        failed = [
-            {"name": f.name, "distribution": f.distribution, "kind": f.kind, "reason": f.reason} for f in found.failures
-        ]
-        disabled = [origin._asdict() for origin in found.disabled]
-        print(json.dumps({"strategies": listing, "failures": failed, "disabled": disabled}, indent=2))
-        return
-    for s in sorted(found.strategies.values(), key=lambda s: s.name):
-        print(f"{s.name}  ({s.distribution} {s.version})\n    {s.summary}")
-        print(f"    needs: {', '.join(sorted(s.needs)) or 'nothing'}; from: {s.paper or 'not stated'}")
-    for failure in found.failures:
-        print(failure)
-    for origin in found.disabled:
-        print(f"{origin.name}  ({origin.distribution} {origin.version}) is disabled by {host.VARIABLE}")
+    if arguments.name is not None:
+        found.get(arguments.name)  # a name that is not there, or whose plugin failed, is explained
+        print(_printable(listing.described(found.strategies[arguments.name])))
+    elif arguments.json:
+        print(json.dumps(listing.as_data(found), indent=2))
+    else:
+        print(listing.as_text(found))
+
+
+def _new_plugin(arguments: argparse.Namespace) -> None:
+    folder = scaffold.new_plugin(arguments.name, arguments.out)
+    print(f"Written: {folder}. Install it so that it follows your edits, and run its tests:")
+    print(f'    cd "{folder}" && pip install -e ".[test]" && pytest')
 
 
 def _bench(arguments: argparse.Namespace) -> None:

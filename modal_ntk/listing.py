@@ -1,0 +1,102 @@
+"""What is installed, as text and as data: the rows of ``modal-ntk strategies``."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from typing import Any
+
+from modal_ntk import host
+from modal_ntk.hooks import NEEDS
+from modal_ntk.host import Host, RegisteredStrategy
+
+
+def as_text(found: Host) -> str:
+    """Return the listing for people: two lines a strategy, then what failed and what is switched off.
+
+    Parameters
+    ----------
+    found : Host
+        What entry points announced.
+
+    Returns
+    -------
+    str
+        Lines.
+    """
+    lines = []
+    for strategy in sorted(found.strategies.values(), key=lambda s: s.name):
+        lines.append(f"{strategy.name}  ({strategy.distribution} {strategy.version})\n    {strategy.summary}")
+        needs = ", ".join(sorted(strategy.needs)) or "nothing"
+        lines.append(f"    needs: {needs}; from: {strategy.paper or 'not stated'}")
+    lines += map(str, found.failures)
+    for origin in found.disabled:
+        lines.append(f"{origin.name}  ({origin.distribution} {origin.version}) is disabled by {host.VARIABLE}")
+    return "\n".join(lines)
+
+
+def as_data(found: Host) -> dict[str, list[dict[str, Any]]]:
+    """Return the same for programs.
+
+    Parameters
+    ----------
+    found : Host
+        What entry points announced.
+
+    Returns
+    -------
+    dict of str to list of dict
+        ``strategies``, ``failures`` and ``disabled``, of plain values.
+    """
+    return {
+        "strategies": [
+            {
+                "name": s.name,
+                "summary": s.summary,
+                "needs": sorted(s.needs),
+                "paper": s.paper,
+                "distribution": s.distribution,
+                "version": s.version,
+                "requires": list(s.spec.requires),
+                "extra": s.spec.extra,
+            }
+            for s in found.strategies.values()
+        ],
+        "failures": [
+            {"name": f.name, "distribution": f.distribution, "kind": f.kind, "reason": f.reason} for f in found.failures
+        ],
+        "disabled": [origin._asdict() for origin in found.disabled],
+    }
+
+
+def described(strategy: RegisteredStrategy) -> str:
+    """Return one strategy's entry: what it does, needs and comes from, and its parameters as its class documents them.
+
+    Parameters
+    ----------
+    strategy : RegisteredStrategy
+        Which.
+
+    Returns
+    -------
+    str
+        Lines.
+    """
+    factory = strategy.spec.factory
+    lines = [f"{strategy.name}  ({strategy.distribution} {strategy.version})", f"    {strategy.summary}"]
+    lines.append(f"from: {strategy.paper or 'not stated'}")
+    lines.append("needs: nothing" if not strategy.needs else "needs:")
+    lines += [f"    {need}: {NEEDS.get(need, 'not a word of this version')}" for need in sorted(strategy.needs)]
+    lines.append(f"class: {factory.__module__}.{getattr(factory, '__qualname__', factory)}")
+    lines += ["parameters:", textwrap.indent(_parameters(factory), "    ")]
+    return "\n".join(lines)
+
+
+def _parameters(factory: Any) -> str:
+    # The section of the docstring; where there is none, the signature says at least what there is.
+    _, found, rest = (inspect.getdoc(factory) or "").partition("Parameters\n----------\n")
+    if not found:
+        return str(inspect.signature(factory))
+    lines = rest.split("\n")
+    ends = [i for i, line in enumerate(lines[1:]) if line and not line.strip("-")]
+    return "\n".join(lines[: ends[0]] if ends else lines).rstrip()
