@@ -101,3 +101,10 @@ def test_dealt_hands_are_five_different_cards(benchmarks):
     assert (np.diff(cards, axis=1) > 0).all()
     assert len(np.unique(cards)) == 52
     assert abs((y == 0).mean() - 1302540 / 2598960) < 0.015
+
+
+def test_the_study_of_defaults_runs_and_goes_on(tmp_path):
+    """Every arm has an area on every task; a second call repeats the tables from the file."""
+    first, again = (run_small("ddal_defaults.py", tmp_path, "--task", "binary", "mnist") for _ in range(2))
+    assert first == again
+    assert first.count("| ddal |") == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import partial
 from time import perf_counter
@@ -11,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from modal_ntk import checks, features, kernels, nets, selection
+from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
     from modal_ntk.features.samples import Samples
     from modal_ntk.nets import NetView
+
+
+ALONE = 0.99
+"""Correlation of scores with products of gradients above which these rank the pool alone."""
 
 
 class DynamicAL(QueryStrategy):
@@ -70,6 +76,11 @@ class DynamicAL(QueryStrategy):
     code takes the batch's mean. Lengths and products come from one forward and one backward pass over the pool; the
     memory needed does not grow with the pool. The paper continues training between rounds instead of starting anew:
     ``modal_ntk.bench.SimulatedActiveLearning(..., reinitialise=False)``.
+
+    The labelled gradient is small once the labelled set is learnt, if training has settled; after large last steps it
+    is their noise, and may outweigh all single gradients. Where nine in ten labels are learnt and the scores follow
+    the products alone (a correlation above 0.99, ``info["influence_correlation"]``), a warning says so. The authors
+    train at a rate of 2e-4.
 
     Scores are the values by which samples were picked; the larger the better. ``info`` holds the training dynamics
     of the labelled set, ``dynamics``; those after adding the batch under its pseudo-labels, ``dynamics_after``; the
@@ -141,17 +152,22 @@ class DynamicAL(QueryStrategy):
             direction = reader.labelled_sum()
             labelled = perf_counter()
             parts = over_pool(query, partial(_shard_scores, strategy=self, direction=direction))
-            labels, scores = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:2])
+            labels, squared, cross = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:3])
+            scores = squared + self.influence * cross
             reader.take_labels(labels)
             scored = perf_counter()
             indices, values, how = self._pick(query, reader, scores)
             seconds = {"labelled": labelled - started, "scores": scored - labelled, "batch": perf_counter() - scored}
             added = reader.sum_of(indices)
+        correlation = _correlation(scores, cross) if self.influence else 0.0
+        if correlation > ALONE and _is_learnt(query):
+            _warn_of_noise(correlation)
         info = {
+            "influence_correlation": correlation,
             "dynamics": _squared_norm(direction),
             "dynamics_after": _squared_norm({name: g + added[name] for name, g in direction.items()}),
             "pseudo_labels": labels[indices],
-            "routes": parts[0][2],
+            "routes": parts[0][3],
             **how,
             "seconds": seconds,
         }
@@ -256,8 +272,8 @@ def _shard_scores(
     *,
     strategy: DynamicAL,
     direction: dict[str, Tensor],
-) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
-    # Pseudo-labels and scores of some pool samples, and the route of each parameter.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, str]]:
+    # Pseudo-labels of some pool samples, squared lengths, products with the direction; the route of each parameter.
     import torch
 
     module = nets.logit_module(view, X)
@@ -266,10 +282,33 @@ def _shard_scores(
     with gradients.evaluating():
         batches = (gradients.net.batch(batch) for batch in nets.input_batches(view, X))
         parts = [gradients.measure(batch, direction) for batch in batches]
-    scores = [part.squared_norms.double() + strategy.influence * part.products.double() for part in parts]
+    columns = ([getattr(part, name) for part in parts] for name in ("labels", "squared_norms", "products"))
+    labels, squared, products = (torch.cat(column).cpu() for column in columns)
     routes = {} if gradients.routes is None else gradients.routes.by_name
-    labels = torch.cat([part.labels for part in parts]).cpu().numpy()
-    return labels, torch.cat(scores).cpu().numpy(), {name.removeprefix("module."): r for name, r in routes.items()}
+    by_name = {name.removeprefix("module."): route for name, route in routes.items()}
+    return labels.numpy(), squared.double().numpy(), products.double().numpy(), by_name
+
+
+def _correlation(scores: np.ndarray, cross: np.ndarray) -> float:
+    # Of what does not vary there is none.
+    spread = scores.std() * cross.std()
+    return float(((scores - scores.mean()) * (cross - cross.mean())).mean() / spread) if spread > 0 else 0.0
+
+
+def _is_learnt(query: Query) -> bool:
+    # Whether nine in ten labelled samples are predicted as they are labelled, so that their gradients should be small.
+    logits = query.view.logits(query.X_labeled)
+    columns = nets.class_columns(query.view, query.y_labeled, logits.shape[1])
+    return bool((logits.argmax(dim=1).numpy() == columns).mean() >= 0.9)
+
+
+def _warn_of_noise(correlation: float) -> None:
+    message = (
+        "DynamicAL: the product with the labelled set's summed gradient ranks the pool alone (correlation with the "
+        f"scores {correlation:.3f}), although the labelled set is learnt: it is what the last steps left. "
+        "Train on at a lower rate until it settles, or use influence=0."
+    )
+    warnings.warn(message, ModalNTKWarning, stacklevel=5)
 
 
 def _restrict(module: nn.Module, names: str | Sequence[str] | None) -> None:

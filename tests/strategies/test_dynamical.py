@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import oracles_dynamical as oracle
@@ -19,7 +20,7 @@ from torch import nn
 import modal_ntk
 from modal_ntk import DynamicAL, dynamical
 from modal_ntk.bench import SimulatedActiveLearning
-from modal_ntk.errors import InvalidInputError, UnknownNameError, UnmetNeedError
+from modal_ntk.errors import InvalidInputError, ModalNTKWarning, UnknownNameError, UnmetNeedError
 
 X, y = zoo.blobs(n=48)
 LABELED = {"X_labeled": X[:8], "y_labeled": y[:8]}
@@ -382,3 +383,36 @@ def test_samples_of_several_nameless_inputs_are_refused(net):
     other = Tuples(zoo.MLP, criterion=nn.CrossEntropyLoss, classes=[0, 1, 2], verbose=0).initialize()
     with pytest.raises(InvalidInputError, match="several by name"):
         DynamicAL().select(other, X[8:], 2, **LABELED)
+
+
+def linear(scale):
+    """A net whose logits are `scale` times the samples."""
+    net = NeuralNetClassifier(
+        torch.nn.Linear(2, 2, bias=False), criterion=torch.nn.CrossEntropyLoss, classes=[0, 1]
+    ).initialize()
+    with torch.no_grad():
+        net.module_.weight.copy_(scale * torch.eye(2))
+    return net
+
+
+def test_a_labelled_gradient_that_ranks_alone_is_told():
+    """Where labels are learnt and products alone order the pool it warns; settled, or without influence, not."""
+    rng = np.random.default_rng(0)
+    pool = rng.normal(size=(40, 2)).astype("float32")
+    known = {"X_labeled": np.tile([[1.0, 0.2]], (50, 1)).astype("float32"), "y_labeled": [0] * 50}
+    with pytest.warns(ModalNTKWarning, match=r"ranks the pool alone .*influence=0"):
+        noisy = DynamicAL().select(linear(1.0), pool, 40, **known)
+    own = DynamicAL(influence=0).select(linear(1.0), pool, 40, **known)
+    order = np.argsort(own.indices)
+    cross = noisy.scores[np.argsort(noisy.indices)] - own.scores[order]  # what the labelled set adds to every score
+    expected = np.corrcoef(noisy.scores[np.argsort(noisy.indices)], cross)[0, 1]
+    assert noisy.info["influence_correlation"] == pytest.approx(expected, abs=1e-4)
+    assert expected > 0.99
+    assert own.info["influence_correlation"] == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        settled = DynamicAL().select(linear(20.0), pool, 5, **known)
+        DynamicAL(influence=0).select(linear(1.0), pool, 5, **known)
+        wrong = DynamicAL().select(linear(1.0), pool, 5, X_labeled=known["X_labeled"], y_labeled=[1] * 50)
+    assert settled.info["influence_correlation"] < 0.99
+    assert wrong.info["influence_correlation"] > 0.99  # nothing is learnt yet, so the gradient says where to go

@@ -1,0 +1,116 @@
+"""DDAL's defaults, paired: picks a diffusion and the graph's edges, on the checkerboards and on a small MNIST.
+
+    MODAL_NTK_DATA=... python examples/reproduce/ddal_defaults.py OUT [--task binary multiclass mnist] [--seeds 5]
+
+The boards are those of ddal_checkerboard.py, 44 queries of 10, but tested on 4,000 points, since paired differences are
+small. MNIST is a balanced pool of 1,500, drawn anew for each seed, the paper's net of 100 and 50, 40 labels and six
+queries of 40, tested on 3,000. The area is the mean accuracy over all rounds. Written: OUT/ddal_defaults.csv, a line a
+run, which a second call goes on from. MODAL_NTK_SMALL=1 makes it seconds.
+"""
+
+import argparse
+import csv
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from ddal_benchmarks import DigitNet, adam, data_or_none
+from ddal_checkerboard import SMALL, BoardNet, OneByOneNet, checkerboard
+from torch import nn
+
+from modal_ntk import get_strategy
+from modal_ntk.bench import SimulatedActiveLearning, load_dataset
+
+ARMS = {
+    "random_sampling": {},
+    "coreset": {},
+    "ddal:per_round=None,symmetrise=None": {"per_round": None, "symmetrise": None},
+    "ddal:per_round=5,symmetrise=None": {"per_round": 5, "symmetrise": None},
+    "ddal:symmetrise=None": {"symmetrise": None},
+    "ddal": {},
+}
+CLASSES = {"binary": 2, "multiclass": 4, "mnist": 10}
+
+
+def board(n_classes):
+    """Pool and test set of a checkerboard, its net and protocol."""
+    net = OneByOneNet(
+        BoardNet,
+        module__n_classes=n_classes,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.SGD,
+        optimizer__momentum=0.9,
+        lr=0.001,
+        max_epochs=2 if SMALL else 100,
+        classes=list(range(n_classes)),
+        train_split=None,
+        verbose=0,
+    )
+    parts = checkerboard(n_classes, 300 if SMALL else 2000, np.random.default_rng(0))
+    tested = checkerboard(n_classes, 200 if SMALL else 4000, np.random.default_rng(77))
+    return parts, tested, net, {"n_initial": 4 * n_classes, "batch_size": 10, "n_rounds": 2 if SMALL else 44}
+
+
+def mnist(seed):
+    """A balanced pool of the seed's own, the first test images, the paper's net and the protocol."""
+    data, rng = data_or_none("mnist") or load_dataset("digits"), np.random.default_rng(seed)
+    each = 15 if SMALL else 150
+    rows = np.concatenate([rng.choice(np.flatnonzero(data.y_train == c), each, replace=False) for c in range(10)])
+    rng.shuffle(rows)
+    net = adam(DigitNet, n_features=data.x_train[0].size, n_classes=10, lr=1e-3, batch_size=8, epochs=100)
+    protocol = {"n_initial": 40, "batch_size": 40, "n_rounds": 1 if SMALL else 6}
+    return (data.x_train[rows], data.y_train[rows]), (data.x_test[:3000], data.y_test[:3000]), net, protocol
+
+
+def accuracies(task, arm, seed):
+    """Accuracy after every round of one run."""
+    (X, y), tested, net, protocol = mnist(seed) if task == "mnist" else board(CLASSES[task])
+    strategy = get_strategy(arm.split(":")[0], random_state=seed, **ARMS[arm])
+    protocol |= {"initial": "stratified", "reinitialise": False, "random_state": seed}
+    simulation = SimulatedActiveLearning(net, strategy, evaluation_set=tested, **protocol)
+    return [float(entry.score) for entry in simulation.fit(X, y).curve_]
+
+
+def show(rows):
+    """Areas of every arm, and its paired differences to random sampling and CoreSet."""
+    areas = {(r["task"], r["arm"], int(r["seed"])): np.mean([float(v) for v in r["accuracies"].split()]) for r in rows}
+    for task in dict.fromkeys(r["task"] for r in rows):
+        print(f"| {task} | area | minus random_sampling | minus coreset | seeds |\n|---|---|---|---|---|")
+        for arm in dict.fromkeys(r["arm"] for r in rows if r["task"] == task):
+            seeds = sorted(s for t, a, s in areas if (t, a) == (task, arm))
+            cells = [f"{np.mean([areas[task, arm, s] for s in seeds]):.4f}"]
+            for other in ("random_sampling", "coreset"):
+                gaps = [areas[task, arm, s] - areas[task, other, s] for s in seeds if (task, other, s) in areas]
+                error = f" ± {np.std(gaps, ddof=1) / len(gaps) ** 0.5:.4f}" if len(gaps) > 1 else ""
+                cells.append(f"{np.mean(gaps):+.4f}{error}" if gaps and arm != other else "")
+            print(f"| {arm} | {' | '.join(cells)} | {len(seeds)} |")
+
+
+def main(out, tasks, seeds):
+    """Run what is missing, and print the tables."""
+    path = Path(out, "ddal_defaults.csv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = list(csv.DictReader(path.open(encoding="utf-8"))) if path.exists() else []
+    done = {(r["task"], r["arm"], int(r["seed"])) for r in rows}
+    with path.open("a", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, ["task", "arm", "seed", "accuracies"])
+        if not rows:
+            table.writeheader()
+        for seed in range(seeds):
+            for task, arm in ((t, a) for t in tasks for a in ARMS if (t, a, seed) not in done):
+                values = " ".join(f"{v:.4f}" for v in accuracies(task, arm, seed))
+                table.writerow({"task": task, "arm": arm, "seed": seed, "accuracies": values})
+                file.flush()
+    show(list(csv.DictReader(path.open(encoding="utf-8"))))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", nargs="?", help="folder of the results; by default one that is thrown away")
+    parser.add_argument("--task", nargs="+", choices=list(CLASSES), default=list(CLASSES))
+    parser.add_argument("--seeds", type=int, default=1 if SMALL else 5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        main(arguments.out or scratch, arguments.task, arguments.seeds)
