@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modal_ntk.features.factors import Dense, Factor, Outer
+from modal_ntk.features.factors import Dense, Factor, Lookup, Outer
 from modal_ntk.features.layers import Arguments, Maker, Names, matched, merged
 
 
@@ -102,6 +102,20 @@ def _by_matrix(vector: bool) -> Maker:
     return Maker(factor, own_axes=None if vector else (1, 1))
 
 
+def _line(call: Arguments, names: Names) -> Maker | None:
+    lines = call["index"]
+    if set(names) != {"input"} or not isinstance(lines, Tensor) or lines.dtype != torch.long or lines.ndim < 1:
+        return None
+    n_lines, width = len(call["input"]), call["input"].shape[1:].numel()
+
+    def factor(data: Tensor, gradient: Tensor, joint: bool, _name: str) -> Factor:
+        n, r = gradient.shape[:2]
+        outputs = merged(gradient.reshape(n, r, -1, width), joint)
+        return Lookup(matched(data.reshape(n, -1) % n_lines, gradient, joint), outputs, n_lines)
+
+    return Maker(factor, input_role="index", own_axes=(0, call["input"].ndim - 1))
+
+
 _TWO = ("input", "other")
 _ADD = (_TWO, _elementwise(lambda _data, _operand, _role: 1, reads=False))
 _SUBTRACT = (_TWO, _elementwise(lambda _data, _operand, role: 1 if role == "input" else -1, reads=False))
@@ -114,6 +128,7 @@ ARITHMETIC: dict[str, tuple[tuple[str, ...], Callable[[Arguments, Names], Maker 
     **dict.fromkeys(("mul", "mul_", "multiply", "__rmul__", "__imul__"), _MULTIPLY),
     **dict.fromkeys(("div", "div_", "divide", "true_divide", "__itruediv__"), _DIVIDE),
     **dict.fromkeys(("matmul", "mm", "mv"), (_TWO, _product)),
+    "__getitem__": (("input", "index"), _line),
     "addmm": (("input", "mat1", "mat2"), _sum_and_product),
     **dict.fromkeys(("expand", "expand_as", "broadcast_to"), (("input",), _expanded)),
 }

@@ -72,7 +72,7 @@ def kernel_times(
     Warns
     -----
     ModalNTKWarning
-        If the second derivative that serves is not right, and per-sample gradients are taken instead.
+        If the second derivative that serves is missing or not right, and per-sample gradients are taken instead.
 
     Notes
     -----
@@ -107,8 +107,9 @@ def kernel_times(
         parts = [left[start : start + size] for start in range(0, len(left), size)]
         try:
             return torch.cat([pass_.pushed(part, direction, by_two_backward_passes)[1] for part in parts])
-        except NotAutogradsError:
-            warn("Second derivatives of this module are not right: per-sample gradients are taken instead.")
+        except (NotImplementedError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            warn(f"No second derivatives of this module ({reason}): per-sample gradients are taken instead.")
             routes = Routes(net, left)
             return torch.cat([_by_sample(routes, part, direction) for part in parts])
 

@@ -9,7 +9,6 @@ multiplied by a few random pairs of vectors, which tells them apart as surely an
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,7 +75,6 @@ def agree(got: Tensor, want: Tensor, scale: float, dtype: torch.dtype) -> bool:
     return float((got - want).abs().max()) <= tolerance(dtype) * scale
 
 
-def coarsest(dtype: torch.dtype, *tensors: Any) -> torch.dtype:
-    """Return the float type of least precision among one and those of tensors."""
-    found = [dtype, *(t.dtype for t in tensors if isinstance(t, Tensor) and t.dtype in _ROUNDING)]
-    return max(found, key=lambda d: _ROUNDING[d])
+def coarsest(*dtypes: torch.dtype) -> torch.dtype:
+    """Return the float type of least precision among some types, of which one at least is a float."""
+    return max((dtype for dtype in dtypes if dtype in _ROUNDING), key=lambda dtype: _ROUNDING[dtype])

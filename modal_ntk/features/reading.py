@@ -122,10 +122,12 @@ def _eager() -> Iterator[None]:
 
 
 class _Unchecked:
-    # Stands for torch's reentrant checkpoint: the function is run, and its graph kept.
+    # Stands for torch's reentrant checkpoint: the function is run, and its graph kept where that one's would be.
     @staticmethod
     def apply(function: Callable[..., Any], _preserve: bool, *args: Any) -> Any:
-        return function(*args)
+        reached = any(isinstance(value, torch.Tensor) and value.requires_grad for value in args)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and reached):
+            return function(*args)
 
 
 def _run_once(*_: Any, **__: Any) -> Iterator[None]:

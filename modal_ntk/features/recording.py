@@ -101,7 +101,6 @@ class Recording:
         reached = tuple(sorted({name for found in names.values() for name in found}))
         if gradient is None or not reached:
             return
-        self.coarsest = coarsest(self.coarsest, gradient, call.data)
         use = self._use(call, gradient.to(self._dtype), owners)
         self.layout.append((reached, 0 if use is None else use.gradient.shape[2]))
         if use is None:
@@ -267,18 +266,14 @@ def record(
         From which the factors of each parameter are made when asked for.
     """
     leaves = net.leaves()
-    watch = Watch(leaves, len(batch))
+    watch = Watch(leaves, len(batch), keep=watched)
     mark_samples(batch)
-    with torch.enable_grad():
-        if watched:
-            with watch:
-                logits = net(leaves, batch)
-        else:
-            logits = net(leaves, batch)
+    with torch.enable_grad(), watch:
+        logits = net(leaves, batch)
     seen = logits.detach().to(net.held_dtype)
     weights = cotangents(seen) if callable(cotangents) else cotangents
     recording = Recording(len(batch), seen, weights, leaves, net.held_dtype)
-    recording.coarsest = coarsest(recording.coarsest, logits)
+    recording.coarsest = coarsest(recording.coarsest, logits.dtype, *watch.dtypes)
     if not logits.requires_grad:
         return recording
     calls = watch.calls

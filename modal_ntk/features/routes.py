@@ -218,6 +218,8 @@ class Routes:
         self, net: FunctionalNet, batch: Samples, cotangents: Tensor, names: list[str]
     ) -> dict[str, Tensor]:
         try:
+            if net.complex:
+                raise TypeError("complex parameters")
             if self._copy is None:
                 self._copy = BackpackCopy(net, batch)
             found = self._copy.gradients(batch, cotangents)

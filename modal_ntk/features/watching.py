@@ -87,10 +87,21 @@ class Watch(TorchFunctionMode):
         The parameters.
     n : int
         Number of samples.
+    keep : bool, default=True
+        Whether calls are kept, or types alone.
+
+    Attributes
+    ----------
+    calls : list of Call
+        In order.
+    dtypes : set of torch.dtype
+        Of whatever gradients pass.
     """
 
-    def __init__(self, leaves: dict[str, Tensor], n: int) -> None:
+    def __init__(self, leaves: dict[str, Tensor], n: int, *, keep: bool = True) -> None:
         super().__init__()
+        self.keep = keep
+        self.dtypes: set[torch.dtype] = set()
         self.names = {id(leaf): name for name, leaf in leaves.items()}
         self.leaves = leaves
         self.n = n
@@ -109,15 +120,15 @@ class Watch(TorchFunctionMode):
         shared = [t for t in given if self._of_parameters(t)]
         of_samples = any(self._of_samples(t) for t in given)
         if not shared:
-            return _marked(func(*args, **kwargs), given if of_samples else [], func, args)
+            return self._marked(func(*args, **kwargs), given if of_samples else [], func, args)
         known = LAYERS.get(func) or ARITHMETIC.get(getattr(func, "__name__", ""))
-        if known is not None:
+        if known is not None and self.keep:
             call = {**dict(zip(known[0], args, strict=False)), **kwargs}
             if of_samples or self._by_sample(func, call, args):
                 return self._recorded(func, known, call, args, kwargs)
         out = func(*args, **kwargs)
         if of_samples:
-            return _marked(out, given, func, args)
+            return self._marked(out, given, func, args)
         for tensor in _tensors(out):
             if tensor.requires_grad and id(tensor) not in self.names:
                 setattr(tensor, _OF_PARAMETERS, True)
@@ -126,11 +137,11 @@ class Watch(TorchFunctionMode):
     def _by_sample(self, func: Any, call: dict[str, Any], args: tuple[Any, ...]) -> bool:
         # Numbers of lines, and sizes, may be there for every sample without being made of samples.
         if func is F.embedding:
-            return _divides(self.n, call["input"].shape)
+            return call["input"].shape[:1] == (self.n,)
         if getattr(func, "__name__", "") in ("expand", "expand_as", "broadcast_to"):
             out = func(*args)
             operand = call["input"]
-            return _divides(self.n, out.shape) and (out.ndim > operand.ndim or operand.shape[0] == 1)
+            return out.shape[:1] == (self.n,) and (out.ndim > operand.ndim or operand.shape[0] == 1)
         return False
 
     def _recorded(
@@ -142,20 +153,34 @@ class Watch(TorchFunctionMode):
             if role in known[0] and isinstance(value, Tensor) and self._of_parameters(value)
         }
         names = {role: operand.name for role, operand in operands.items()}
-        make = known[1](call, names) if func not in LAYERS or "input" not in names else None
+        # Of complex numbers the layers' rules are not known.
+        plain = not any(operand.origin.is_complex() for operand in operands.values())
+        make = known[1](call, names) if plain and (func not in LAYERS or "input" not in names) else None
         if make is None:
-            return _marked(func(*args, **kwargs), list(_tensors(args)), func, args)
+            return self._marked(func(*args, **kwargs), list(_tensors(args)), func, args)
         data = None if make.input_role is None else call[make.input_role]
         version = 0 if data is None else data._version
         met = {id(operand.origin): operand.met for operand in operands.values()}
         given = [met.get(id(value), value) for value in args]
         out = func(*given, **{key: met.get(id(value), value) for key, value in kwargs.items()})
+        self._marked(out, [out], func, ())
         if not out.requires_grad:
             return out
         if data is not None and make.spread:
             data = data.expand(out.shape)
         self.calls.append(Call(tuple(operands.values()), get_gradient_edge(out), data, version, make))
-        setattr(out, _OF_SAMPLES, True)
+        return out
+
+    def _marked(self, out: Any, given: list[Tensor], func: Any, args: tuple[Any, ...]) -> Any:
+        # What samples go into is made of samples, and so is what they are written to.
+        if given:
+            name = getattr(func, "__name__", "")
+            written = args[:1] if name == "__setitem__" or (name.endswith("_") and not name.endswith("__")) else ()
+            for tensor in _tensors([out, *written]):
+                setattr(tensor, _OF_SAMPLES, True)
+                setattr(tensor, _OF_PARAMETERS, False)
+                if tensor.requires_grad:
+                    self.dtypes.add(tensor.dtype)
         return out
 
     def _operand(self, tensor: Tensor, role: str) -> Operand:
@@ -172,10 +197,6 @@ class Watch(TorchFunctionMode):
         return getattr(tensor, _OF_SAMPLES, False) or tensor.requires_grad
 
 
-def _divides(n: int, shape: torch.Size) -> bool:
-    return len(shape) > 0 and shape[0] > 0 and shape[0] % n == 0 and (shape[0] > 1 or n == 1)
-
-
 def _tensors(values: Any) -> Iterator[Tensor]:
     if isinstance(values, Tensor):
         yield values
@@ -184,17 +205,6 @@ def _tensors(values: Any) -> Iterator[Tensor]:
             yield from _tensors(value)
     elif isinstance(values, dict):
         yield from _tensors(list(values.values()))
-
-
-def _marked(out: Any, given: list[Tensor], func: Any, args: tuple[Any, ...]) -> Any:
-    # What samples go into is made of samples, and so is what they are written to.
-    if given:
-        name = getattr(func, "__name__", "")
-        written = args[:1] if name == "__setitem__" or (name.endswith("_") and not name.endswith("__")) else ()
-        for tensor in _tensors([out, *written]):
-            setattr(tensor, _OF_SAMPLES, True)
-            setattr(tensor, _OF_PARAMETERS, False)
-    return out
 
 
 @functools.cache
