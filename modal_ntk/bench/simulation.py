@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.metrics import check_scoring
-from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
@@ -38,7 +37,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     estimator : estimator
-        Skorch net, Pipeline or scikit-learn classifier; cloned, never fitted itself.
+        Skorch net, Pipeline or scikit-learn classifier; cloned, never fitted itself. Labels that are no numbers are
+        numbered for a net, which then is a `modal_ntk.nets.LabelEncoded`.
     query_strategy : callable
         A strategy of this library, or any modAL strategy.
     n_initial : int, default=20
@@ -189,6 +189,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         X = checks.check_samples("X", X)
         n = checks.n_rows(X)
         y = checks.check_labels(y, n)
+        X = nets.readable(self.estimator, X)
         sizes = self.schedule(n)
         rng = checks.check_random_state(self.random_state)
         self.classes_ = np.unique(y)
@@ -253,7 +254,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             Classes.
         """
         check_is_fitted(self)
-        return self.estimator_.predict(X)
+        return self.estimator_.predict(nets.readable(self.estimator_, X))
 
     @_final_has("predict_proba")
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -270,7 +271,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             Class probabilities.
         """
         check_is_fitted(self)
-        return self.estimator_.predict_proba(X)
+        return self.estimator_.predict_proba(nets.readable(self.estimator_, X))
 
     def schedule(self, n: int) -> list[int]:
         """Check the parameters and return the size of each query.
@@ -344,7 +345,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
     @staticmethod
     def _query(learner: Any, X: Any, labeled: np.ndarray, size: int) -> np.ndarray:
         pool = np.setdiff1d(np.arange(checks.n_rows(X)), labeled)
-        indices = learner.query(_safe_indexing(X, pool), n_instances=size)[0]
+        indices = learner.query(nets.take_rows(X, pool), n_instances=size)[0]
         return pool[np.asarray(indices)].astype(np.int64)
 
     def _round(
@@ -365,14 +366,14 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         return Round(len(labeled), score, *times, chosen, scores, metrics, seed, peak)
 
     def _train(self, learner: Any, X: Any, y: np.ndarray, labeled: np.ndarray, step: int) -> None:
-        learner.X_training, learner.y_training = known = _safe_indexing(X, labeled), y[labeled]
+        learner.X_training, learner.y_training = nets.take_rows(X, labeled), y[labeled]
         more = {}
         if self.unlabeled_param is not None:
-            more[self.unlabeled_param] = _safe_indexing(X, np.setdiff1d(np.arange(len(y)), labeled))
-        if self.reinitialise or step == 0:
-            learner.estimator = clone(self.estimator).fit(*known, **more)
-        else:
-            learner.estimator = learner.estimator.partial_fit(*known, **more)
+            more[self.unlabeled_param] = nets.take_rows(X, np.setdiff1d(np.arange(len(y)), labeled))
+        anew = self.reinitialise or step == 0
+        estimator = nets.for_labels(clone(self.estimator), y, self.classes_) if anew else learner.estimator
+        known = nets.for_training(estimator, learner.X_training, learner.y_training)
+        learner.estimator = (estimator.fit if anew else estimator.partial_fit)(*known, **more)
 
     def _scores(self, estimator: Any, X: Any, y: np.ndarray, labeled: np.ndarray) -> tuple[float, dict[str, float]]:
         # The first is the score; a held-out set's own score goes by the name of the set alone.
@@ -381,10 +382,10 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         evaluation = self.evaluation_set
         if evaluation is None:
             rest = np.setdiff1d(np.arange(len(y)), labeled)
-            evaluation = _safe_indexing(X, rest), y[rest]
+            evaluation = nets.take_rows(X, rest), y[rest]
         sets = {"": evaluation} | ({} if self.validation_set is None else {"validation_": self.validation_set})
         found = {
-            f"{prefix}{name}": float(scorer(estimator, *data))
+            f"{prefix}{name}": float(scorer(estimator, nets.readable(estimator, data[0]), data[1]))
             for prefix, data in sets.items()
             for name, scorer in scorers.items()
         }

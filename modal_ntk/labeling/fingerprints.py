@@ -18,7 +18,7 @@ def fingerprint(X_pool: Any, names: Sequence[str] | None = None) -> str:
 
     Parameters
     ----------
-    X_pool : array, tensor, frame, sparse matrix, list, or dict of these
+    X_pool : array, tensor, frame, sparse matrix, list, dict of these, or torch Dataset
         The samples. Their order counts; the type of float that holds them does not.
     names : sequence of str, optional
         Names of the samples.
@@ -27,11 +27,6 @@ def fingerprint(X_pool: Any, names: Sequence[str] | None = None) -> str:
     -------
     str
         32 hexadecimal digits.
-
-    Raises
-    ------
-    InvalidInputError
-        If `X_pool` is a torch Dataset, whose values cannot be told.
 
     Examples
     --------

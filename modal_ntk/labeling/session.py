@@ -208,11 +208,13 @@ class LabelingSession:
 
     def _training_set(self, state: State) -> tuple[Any, np.ndarray]:
         rows = np.array(list(state.labels), np.int64)
-        return nets.take_rows(self.X_pool, rows), np.array(list(state.labels.values()))
+        return nets.take_rows(self.X_pool, rows), checks.check_labels(list(state.labels.values()), len(rows))
 
     def _fitted(self, state: State, seed: int) -> Any:
         with nets.seeded(seed):
-            return clone(self.estimator).fit(*self._training_set(state))
+            X, y = self._training_set(state)
+            estimator = nets.for_labels(clone(self.estimator), y, self.classes)
+            return estimator.fit(*nets.for_training(estimator, X, y))
 
     def tell(self, row: int, label: Any) -> None:
         """Label a row, whether it was asked for, skipped before, or neither.

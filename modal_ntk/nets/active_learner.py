@@ -7,21 +7,20 @@ from typing import Any
 
 import modAL.models
 import numpy as np
-from modAL.utils.data import data_vstack
 from sklearn.base import clone
-from sklearn.utils import check_X_y
 
 from modal_ntk import checks
-
-# Scikit-learn renamed the argument in 1.6 and dropped the old name, which modAL uses, in 1.8.
-_FINITE = "ensure_all_finite" if "ensure_all_finite" in inspect.signature(check_X_y).parameters else "force_all_finite"
+from modal_ntk.nets.rows import stack_rows, take_rows
+from modal_ntk.nets.teaching import as_before_on_failure, for_labels, for_training, readable
 
 
 class ActiveLearner(modAL.models.ActiveLearner):
     """Drop-in subclass of ``modAL.models.ActiveLearner``.
 
-    It differs in three points: it is a scikit-learn estimator in earnest (``repr``, ``get_params``,
-    ``set_params`` and ``clone`` work), ``teach`` and ``fit`` work on scikit-learn 1.8 and later, and with
+    It is a scikit-learn estimator in earnest (``repr``, ``get_params``, ``set_params`` and ``clone`` work), on every
+    scikit-learn since 1.5. It queries and teaches what modAL's cannot: frames and series, by position; tensors; sparse
+    matrices with every flag of ``teach``; dicts of arrays; torch Datasets, whose own targets are not read. A net may be
+    taught by strings, and answers by them. After a ``teach`` that fails the learner is as before; with
     ``only_new=True`` the new samples are remembered by both modAL versions.
 
     Parameters
@@ -30,7 +29,7 @@ class ActiveLearner(modAL.models.ActiveLearner):
         Any scikit-learn classifier or skorch net; fitted in place when training data are given.
     query_strategy : callable
         Called as ``query_strategy(learner, X_pool, ...)``.
-    X_training : array-like (n, ...), optional
+    X_training : samples (n, ...), optional
         Samples labelled so far.
     y_training : array-like (n,), optional
         Their labels.
@@ -94,23 +93,47 @@ class ActiveLearner(modAL.models.ActiveLearner):
         parameters.update({name: clone(parameters[name], safe=False) for name in ("estimator", "query_strategy")})
         return type(self)(**parameters)
 
-    def _check(self, X: Any, y: Any) -> None:
-        finite = {_FINITE: self.force_all_finite}
-        check_X_y(X, y, accept_sparse=True, ensure_2d=False, allow_nd=True, multi_output=True, dtype=None, **finite)
+    @property
+    def classes_(self) -> np.ndarray:
+        """Labels in the order of the columns of `predict_proba`."""
+        return np.asarray(self._taught().classes_)
+
+    def _taught(self) -> Any:
+        # A net is taught by the numbers of labels that are none; what numbers them is made by the latest fit.
+        return getattr(self, "_encoded", None) or self.estimator
+
+    def _checked(self, X: Any, y: Any) -> tuple[Any, Any]:
+        samples = checks.check_samples("X", X, finite=self.force_all_finite)
+        checks.check_labels(y, checks.n_rows(samples))
+        return (X if isinstance(X, list) else samples), y
 
     def _add_training_data(self, X: Any, y: Any) -> None:
-        self._check(X, y)
+        X, y = self._checked(X, y)
         if self.X_training is None:
             self.X_training, self.y_training = X, y
             return
         checks.check_same_features(X, self.X_training)
-        stacked = data_vstack((self.X_training, X)), data_vstack((self.y_training, y))
+        stacked = stack_rows([self.X_training, X]), stack_rows([self.y_training, y])
         self.X_training, self.y_training = stacked
 
+    def _fit_to_known(self, bootstrap: bool = False, **fit_kwargs: Any) -> ActiveLearner:
+        return self._fit(self.X_training, self.y_training, bootstrap, fit_kwargs)
+
     def _fit_on_new(self, X: Any, y: Any, bootstrap: bool = False, **fit_kwargs: Any) -> ActiveLearner:
-        self._check(X, y)
-        rows = np.random.choice(len(X), len(X)) if bootstrap else slice(None)  # noqa: NPY002 - modAL's own draw
-        self.estimator.fit(X[rows], y[rows], **fit_kwargs)
+        return self._fit(*self._checked(X, y), bootstrap, fit_kwargs)
+
+    def _fit(self, X: Any, y: Any, bootstrap: bool, fit_kwargs: dict[str, Any]) -> ActiveLearner:
+        X = checks.check_samples("X", X, finite=self.force_all_finite)
+        n = checks.n_rows(X)
+        y = checks.check_labels(y, n)
+        if bootstrap:
+            rows = np.random.choice(n, n)  # noqa: NPY002 - modAL's own draw
+            X, y = take_rows(X, rows), y[rows]
+        encoded = for_labels(self.estimator, y)
+        X, y = for_training(encoded, X, y)
+        with as_before_on_failure(self.estimator):
+            encoded.fit(X, y, **fit_kwargs)
+        self._encoded = None if encoded is self.estimator else encoded
         return self
 
     def fit(self, X: Any, y: Any, bootstrap: bool = False, **fit_kwargs: Any) -> ActiveLearner:
@@ -118,7 +141,7 @@ class ActiveLearner(modAL.models.ActiveLearner):
 
         Parameters
         ----------
-        X : array-like (n, ...)
+        X : samples (n, ...)
             Samples.
         y : array-like (n,)
             Labels.
@@ -132,18 +155,17 @@ class ActiveLearner(modAL.models.ActiveLearner):
         ActiveLearner
             The learner itself.
         """
-        self._check(X, y)
-        self.X_training, self.y_training = X, y
-        self._fit_to_known(bootstrap=bootstrap, **fit_kwargs)
-        return self
+        with as_before_on_failure(self):
+            self.X_training, self.y_training = self._checked(X, y)
+            return self._fit_to_known(bootstrap=bootstrap, **fit_kwargs)
 
     def teach(self, X: Any, y: Any, bootstrap: bool = False, only_new: bool = False, **fit_kwargs: Any) -> None:
         """Add labelled samples and refit the estimator.
 
         Parameters
         ----------
-        X : array-like (n, ...)
-            New samples.
+        X : samples (n, ...)
+            New samples, of the kind taught before.
         y : array-like (n,)
             Their labels.
         bootstrap : bool, default=False
@@ -152,9 +174,93 @@ class ActiveLearner(modAL.models.ActiveLearner):
             Whether to fit on the new samples alone; they are remembered all the same.
         **fit_kwargs
             Passed to the estimator.
+
+        Raises
+        ------
+        InvalidInputError
+            If samples or labels cannot be used. After this and any other error the learner is as before.
         """
-        self._add_training_data(X, y)
-        if only_new:
-            self._fit_on_new(X, y, bootstrap=bootstrap, **fit_kwargs)
-        else:
-            self._fit_to_known(bootstrap=bootstrap, **fit_kwargs)
+        with as_before_on_failure(self):
+            self._add_training_data(X, y)
+            if only_new:
+                self._fit_on_new(X, y, bootstrap=bootstrap, **fit_kwargs)
+            else:
+                self._fit_to_known(bootstrap=bootstrap, **fit_kwargs)
+
+    def query(self, X_pool: Any, *query_args: Any, return_metrics: bool = False, **query_kwargs: Any) -> Any:
+        """Have the strategy choose samples of a pool.
+
+        Parameters
+        ----------
+        X_pool : samples (n, ...)
+            The unlabelled samples, in whatever holds them.
+        *query_args, **query_kwargs
+            Passed to the strategy, such as ``n_instances=20``.
+        return_metrics : bool, default=False
+            Whether the scores come, too.
+
+        Returns
+        -------
+        tuple
+            Indices and the samples at them, held as the pool is; and the scores, None from a strategy without any.
+        """
+        chosen = self.query_strategy(self, X_pool, *query_args, **query_kwargs)
+        indices, metrics = chosen if isinstance(chosen, tuple) and len(chosen) == 2 else (chosen, None)
+        samples = take_rows(X_pool, indices)
+        return (indices, samples, metrics) if return_metrics else (indices, samples)
+
+    def predict(self, X: Any, **predict_kwargs: Any) -> Any:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            Samples.
+        **predict_kwargs
+            Passed to the estimator.
+
+        Returns
+        -------
+        array-like (n,)
+            As the estimator answers, by the labels it was taught.
+        """
+        return self._taught().predict(self._readable(X), **predict_kwargs)
+
+    def predict_proba(self, X: Any, **predict_proba_kwargs: Any) -> Any:
+        """Predict probabilities.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            Samples.
+        **predict_proba_kwargs
+            Passed to the estimator.
+
+        Returns
+        -------
+        array-like (n, C)
+            As the estimator answers.
+        """
+        return self._taught().predict_proba(self._readable(X), **predict_proba_kwargs)
+
+    def _readable(self, X: Any) -> Any:
+        return readable(self.estimator, checks.check_samples("X", X, finite=False))
+
+    def score(self, X: Any, y: Any, **score_kwargs: Any) -> Any:
+        """Score the estimator, as it scores itself.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            Samples.
+        y : array-like (n,)
+            Their labels.
+        **score_kwargs
+            Passed to the estimator.
+
+        Returns
+        -------
+        float
+            For a classifier the accuracy.
+        """
+        return self._taught().score(self._readable(X), y, **score_kwargs)

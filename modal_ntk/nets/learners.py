@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections import Counter
 from typing import Any
 
-from modal_ntk import compatibility
+import numpy as np
+
+from modal_ntk import checks, compatibility
 from modal_ntk.errors import ModalNTKWarning
+from modal_ntk.nets.rows import row_digests, stack_rows, take_rows
 
 _told = False
 
@@ -23,10 +27,10 @@ def estimator_of(learner: Any) -> Any:
     Returns
     -------
     estimator
-        The learner's estimator, or the argument itself.
+        The learner's estimator, or the argument itself. With a net that was taught by strings, a `LabelEncoded`.
     """
     if callable(getattr(learner, "query", None)) and hasattr(learner, "estimator"):
-        return learner.estimator
+        return getattr(learner, "_encoded", None) or learner.estimator
     return learner
 
 
@@ -35,16 +39,111 @@ def labeled_set_of(learner: Any) -> tuple[Any, Any]:
 
     Parameters
     ----------
-    learner : modAL learner or estimator
-        modAL's ``DeepActiveLearner`` and a bare estimator keep none.
+    learner : modAL learner, committee or estimator
+        A committee keeps what its members keep: what several of them hold counts once. modAL's
+        ``DeepActiveLearner`` and a bare estimator keep none.
 
     Returns
     -------
     tuple
         Samples and labels; (None, None) where there are none.
     """
+    members = getattr(learner, "learner_list", None)
+    if members is not None:
+        return _union([kept for kept in map(labeled_set_of, members) if kept[0] is not None])
     X, y = getattr(learner, "X_training", None), getattr(learner, "y_training", None)
     return (None, None) if X is None or y is None else (X, y)
+
+
+def _union(sets: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+    if not sets:
+        return None, None
+    first_X, first_y = sets[0]
+    if all(X is first_X and y is first_y for X, y in sets):
+        return first_X, first_y
+    # A member may hold a sample twice, and members may disagree on its label: equal pairs are told from each other by
+    # how often a member holds them, so that what all share is taken from the first.
+    held: Counter[Any] = Counter()
+    parts = []
+    for X, y in sets:
+        labels = checks.check_labels(y, checks.n_rows(X))
+        own: Counter[Any] = Counter()
+        fresh = []
+        for row, pair in enumerate(zip(row_digests(X), labels.tolist(), strict=True)):
+            own[pair] += 1
+            if own[pair] > held[pair]:
+                fresh.append(row)
+        held |= own
+        if fresh:
+            parts.append((take_rows(X, np.array(fresh)), labels[fresh]))
+    return stack_rows([X for X, _ in parts]), np.concatenate([y for _, y in parts])
+
+
+def warn_if_labels_are_elsewhere(learner: Any, view: Any, *, read: bool = True) -> None:
+    """Say that a learner that keeps no labels holds a net that was taught, or can keep none at all.
+
+    Parameters
+    ----------
+    learner : modAL learner, committee or estimator
+        The object a strategy was called with, which keeps no labelled samples.
+    view : NetView
+        A view of it.
+    read : bool, default=True
+        Whether the strategy looks at labels at all.
+
+    Warns
+    -----
+    ModalNTKWarning
+        If it is a learner, so that what the strategy is told is not what its net knows.
+    """
+    if not callable(getattr(learner, "query", None)) or hasattr(learner, "learner_list"):
+        return
+    if not hasattr(learner, "X_training"):
+        if not read:
+            return
+        told = f"{type(learner).__name__} keeps no labelled samples, so this query knows of none"
+        remedy = "Pass them: learner.query(X_pool, X_labeled=X, y_labeled=y)."
+        warnings.warn(f"{told}. {remedy}", ModalNTKWarning, stacklevel=2)
+    elif view.net is not None and view.is_fitted and len(getattr(view.net, "history_", None) or ()):
+        told = "The learner holds no labelled samples, but its net has been trained: another learner may have taught it"
+        remedy = "Give each learner a net of its own, sklearn.base.clone(net), or pass X_labeled and y_labeled."
+        warnings.warn(f"{told}. {remedy}", ModalNTKWarning, stacklevel=2)
+
+
+def warn_of_labeled_in_pool(X_pool: Any, X_labeled: Any) -> None:
+    """Say that all labelled samples are in the pool again, from which they may be chosen once more.
+
+    Parameters
+    ----------
+    X_pool, X_labeled : samples
+        Arrays or tensors of numbers; anything else is not compared.
+
+    Warns
+    -----
+    ModalNTKWarning
+        If every labelled sample equals one of the pool, and there are at least two different ones.
+    """
+    pool, labeled = (_comparable(X) for X in (X_pool, X_labeled))
+    if pool is None or labeled is None or pool.shape[1:] != labeled.shape[1:]:
+        return
+    # One number a row finds the few pairs of rows that are compared in full.
+    keys = [rows.sum(axis=1, dtype=np.float64) for rows in (pool, labeled)]
+    if not np.isin(keys[1], keys[0]).all():
+        return
+    near = pool[np.isin(keys[0], keys[1])]
+    known = set(row_digests(labeled))
+    if len(known) > 1 and known <= set(row_digests(near)):
+        told = f"All {len(labeled)} labelled samples are in the pool too, so they may be chosen again"
+        remedy = "Take what is taught out of the pool: X_pool = np.delete(X_pool, indices, axis=0)."
+        warnings.warn(f"{told}. {remedy}", ModalNTKWarning, stacklevel=2)
+
+
+def _comparable(X: Any) -> np.ndarray | None:
+    values = X.detach().cpu().numpy() if hasattr(X, "detach") else X
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu" or values.ndim < 2:
+        return None
+    # In C order, so that equal rows are added up alike.
+    return np.ascontiguousarray(values).reshape(len(values), -1)
 
 
 def wants_metrics(learner: Any) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler, default_collate
 
 from modal_ntk import checks
+from modal_ntk.nets.datasets import in_order
 from modal_ntk.nets.view import NetView, _cast, _on_simplex, _unwarned, sums_to_one, trained_by_squared_error
 
 
@@ -113,7 +114,7 @@ def input_batches(view: NetView, X: Any) -> Iterator[Tensor | dict[str, Tensor]]
     """
     net = view.net
     assert net is not None  # callers have required it
-    loader = net.get_iterator(net.get_dataset(view.prepare(X)), training=False)
+    loader = in_order(net.get_iterator(net.get_dataset(view.prepare(X)), training=False))
     if _only_stacks(loader):
         rows, size = loader.dataset.X, loader.batch_size
         parts = (rows[start : start + size] for start in range(0, len(rows), size))
@@ -169,7 +170,7 @@ def class_columns(view: NetView, y: Any, n_outputs: int) -> np.ndarray:
     """
     labels, classes = np.asarray(y), view.classes.tolist()
     columns = {label: column for column, label in enumerate(classes)}
-    if len(classes) == n_outputs and all(label in columns for label in labels.tolist()):
+    if (view.is_encoded or len(classes) == n_outputs) and all(label in columns for label in labels.tolist()):
         return np.array([columns[label] for label in labels.tolist()], dtype=np.int64)
     whole = labels.dtype.kind in "iub" or (labels.dtype.kind == "f" and bool((labels % 1 == 0).all()))
     if whole and (len(labels) == 0 or (labels.min() >= 0 and labels.max() < n_outputs)):

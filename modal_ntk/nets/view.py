@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import skorch
 import torch
-from sklearn.base import clone
+from sklearn.base import clone, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
@@ -24,11 +24,15 @@ from torch import Tensor, nn
 from modal_ntk import checks
 from modal_ntk.errors import UnmetNeedError
 from modal_ntk.hooks import NEEDS
+from modal_ntk.nets.datasets import as_pairs, in_order, samples_of
 from modal_ntk.nets.dropout import has_dropout
+from modal_ntk.nets.encoded import LabelEncoded
 from modal_ntk.nets.learners import estimator_of
+from modal_ntk.nets.rows import for_a_net, stack_rows, take_rows
 from modal_ntk.nets.traceless import no_trace
 
 Layer = str | Callable[[Any], Any] | None
+_QUANTITIES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.PoissonNLLLoss, nn.GaussianNLLLoss)
 
 
 class NetView:
@@ -55,11 +59,17 @@ class NetView:
     """
 
     def __init__(self, learner: Any) -> None:
-        self.estimator = estimator_of(learner)
+        found = estimator_of(learner)
+        if isinstance(found, type):
+            remedy = "Make an instance of it."
+            raise checks.expected("a learner or an estimator", f"the class {found.__name__}", remedy)
+        self._encoded = found if isinstance(found, LabelEncoded) else None
+        self.estimator = found.estimator if isinstance(found, LabelEncoded) else found
         piped = isinstance(self.estimator, Pipeline)
         self._earlier = list(self.estimator.steps[:-1]) if piped else []
         self._final = self.estimator.steps[-1][1] if piped else self.estimator
         self.net = self._final if isinstance(self._final, skorch.NeuralNet) else None
+        self._fitted_earlier: Any = None
 
     @property
     def is_fitted(self) -> bool:
@@ -86,8 +96,62 @@ class NetView:
 
     @property
     def classes(self) -> np.ndarray:
-        """Class labels in the order of the columns of `probabilities`."""
-        return np.asarray(self._final.classes_)
+        """Class labels in the order of the columns of `probabilities`, as far as the estimator names them."""
+        named = self._final if self._encoded is None else self._encoded
+        try:
+            return np.asarray(named.classes_)
+        except AttributeError:
+            # A skorch NeuralNet names none; its labels are the numbers of its outputs.
+            if self.net is None:
+                raise
+            return np.zeros(0, np.int64)
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether the net was taught by the numbers of its labels, their positions in `classes`."""
+        return self._encoded is not None
+
+    @property
+    def is_regressor(self) -> bool:
+        """Whether the estimator predicts quantities, not classes."""
+        if self._final is None or not hasattr(self._final, "fit"):
+            return False
+        criterion = getattr(self.net, "criterion", None)
+        kind = criterion if isinstance(criterion, type) else type(criterion)
+        return bool(is_regressor(self._final)) or (self.net is not None and issubclass(kind, _QUANTITIES))
+
+    def n_outputs(self, X: Any) -> int:
+        """Return the number of columns of `probabilities`, of which labels may have named only some so far.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As users pass them; a net is shown the first.
+
+        Returns
+        -------
+        int
+            The number.
+        """
+        return len(self.classes) if self.net is None else self.probabilities(take_rows(X, np.zeros(1, int))).shape[1]
+
+    def labels_at(self, columns: np.ndarray) -> np.ndarray:
+        """Return the labels that columns of `probabilities` stand for.
+
+        Parameters
+        ----------
+        columns : numpy.ndarray (n,), int64
+            Positions.
+
+        Returns
+        -------
+        numpy.ndarray (n,)
+            Of `classes` where these name all columns; else the positions, which are a plain net's labels.
+        """
+        classes = self.classes
+        if self.net is None or self.is_encoded or int(columns.max(initial=-1)) < len(classes):
+            return classes[np.minimum(columns, len(classes) - 1)]
+        return columns
 
     def offers(self, need: str) -> bool:
         """Tell whether the learner can meet a need, a key of ``hooks.NEEDS``.
@@ -102,6 +166,8 @@ class NetView:
         bool
             Whether it is there; needs that depend on the data ("labels", "features") are granted here.
         """
+        if self.is_regressor and need in ("probabilities", "predictions", "gradients"):
+            return False
         if need in ("embedding", "gradients"):
             return self.net is not None and self.is_fitted
         if need == "dropout":
@@ -139,11 +205,25 @@ class NetView:
 
         return forward, parameters
 
+    def fit_earlier(self, *parts: Any) -> None:
+        """Fit copies of the earlier steps of an unfitted Pipeline to some samples, without labels.
+
+        A strategy that needs no model starts from the samples as these steps see them. They are fitted once, to all
+        samples that the strategy will read, so that these are prepared alike.
+
+        Parameters
+        ----------
+        *parts : samples (n, ...)
+            As users pass them, such as labelled set and pool; None is left out.
+        """
+        if self._earlier and not self.is_fitted:
+            X = stack_rows([self._as_rows(part) for part in parts if part is not None])
+            self._fitted_earlier = clone(Pipeline(self._earlier)).fit(X)
+
     def prepare(self, X: Any) -> Any:
         """Send samples through the earlier steps of a Pipeline.
 
-        Before the first fit these steps are cloned and fitted to `X` without labels, so that a strategy
-        that needs none can start from nothing.
+        Before the first fit these steps are those that `fit_earlier` has fitted, or are fitted to `X` itself.
 
         Parameters
         ----------
@@ -154,13 +234,27 @@ class NetView:
         -------
         samples
             What the last step is given.
+
+        Raises
+        ------
+        InvalidInputError
+            If a net is to be given what no tensor can hold.
         """
         if self._earlier:
-            earlier = Pipeline(self._earlier)
-            X = earlier.transform(X) if self.is_fitted else clone(earlier).fit_transform(X)
-        if self.net is not None and hasattr(X, "to_numpy"):
-            X = np.array(X.to_numpy())  # skorch would make a dict of columns of a frame
-        return X
+            if not self.is_fitted and self._fitted_earlier is None:
+                self.fit_earlier(X)
+            earlier = Pipeline(self._earlier) if self.is_fitted else self._fitted_earlier
+            X = earlier.transform(self._as_rows(X))
+        if self.net is None:
+            return self._as_rows(X)
+        if checks.is_dataset(X):
+            return as_pairs(X)
+        return for_a_net(X)
+
+    @staticmethod
+    def _as_rows(X: Any) -> Any:
+        # scikit-learn reads arrays; only a net reads a data set item by item.
+        return samples_of(X, "the pool") if checks.is_dataset(X) else X
 
     def logits(self, X: Any) -> Tensor:
         """Return what softmax turns into the class probabilities.
@@ -211,7 +305,8 @@ class NetView:
             # The accessor is skorch's own resolution of `predict_nonlinearity`; it has no public name.
             values = self.net._get_predict_nonlinearity()(self._outputs(X)).double()
         else:
-            values = torch.from_numpy(np.array(self._classifier("predict_proba")(X), dtype=np.float64))
+            found = self._classifier("predict_proba")(self._as_rows(X))
+            values = torch.from_numpy(np.array(found, dtype=np.float64))
         return _on_simplex(values)
 
     def compared_outputs(self, X: Any) -> Tensor:
@@ -243,7 +338,7 @@ class NetView:
             Positions in `classes`.
         """
         if self.net is None and not hasattr(self._final, "predict_proba"):
-            predicted = np.asarray(self._classifier("predict")(X))
+            predicted = np.asarray(self._classifier("predict")(self._as_rows(X)))
             return torch.from_numpy(np.searchsorted(self.classes, predicted).astype(np.int64))
         return self.probabilities(X).argmax(dim=1)
 
@@ -352,7 +447,7 @@ class NetView:
         assert net is not None  # callers have required it
         dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
         with self.no_trace():
-            for batch in _unwarned(net.get_iterator(net.get_dataset(X), training=False)):
+            for batch in _unwarned(in_order(net.get_iterator(net.get_dataset(X), training=False))):
                 inputs, target = unpack_data(batch)
                 # Lists and float64 arrays meet a float32 net every day; the module's own type decides.
                 yield net.evaluation_step((_cast(inputs, dtype), target), training=False)
@@ -417,6 +512,8 @@ def as_matrix(X: Any, name: str) -> Tensor:
     if isinstance(X, Mapping):
         remedy = 'Name a layer, features="encoder", or pass a callable that returns a matrix.'
         raise checks.expected(f"{name} to be one matrix", f"a dict with keys {sorted(map(str, X))}", remedy)
+    if checks.is_dataset(X):
+        return as_matrix(samples_of(X, name), name)
     if hasattr(X, "toarray"):
         X = X.toarray()
     if isinstance(X, Tensor):

@@ -87,6 +87,9 @@ class QueryStrategy(BaseEstimator, ABC):
     ----------
     needs : frozenset of str
         Keys of ``modal_ntk.hooks.NEEDS``.
+    reads_labels : bool
+        Whether the labelled set, where there is one, has a part in the choice; False leaves out the warning that a
+        learner keeps none.
     last_selection_ : Selection
         The result of the latest call; a convenience, never read by the library.
 
@@ -97,6 +100,7 @@ class QueryStrategy(BaseEstimator, ABC):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    reads_labels: ClassVar[bool] = True
     random_state: Any = None
 
     def __call__(
@@ -203,6 +207,11 @@ class QueryStrategy(BaseEstimator, ABC):
         if X_labeled is not None:
             X_labeled = checks.check_samples("X_labeled", X_labeled, finite=finite)
             checks.check_same_features(X_pool, X_labeled)
+            nets.warn_of_labeled_in_pool(X_pool, X_labeled)
+        else:
+            nets.warn_if_labels_are_elsewhere(learner, view, read=self.reads_labels)
+        nets.check_teachable(learner, view, X_pool)
+        view.fit_earlier(X_labeled, X_pool)
         return Query(view, X_pool, n_instances, X_labeled, y_labeled, rng)
 
     @staticmethod

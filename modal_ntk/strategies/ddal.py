@@ -207,7 +207,7 @@ class DDAL(QueryStrategy):
             query.n_instances,
             candidates=graph.nodes[query.n_labeled :],
             n_steps=n_steps,
-            n_classes=self._n_classes(query.view),
+            n_classes=self._n_classes(query),
             criterion=self.criterion,
             norm_order=self.norm_order,
             tol=self.tol,
@@ -280,10 +280,11 @@ class DDAL(QueryStrategy):
         # Of a user's own graph the mean number of neighbours stands for K.
         return structure.n_diffusion_steps(n, self.n_neighbors if self.affinity is None else -(-transition.nnz // n))
 
-    def _n_classes(self, view: NetView) -> int:
+    def _n_classes(self, query: Query) -> int:
         if self.n_classes is not None:
             return self.n_classes
-        return len(getattr(view, "classes", ())) if view.is_fitted else 2
+        named = len(getattr(query.view, "classes", ())) if query.view.is_fitted else 0
+        return named or max(2, len(np.unique(query.y_labeled)))
 
 
 ddal = DDAL()

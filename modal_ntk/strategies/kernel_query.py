@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from sklearn.utils import _safe_indexing
 
 from modal_ntk import checks, features, kernels, nets
 from modal_ntk.strategies.base import Query
@@ -80,13 +79,7 @@ def samples_at(X: Any, positions: np.ndarray) -> Any:
     """
     if len(positions) == checks.n_rows(X) and (np.diff(positions) == 1).all():
         return X
-    if isinstance(X, Mapping):
-        return {name: samples_at(part, positions) for name, part in X.items()}
-    if hasattr(X, "__getitem__") and not hasattr(X, "shape"):
-        from torch.utils.data import Subset
-
-        return Subset(X, positions.tolist())
-    return _safe_indexing(X, positions)
+    return nets.take_rows(X, positions)
 
 
 def candidates_of(query: Query, n_candidates: int | None) -> tuple[Query, np.ndarray]:

@@ -235,7 +235,7 @@ class LookAhead(QueryStrategy):
 
     def _of_a_new_head(self, query: Query) -> tuple[np.ndarray, Tensor, Tensor | None]:
         view = query.view
-        n_classes = len(view.classes)
+        n_classes = view.n_outputs(query.X_pool)
         targets = np.concatenate(
             [nets.class_columns(view, query.y_labeled, n_classes), view.predictions(query.X_pool).numpy()]
         )

@@ -63,6 +63,7 @@ class WAAL(QueryStrategy):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"probabilities", "critic"})
+    reads_labels: ClassVar[bool] = False
 
     def __init__(
         self,

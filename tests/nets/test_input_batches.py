@@ -48,7 +48,13 @@ OPTIONS = {
     "whole": {"iterator_valid__batch_size": -1},
     "changing": {"dataset": Doubled},
     "collated": {"iterator_valid__collate_fn": lambda rows: (torch.zeros(len(rows)), torch.zeros(len(rows)))},
+}
+DISORDER = {
     "dropping": {"iterator_valid__drop_last": True},
+    "shuffling": {"iterator_valid__shuffle": True},
+    "both": {"iterator_valid__shuffle": True, "iterator_valid__drop_last": True},
+    "sampling": {"iterator_valid__sampler": [3, 1, 0]},
+    "batches of one's own": {"iterator_valid__batch_size": 1, "iterator_valid__batch_sampler": [[5, 0], [2]]},
 }
 
 
@@ -64,6 +70,15 @@ def test_batches_are_the_loaders(kind, options):
     got = list(input_batches(NetView(net), X))
     assert len(got) == len(want)
     assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(got, want, strict=True))
+
+
+@pytest.mark.parametrize("options", DISORDER)
+def test_every_sample_is_read_once_and_in_order(options):
+    """A validation iterator that shuffles, samples or drops is not obeyed: picks are named by position."""
+    net, X = _net(**DISORDER[options]), KINDS["float32"]
+    assert torch.equal(torch.cat(list(input_batches(NetView(net), X))), torch.from_numpy(X))
+    with torch.no_grad():
+        assert torch.equal(NetView(net).logits(X[..., 0]), net.module_(torch.from_numpy(X[..., 0])))
 
 
 @pytest.mark.parametrize("kind", ["float32", "tensor"])

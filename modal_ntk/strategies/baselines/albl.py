@@ -84,12 +84,13 @@ class ALBL(_BaseComposition, QueryStrategy):
     >>> import numpy as np
     >>> from sklearn.linear_model import LogisticRegression
     >>> from modal_ntk import ActiveLearner, Margin
-    >>> X = np.arange(20.0)[:, None]
-    >>> y = (X[:, 0] > 8).astype(int)
-    >>> learner = ActiveLearner(LogisticRegression(), ALBL([("margin", Margin())], random_state=0), X[::10], y[::10])
+    >>> pool = np.arange(1.0, 20.0)[:, None]
+    >>> bandit = ALBL([("margin", Margin())], random_state=0)
+    >>> learner = ActiveLearner(LogisticRegression(), bandit, [[0.0], [20.0]], [0, 1])
     >>> for _ in range(3):
-    ...     indices, rows = learner.query(X)
-    ...     learner.teach(rows, y[indices])
+    ...     indices, rows = learner.query(pool)
+    ...     learner.teach(rows, (rows[:, 0] > 8).astype(int))
+    ...     pool = np.delete(pool, indices, axis=0)
     >>> [turn.reward is not None for turn in learner.query_strategy.history_]
     [True, True, False]
     """
@@ -237,7 +238,7 @@ class ALBL(_BaseComposition, QueryStrategy):
             found.append(at)
         if not turns:
             return turns
-        predicted = query.view.classes[query.view.predictions(query.X_labeled).numpy()]
+        predicted = query.view.labels_at(query.view.predictions(query.X_labeled).numpy())
         correct = np.asarray(predicted == query.y_labeled, dtype=np.float64)
         turns[-1] = replace(turns[-1], reward=self._reward(query, turns, found, correct))
         return turns

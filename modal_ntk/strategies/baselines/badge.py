@@ -64,6 +64,7 @@ class BADGE(DistanceStrategy):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"probabilities", "embedding"})
+    reads_labels: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -70,6 +70,7 @@ class BALD(QueryStrategy):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"probabilities", "dropout"})
+    reads_labels: ClassVar[bool] = False
 
     def __init__(
         self,

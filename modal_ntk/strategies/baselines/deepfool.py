@@ -63,6 +63,7 @@ class DeepFool(QueryStrategy):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"gradients", "probabilities"})
+    reads_labels: ClassVar[bool] = False
 
     def __init__(
         self,

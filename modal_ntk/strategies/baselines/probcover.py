@@ -129,7 +129,7 @@ class ProbCover(DistanceStrategy):
         if self.n_classes is not None:
             return self.n_classes
         view = query.view
-        known = len(getattr(view, "classes", ())) if view.is_fitted else len(np.unique(query.y_labeled))
+        known = max(len(getattr(view, "classes", ())) if view.is_fitted else 0, len(np.unique(query.y_labeled)))
         return known if known > 1 else max(2, query.n_instances)
 
 

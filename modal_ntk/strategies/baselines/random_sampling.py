@@ -32,6 +32,7 @@ class RandomSampling(QueryStrategy):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    reads_labels: ClassVar[bool] = False
 
     def __init__(self, *, random_state: Any = None) -> None:
         self.random_state = random_state

@@ -28,6 +28,7 @@ class UncertaintyStrategy(QueryStrategy):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"probabilities"})
+    reads_labels: ClassVar[bool] = False
 
     def __init__(self, *, random_state: Any = None) -> None:
         self.random_state = random_state

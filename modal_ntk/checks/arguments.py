@@ -1,4 +1,4 @@
-"""Every argument check and its message, once: what was expected, what was got, what to do."""
+"""Checks of single arguments, and how an error is worded: what was expected, what was got, what to do."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import copy
 import difflib
 import importlib.util
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from numbers import Integral
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from modal_ntk.errors import InvalidInputError, MissingExtraError, UnknownNameError
 
@@ -336,167 +335,6 @@ def check_random_state(random_state: Any) -> np.random.Generator:
         return np.random.default_rng(copy.deepcopy(random_state).randint(2**31, size=4))
     kinds = "random_state to be a non-negative integer, a NumPy generator or None"
     raise expected(kinds, repr(random_state), "Pass a seed such as random_state=0.")
-
-
-def n_rows(X: Any) -> int:
-    """Count the samples of whatever a skorch net accepts.
-
-    Parameters
-    ----------
-    X : array, tensor, frame, sparse matrix, list, dict of these, or torch Dataset
-        The samples.
-
-    Returns
-    -------
-    int
-        The number of samples.
-
-    Raises
-    ------
-    InvalidInputError
-        If the entries of a dict differ in length, or X has no length.
-
-    Examples
-    --------
-    >>> n_rows({"ids": np.zeros((3, 2)), "mask": np.ones(3)})
-    3
-    """
-    if isinstance(X, Mapping):
-        lengths = {key: n_rows(value) for key, value in X.items()}
-        if len(set(lengths.values())) != 1:
-            raise expected("all entries of a dict of inputs to have the same length", lengths, "Align them.")
-        return next(iter(lengths.values()))
-    shape = getattr(X, "shape", None)
-    if shape is not None:
-        if len(shape) == 0:
-            raise expected("samples in rows", "a scalar", "Pass an array with one row per sample.")
-        return int(shape[0])
-    if not hasattr(X, "__len__"):
-        raise expected("samples with a length", type(X).__name__, "Pass an array, a frame, a dict or a Dataset.")
-    return len(X)
-
-
-def check_samples(name: str, X: Any, *, finite: bool = True) -> Any:
-    """Return `X` with lists made arrays, and sparse formats without rows CSR, after checking that it is finite.
-
-    Parameters
-    ----------
-    name : str
-        The argument's name.
-    X : array, tensor, frame, sparse matrix, list, dict of these, or torch Dataset
-        The samples; never changed.
-    finite : bool, default=True
-        Whether NaN and infinity are refused.
-
-    Returns
-    -------
-    object
-        `X` itself; an array if it was a list, CSR if it was of a sparse format whose rows cannot be taken.
-
-    Raises
-    ------
-    InvalidInputError
-        If rows are ragged, or a value is not finite.
-    """
-    if sp.issparse(X) and X.format not in ("csr", "csc", "lil"):
-        X = X.tocsr()  # the other formats have no rows to take
-    if isinstance(X, Mapping):
-        return {key: check_samples(f"{name}[{key!r}]", value, finite=finite) for key, value in X.items()}
-    if isinstance(X, (list, tuple)):
-        X = _list_to_array(name, X)
-    elif not hasattr(X, "shape") and hasattr(X, "__array__"):
-        X = np.asarray(X)
-    n_rows(X)
-    if finite and (bad := _first_non_finite_row(X)) is not None:
-        remedy = "Impute or drop such samples before querying."
-        raise expected(f"finite values in {name}", f"NaN or infinity, first in row {bad}", remedy)
-    return X
-
-
-def _list_to_array(name: str, X: list[Any] | tuple[Any, ...]) -> np.ndarray:
-    try:
-        return np.asarray([np.asarray(row) for row in X])
-    except ValueError as error:
-        raise expected(f"all samples of {name} to have one shape", str(error), "Pad them or pass an array.") from error
-
-
-def _first_non_finite_row(X: Any) -> int | None:
-    if hasattr(X, "isfinite"):  # a tensor, without importing torch for users who have none
-        bad = ~X.detach().isfinite().reshape(len(X), -1).all(dim=1)
-        return int(bad.int().argmax()) if bool(bad.any()) else None
-    if sp.issparse(X):
-        entries = X.tocoo()
-        rows = entries.row[~np.isfinite(entries.data)]
-        return int(rows.min()) if len(rows) else None
-    if hasattr(X, "select_dtypes"):
-        X = X.select_dtypes("number").to_numpy(dtype=float, na_value=np.nan)
-    if not isinstance(X, np.ndarray) or X.dtype.kind not in "fc":
-        return None
-    # In blocks, so that a memory map of the whole pool is never held at once.
-    step = max(1, 2**24 // max(1, X[:1].size))
-    for start in range(0, len(X), step):
-        block = X[start : start + step]
-        finite = np.isfinite(block)
-        if not finite.all():
-            return start + int((~finite.reshape(len(block), -1).all(axis=1)).argmax())
-    return None
-
-
-def check_same_features(X_pool: Any, X_labeled: Any) -> None:
-    """Check that pool and labelled samples have rows of one shape.
-
-    Parameters
-    ----------
-    X_pool, X_labeled : samples
-        As users pass them.
-
-    Raises
-    ------
-    InvalidInputError
-        If the shapes of a row differ.
-    """
-    pool, labeled = (_row_shape(X) for X in (X_pool, X_labeled))
-    if pool is not None and labeled is not None and pool != labeled:
-        remedy = "Pass the pool through the same preparation as the training set."
-        raise expected(f"pool samples of shape {labeled}, as the training set has", f"shape {pool}", remedy)
-
-
-def _row_shape(X: Any) -> tuple[int, ...] | None:
-    shape = getattr(X, "shape", None)
-    return None if shape is None or len(shape) == 0 else tuple(int(n) for n in shape[1:])
-
-
-def check_labels(y: Any, n_samples: int) -> np.ndarray:
-    """Return labels as a one-dimensional array, one for each labelled sample.
-
-    Parameters
-    ----------
-    y : array-like (n_samples,)
-        Labels of any kind scikit-learn knows; a column is flattened.
-    n_samples : int
-        How many there should be.
-
-    Returns
-    -------
-    numpy.ndarray (n_samples,)
-        The labels, their values unchanged.
-
-    Raises
-    ------
-    InvalidInputError
-        If the number differs, there is more than one column, or a label is NaN.
-    """
-    labels = np.asarray(y.detach().cpu().numpy() if hasattr(y, "detach") else y)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise expected("one label per sample", f"labels of shape {labels.shape}", "Multi-label data are not supported.")
-    if len(labels) != n_samples:
-        remedy = "Pass X_labeled and y_labeled that belong together."
-        raise expected(f"{n_samples} labels, one for each labelled sample", f"{len(labels)} labels", remedy)
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        raise expected("a label for every labelled sample", "NaN or infinity", "Move unlabelled rows to the pool.")
-    return labels
 
 
 def check_rows(name: str, rows: Any, n: int | None, *, length: int | None = None) -> np.ndarray:

@@ -1,0 +1,36 @@
+"""Every argument check and its message, once: what was expected, what was got, what to do."""
+
+from modal_ntk.checks.arguments import (
+    check_choice,
+    check_installed,
+    check_integer,
+    check_n_instances,
+    check_number,
+    check_positive,
+    check_random_state,
+    check_rows,
+    expected,
+    one_line,
+    unknown_name,
+)
+from modal_ntk.checks.labels import check_labels
+from modal_ntk.checks.samples import check_same_features, check_samples, is_dataset, n_rows
+
+__all__ = [
+    "check_choice",
+    "check_installed",
+    "check_integer",
+    "check_labels",
+    "check_n_instances",
+    "check_number",
+    "check_positive",
+    "check_random_state",
+    "check_rows",
+    "check_same_features",
+    "check_samples",
+    "expected",
+    "is_dataset",
+    "n_rows",
+    "one_line",
+    "unknown_name",
+]

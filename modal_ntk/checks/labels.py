@@ -1,0 +1,117 @@
+"""The one check of labels: one for each sample, of one kind, none missing."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from modal_ntk.checks.arguments import expected
+
+_MISSING = "None, NaN or a missing value"
+
+
+def check_labels(y: Any, n_samples: int) -> np.ndarray:
+    """Return labels as a one-dimensional array, one for each labelled sample.
+
+    Parameters
+    ----------
+    y : array-like (n_samples,)
+        Labels of any kind scikit-learn knows; a column is flattened.
+    n_samples : int
+        How many there should be.
+
+    Returns
+    -------
+    numpy.ndarray (n_samples,)
+        The labels, their values unchanged; objects that are all numbers, or all booleans, as an array of these.
+
+    Raises
+    ------
+    InvalidInputError
+        If the number differs, there is more than one column, a label is missing (None, NaN, ``pandas.NA``, masked),
+        or labels are of several kinds, such as strings beside numbers.
+
+    Examples
+    --------
+    >>> check_labels(["ant", "bee"], 2).tolist()
+    ['ant', 'bee']
+    >>> check_labels(["ant", None], 2)
+    Traceback (most recent call last):
+    modal_ntk.errors.InvalidInputError: Expected a label for every labelled sample, got None, NaN or a missing value,
+    first in row 1. Move unlabelled rows to the pool.
+    """
+    labels = _as_array(y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise expected("one label per sample", f"labels of shape {labels.shape}", "Multi-label data are not supported.")
+    if len(labels) != n_samples:
+        remedy = "Pass X_labeled and y_labeled that belong together."
+        raise expected(f"{n_samples} labels, one for each labelled sample", f"{len(labels)} labels", remedy)
+    missing = np.fromiter(map(_is_missing, labels), bool, n_samples) if labels.dtype == object else _missing(labels)
+    if missing.any():
+        remedy = "Move unlabelled rows to the pool."
+        got = f"{_MISSING}, first in row {int(missing.argmax())}"
+        raise expected("a label for every labelled sample", got, remedy)
+    return _of_one_kind(labels)
+
+
+def _as_array(y: Any) -> np.ndarray:
+    if hasattr(y, "detach"):
+        y = y.detach().cpu().numpy()
+    if isinstance(y, np.ma.MaskedArray):
+        # What is masked out has no label, whatever lies beneath.
+        held = np.array(y.data, dtype=object if np.ma.is_masked(y) else None)
+        held[np.ma.getmaskarray(y)] = None
+        return held
+    if isinstance(y, (list, tuple)) and all(np.ndim(value) == 0 for value in y):
+        # NumPy would make one array of strings of ["ant", None] and of ["ant", 1].
+        values = np.empty(len(y), dtype=object)
+        values[:] = y
+        return values if len({type(value) for value in y}) > 1 else np.asarray(y)
+    try:
+        return np.asarray(y)
+    except ValueError as error:
+        raise expected("one label per sample", f"labels of unlike lengths ({error})", "Pass a vector.") from error
+
+
+def _missing(labels: np.ndarray) -> np.ndarray:
+    if labels.dtype.kind in "fc":
+        return ~np.isfinite(labels)
+    return np.isnat(labels) if labels.dtype.kind in "mM" else np.zeros(len(labels), bool)
+
+
+def _is_missing(value: Any) -> bool:
+    # pandas.NA answers no comparison; NaN differs from itself.
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, Real) and bool(value != value or abs(value) == float("inf"))
+
+
+def _of_one_kind(labels: np.ndarray) -> np.ndarray:
+    if labels.dtype.kind in "cV":
+        remedy = "Pass strings, integers or booleans."
+        raise expected("labels that are names or numbers", f"an array of {labels.dtype}", remedy)
+    if labels.dtype != object:
+        return labels
+    kinds = {_kind(value): value for value in labels}
+    if len(kinds) > 1:
+        examples = ", ".join(f"{value!r} ({kind})" for kind, value in sorted(kinds.items()))
+        raise expected("labels of one kind", examples, "Make them all strings: y.astype(str).")
+    kind = next(iter(kinds), "string")
+    if kind in ("number", "boolean"):
+        return np.array(labels.tolist())
+    if kind != "string":
+        value = next(iter(kinds.values()))
+        raise expected("labels that are strings, numbers or booleans", f"{value!r}", "Name each class by a string.")
+    return labels
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, (bool, np.bool_)):
+        return "boolean"
+    if isinstance(value, Real):
+        return "number"
+    return "string" if isinstance(value, (str, bytes)) else type(value).__name__

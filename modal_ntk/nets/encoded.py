@@ -1,0 +1,220 @@
+"""Nets taught by labels of any kind: these are numbered for the net, and its answers named again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import skorch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils.metaestimators import available_if
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
+
+from modal_ntk import checks
+from modal_ntk.nets.datasets import LabeledDataset
+
+
+def final_of(estimator: Any) -> Any:
+    """Return the last step of a Pipeline, or the estimator itself."""
+    return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+
+
+def attached(estimator: Any, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
+    """Return samples and labels as ``fit`` takes them: skorch reads the labels of a Dataset off its items.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Who is fitted.
+    X : samples (n, ...)
+        Prepared for it.
+    y : numpy.ndarray (n,)
+        The labels.
+
+    Returns
+    -------
+    tuple
+        A Dataset with these labels in place of its own; whole numbers for a net in 64 bits, as cross-entropy wants.
+    """
+    if isinstance(final_of(estimator), skorch.NeuralNet) and y.dtype.kind in "iu":
+        y = y.astype(np.int64)
+    return (LabeledDataset(X, y) if checks.is_dataset(X) else X), y
+
+
+def needs_encoding(estimator: Any, y: np.ndarray) -> bool:
+    """Tell whether labels must be numbered before a net can be trained on them.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A net, a Pipeline that ends in one, or any classifier.
+    y : numpy.ndarray (n,)
+        Labels that have been checked.
+
+    Returns
+    -------
+    bool
+        False for all but nets, for integers, and for a net whose class has a ``predict`` of its own, which answers by
+        labels itself.
+
+    Examples
+    --------
+    >>> net = NeuralNetClassifier(object)
+    >>> needs_encoding(net, np.array(["ant"])), needs_encoding(net, np.array([3]))
+    (True, False)
+    """
+    final = final_of(estimator)
+    if not isinstance(final, skorch.NeuralNet) or y.dtype.kind in "iuf" or y.ndim > 1:
+        return False
+    known = (skorch.NeuralNet, NeuralNetClassifier, NeuralNetBinaryClassifier)
+    return any(type(final).predict is kind.predict for kind in known)
+
+
+class LabelEncoded(ClassifierMixin, BaseEstimator):
+    """A net, or a Pipeline that ends in one, that is taught by strings and answers by them.
+
+    Parameters
+    ----------
+    estimator : skorch net or Pipeline
+        Fitted in place, as modAL fits; on the numbers of the labels.
+    classes : array-like or None, default=None
+        All labels there may be, in the order of the outputs.
+
+    Attributes
+    ----------
+    classes_ : numpy.ndarray (C,)
+        The labels in the order of the net's outputs: `classes`, the net's own where these name
+        them, else those seen, sorted.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = NeuralNetClassifier(
+    ...     torch.nn.Linear(1, 2), criterion=torch.nn.CrossEntropyLoss, train_split=None, verbose=0, lr=1.0
+    ... )
+    >>> X = np.array([[-1.0], [1.0]], "float32")
+    >>> LabelEncoded(net).fit(X, ["no", "yes"]).predict(X).tolist()
+    ['no', 'yes']
+    """
+
+    def __init__(self, estimator: Any, classes: Any = None) -> None:
+        self.estimator = estimator
+        self.classes = classes
+
+    def fit(self, X: Any, y: Any, **fit_params: Any) -> LabelEncoded:
+        """Fit the estimator to the numbers of the labels.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As the estimator takes them.
+        y : array-like (n,)
+            Labels of one kind.
+        **fit_params
+            As the estimator takes them.
+
+        Returns
+        -------
+        LabelEncoded
+            Itself.
+        """
+        labels = checks.check_labels(y, checks.n_rows(X))
+        classes = self._classes_for(labels)
+        self.estimator.fit(*attached(self.estimator, X, self._numbers(labels, classes)), **fit_params)
+        self.classes_ = classes
+        return self
+
+    def partial_fit(self, X: Any, y: Any, **fit_params: Any) -> LabelEncoded:
+        """Train the estimator on; labels keep the numbers they have.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As the estimator takes them.
+        y : array-like (n,)
+            Labels, none new.
+        **fit_params
+            As the estimator takes them.
+
+        Returns
+        -------
+        LabelEncoded
+            Itself.
+        """
+        labels = checks.check_labels(y, checks.n_rows(X))
+        known = getattr(self, "classes_", None)
+        known = self._classes_for(labels) if known is None else known
+        self.estimator.partial_fit(*attached(self.estimator, X, self._numbers(labels, known)), **fit_params)
+        self.classes_ = known
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell whether it was fitted."""
+        return hasattr(self, "classes_")
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the label of the most probable class of every sample.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As the estimator takes them.
+
+        Returns
+        -------
+        numpy.ndarray (n,)
+            Labels.
+        """
+        numbers = self._fitted().predict(X)
+        if numbers.ndim > 1:  # skorch's NeuralNet predicts what its module returns
+            numbers = self.estimator.predict_proba(X).argmax(axis=1)
+        unnamed = int(numbers.max(initial=0)) >= len(self.classes_)
+        if unnamed:
+            # An output that no label has named yet cannot be answered by.
+            numbers = self.estimator.predict_proba(X)[:, : len(self.classes_)].argmax(axis=1)
+        named: np.ndarray = self.classes_[numbers.astype(np.int64)]
+        return named
+
+    @available_if(lambda self: hasattr(self.estimator, "predict_proba"))
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probabilities of the outputs.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As the estimator takes them.
+
+        Returns
+        -------
+        numpy.ndarray (n, C)
+            The first columns in the order of `classes_`; outputs without a label follow.
+        """
+        found: np.ndarray = self._fitted().predict_proba(X)
+        return found
+
+    def _fitted(self) -> Any:
+        if not hasattr(self, "classes_"):
+            raise NotFittedError(f"{type(self).__name__} is not fitted yet. Call fit first.")
+        return self.estimator
+
+    def _classes_for(self, labels: np.ndarray) -> np.ndarray:
+        for declared in (getattr(final_of(self.estimator), "classes", None), self.classes):
+            if declared is not None and set(labels.tolist()) <= set(np.asarray(declared).tolist()):
+                return np.asarray(declared)
+        found: np.ndarray = LabelEncoder().fit(labels).classes_
+        return found
+
+    def _numbers(self, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        numbers = {label: number for number, label in enumerate(classes.tolist())}
+        unknown = sorted({str(label) for label in labels.tolist() if label not in numbers})
+        if unknown:
+            remedy = "Pass classes= to the net, or fit it anew on all labels."
+            raise checks.expected(f"labels among {list(numbers)}", f"new ones {unknown}", remedy)
+        binary = isinstance(final_of(self.estimator), NeuralNetBinaryClassifier)
+        if binary and len(classes) > 2:
+            remedy = "Use skorch.NeuralNetClassifier with an output for each class."
+            raise checks.expected("two classes for a net with one output", f"{len(classes)}", remedy)
+        return np.array([numbers[label] for label in labels.tolist()], np.float32 if binary else np.int64)

@@ -1,0 +1,240 @@
+"""Fitting an estimator to whatever holds samples and labels, and leaving it as it was where that fails."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import skorch
+import torch
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from torch import nn
+
+from modal_ntk import checks
+from modal_ntk.errors import ModalNTKWarning
+from modal_ntk.nets.datasets import as_pairs, samples_of
+from modal_ntk.nets.encoded import LabelEncoded, attached, final_of, needs_encoding
+from modal_ntk.nets.rows import for_a_net, take_rows
+from modal_ntk.nets.traceless import no_trace
+
+
+def for_labels(estimator: Any, y: Any, classes: Any = None) -> Any:
+    """Return an estimator that can be taught by some labels.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A net, a Pipeline, or any classifier.
+    y : numpy.ndarray (n,)
+        Labels that have been checked.
+    classes : array-like, optional
+        All labels that may come, where that is known.
+
+    Returns
+    -------
+    estimator
+        Itself, or a `LabelEncoded` around it where it is a net and labels are no numbers.
+    """
+    if isinstance(estimator, LabelEncoded) or not needs_encoding(estimator, y):
+        return estimator
+    return LabelEncoded(estimator, classes)
+
+
+def readable(estimator: Any, X: Any) -> Any:
+    """Return samples as an estimator reads them: a net in the type it computes in, anything else as arrays.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A net, a Pipeline, or any classifier.
+    X : samples (n, ...)
+        As users pass them, checked.
+
+    Returns
+    -------
+    samples (n, ...)
+        A Dataset as arrays, or for a net with items that are pairs.
+
+    Raises
+    ------
+    InvalidInputError
+        If a net cannot read their type, with the cast that helps.
+    """
+    inner = estimator.estimator if isinstance(estimator, LabelEncoded) else estimator
+    is_net = isinstance(final_of(inner), skorch.NeuralNet)
+    if checks.is_dataset(X):
+        return as_pairs(X) if inner is final_of(inner) and is_net else samples_of(X)
+    if not is_net:
+        return X
+    X = X if isinstance(inner, Pipeline) else for_a_net(X)
+    wanted = wanted_type(inner, X)
+    return X if wanted is None else _as_type(X, wanted)
+
+
+def for_training(estimator: Any, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
+    """Return samples and labels as an estimator can be fitted to them.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A net, a Pipeline, or any classifier.
+    X : samples (n, ...)
+        As users pass them, checked.
+    y : numpy.ndarray (n,)
+        Labels that have been checked.
+
+    Returns
+    -------
+    tuple
+        As `readable`; a Dataset has these labels in place of its own.
+    """
+    X = readable(estimator, X)
+    if isinstance(estimator, LabelEncoded):
+        return X, y  # which numbers them first
+    return attached(estimator, X, y)
+
+
+def wanted_type(estimator: Any, X: Any) -> torch.dtype | None:
+    """Return the type that samples must be cast to for a net, tried on one sample.
+
+    Parameters
+    ----------
+    estimator : skorch net or Pipeline that ends in one
+        Left as it is. Of one that was not made yet a copy is.
+    X : samples (n, ...)
+        As users pass them.
+
+    Returns
+    -------
+    torch.dtype or None
+        None where the net reads them as they are, or would not read them cast, either.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are integers and the net reads numbers with a fraction alone: what their unit is, is not for us to say.
+    """
+    kind, net = _kind_of(X), final_of(estimator)
+    piped = isinstance(estimator, Pipeline)
+    if kind in ("", "float32") or checks.n_rows(X) == 0 or (piped and kind != "float64"):
+        return None
+    made = net if getattr(net, "initialized_", False) else _copy_of(net)
+    if made is None:
+        return None
+    wanted = next((p.dtype for p in made.module_.parameters() if p.is_floating_point()), torch.float32)
+    if piped:
+        # Steps before the net hand on the type of float that they are given.
+        return None if wanted == torch.float64 else wanted
+    row = take_rows(X, np.zeros(2, np.int64))
+    if _reads(made, row) or not _reads(made, _as_type(row, wanted)):
+        return None
+    if kind.startswith("float"):
+        return wanted
+    name = str(wanted).removeprefix("torch.")
+    cast = f'X.astype("{name}")' if isinstance(X, np.ndarray) else f"X.to({wanted})"
+    remedy = f"Cast pool and training set before the first query, and scale them as you mean it: {cast} / 255."
+    raise checks.expected(f"samples of {name}, which the net computes in", kind, remedy)
+
+
+def check_teachable(learner: Any, view: Any, X_pool: Any) -> None:
+    """Check that what is chosen from a pool can be taught to a learner's net, before the work of choosing.
+
+    Parameters
+    ----------
+    learner : modAL learner or estimator
+        The object a strategy was called with; what cannot be taught is not looked at.
+    view : NetView
+        A view of it.
+    X_pool : samples (n, ...)
+        Checked.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are integers and the net reads numbers with a fraction alone.
+
+    Warns
+    -----
+    ModalNTKWarning
+        If they are float64, the net is not, and the learner casts nothing.
+    """
+    if view.net is None or not callable(getattr(learner, "teach", None)):
+        return
+    wanted = wanted_type(view.estimator, X_pool)
+    if wanted is not None and not hasattr(learner, "_readable"):
+        name = str(wanted).removeprefix("torch.")
+        found = f"The pool is {_kind_of(X_pool)} and the net computes in {name}"
+        told = f"{found}, so {type(learner).__name__}.teach will fail"
+        remedy = f'Cast it before: X_pool.astype("{name}"), or use modal_ntk.ActiveLearner.'
+        warnings.warn(f"{told}. {remedy}", ModalNTKWarning, stacklevel=2)
+
+
+def _copy_of(net: Any) -> Any:
+    copy = clone(net).set_params(verbose=0, device="cpu", callbacks="disable")
+    try:
+        with torch.random.fork_rng():
+            return copy.initialize()
+    except Exception:  # noqa: BLE001 - what the net lacks is said when it is fitted
+        return None
+
+
+def _kind_of(X: Any) -> str:
+    # Only single arrays of numbers: a dict may hold token ids, and a frame becomes an array on its way.
+    if isinstance(X, np.ndarray) and X.dtype.kind in "fiu":
+        return str(X.dtype)
+    return str(X.dtype).removeprefix("torch.") if isinstance(X, torch.Tensor) else ""
+
+
+def _as_type(X: Any, dtype: torch.dtype) -> Any:
+    return X.to(dtype) if isinstance(X, torch.Tensor) else X.astype(str(dtype).removeprefix("torch."))
+
+
+def _reads(net: Any, X: Any) -> bool:
+    module = net.module_
+    try:
+        with no_trace(module), torch.no_grad():
+            for batch in net.get_iterator(net.get_dataset(X), training=False):
+                net.evaluation_step(batch, training=False)
+    except Exception:  # noqa: BLE001 - whatever the module says to this type
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def as_before_on_failure(*objects: Any) -> Iterator[None]:
+    """Put back what estimators and learners hold if what is done inside fails.
+
+    Parameters
+    ----------
+    *objects : estimators and learners
+        Their attributes are put back, those of a Pipeline's steps too. A module that was given as an instance, which
+        training changes itself, gets its weights back.
+
+    Yields
+    ------
+    None
+        Nothing: fit inside.
+    """
+    parts = [part for thing in objects for part in _parts(thing)]
+    held = [(part, dict(vars(part))) for part in parts if hasattr(part, "__dict__")]
+    modules = [part.module for part in parts if isinstance(getattr(part, "module", None), nn.Module)]
+    weights = [(module, {name: value.clone() for name, value in module.state_dict().items()}) for module in modules]
+    try:
+        yield
+    except BaseException:
+        for part, attributes in held:
+            vars(part).clear()
+            vars(part).update(attributes)
+        for module, state in weights:
+            module.load_state_dict(state)
+        raise
+
+
+def _parts(thing: Any) -> list[Any]:
+    if isinstance(thing, Pipeline):
+        return [thing, *(step for _, step in thing.steps if not isinstance(step, str))]
+    return [thing, *_parts(thing.estimator)] if isinstance(thing, LabelEncoded) else [thing]
