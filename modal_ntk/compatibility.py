@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from modal_ntk import repairs
+
 PACKAGES = ("modal-ntk", "torch", "skorch", "scikit-learn", "modAL-python", "numpy", "backpack-for-pytorch")
 """Distributions whose versions matter, in the order in which they are shown."""
 
@@ -44,8 +46,9 @@ MODAL_LEARNER = Clash(
     # Scikit-learn renamed check_X_y(force_all_finite=...) in 1.6 and dropped the old name in 1.8.
     {"modAL-python": "<0.5", "scikit-learn": ">=1.8"},
     "modAL's own learner cannot teach on scikit-learn 1.8 and later, which dropped an argument that modAL passes",
-    'Use modal_ntk.ActiveLearner in its place, or run: pip install "scikit-learn>=1.5,<1.8"',
+    f"Use modal_ntk.ActiveLearner in its place, or unset {repairs.VARIABLE} to have modAL repaired on import",
 )
+"""Mended by `modal_ntk.repairs` where these fit the installed modAL and are not switched off."""
 
 CLASHES = (
     MODAL_LEARNER,
@@ -157,13 +160,33 @@ def unmet_requirements(distribution: str = "modal-ntk") -> list[str]:
     return sentences
 
 
-@cache
 def modal_learner_runs() -> bool:
-    """Tell whether modAL's own learner can teach here; read once.
+    """Tell whether modAL's own learner can teach here.
 
     Returns
     -------
     bool
-        Whether `MODAL_LEARNER` does not apply.
+        Whether `MODAL_LEARNER` does not apply, or is mended.
     """
-    return MODAL_LEARNER not in clashes(installed_versions())
+    return not _modal_learner_clashes() or is_mended(MODAL_LEARNER)
+
+
+def is_mended(clash: Clash) -> bool:
+    """Tell whether a repair takes a clash away.
+
+    Parameters
+    ----------
+    clash : Clash
+        One of `CLASHES`.
+
+    Returns
+    -------
+    bool
+        Whether one is active.
+    """
+    return clash is MODAL_LEARNER and repairs.states()[repairs.CHECKS] == repairs.ACTIVE
+
+
+@cache
+def _modal_learner_clashes() -> bool:
+    return MODAL_LEARNER in clashes(installed_versions())

@@ -7,7 +7,7 @@ import warnings
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from modal_ntk import compatibility, host
+from modal_ntk import compatibility, host, repairs
 from modal_ntk.errors import MissingExtraError, ModalNTKWarning
 from modal_ntk.host import Host, RegisteredStrategy
 
@@ -49,6 +49,8 @@ class Diagnosis:
         What torch can compute on; empty if torch cannot be imported.
     plugins : list of PluginState
         One for each strategy, and one for each plugin that is wrong or disabled.
+    repairs : dict of str to str
+        What became of each repair of modAL: "active", "not needed", "switched off ..." or "does not fit ...".
     problems : list of str
         All that is wrong, with what to do. A missing extra or a disabled plugin is nobody's fault and not here.
     """
@@ -57,6 +59,7 @@ class Diagnosis:
     combination: str
     devices: list[str]
     plugins: list[PluginState]
+    repairs: dict[str, str]
     problems: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,6 +77,7 @@ class Diagnosis:
         width = max(map(len, self.versions))
         lines = [f"{name:<{width}}  {found or 'not installed'}" for name, found in self.versions.items()]
         lines += ["", f"modAL, scikit-learn and skorch together: {self.combination}"]
+        lines += [f"repair of modAL, {name}: {state}" for name, state in self.repairs.items()]
         lines += [f"devices: {', '.join(self.devices) or 'none'}", "", "plugins:"]
         for plugin in self.plugins:
             detail = f": {plugin.detail}" if plugin.detail else ""
@@ -96,14 +100,15 @@ def diagnose() -> Diagnosis:
     True
     """
     versions = compatibility.installed_versions()
-    known = [str(clash) for clash in compatibility.clashes(versions)]
+    known = [str(clash) for clash in compatibility.clashes(versions) if not compatibility.is_mended(clash)]
     combination = "known not to work" if known else "known to work"
     if not known and not compatibility.was_tried(versions):
         combination = "not tried"
     found, warned = _host()
     devices, broken = _devices()
     problems = [*known, *compatibility.unmet_requirements(), *broken, *warned]
-    return Diagnosis({"Python": platform.python_version(), **versions}, combination, devices, _plugins(found), problems)
+    about = {"Python": platform.python_version(), **versions}
+    return Diagnosis(about, combination, devices, _plugins(found), repairs.states(), problems)
 
 
 def _host() -> tuple[Host, list[str]]:

@@ -5,12 +5,13 @@ Run as a script, it prints the table of clauses, mutants and what became of each
 
 from __future__ import annotations
 
+import warnings
 from unittest import SkipTest
 
 import numpy as np
 import torch
 
-from modal_ntk import Entropy, RandomSampling, Selection
+from modal_ntk import CoreSet, Entropy, RandomSampling, Selection, checks
 from modal_ntk.errors import ContractError, UnmetNeedError
 from modal_ntk.testing import strategy_checks
 
@@ -272,6 +273,86 @@ class GivesNoWayOut(Entropy):
         if super()._unmet(view, n_labeled):
             raise UnmetNeedError("fit the model first")
         return []
+
+
+@breaks("hears_a_committee")
+class IsDeafToACommittee(CoreSet):
+    def _labeled_set(self, learner, X_labeled, y_labeled):
+        if X_labeled is None and hasattr(learner, "learner_list"):
+            return None, np.zeros(0)
+        return super()._labeled_set(learner, X_labeled, y_labeled)
+
+
+@breaks("reads_data_sets_like_arrays")
+class ReadsTargets(CoreSet):
+    def _select(self, query):
+        if checks.is_dataset(query.X_pool):
+            item = query.X_pool[0]
+            firsts = np.array([query.X_pool[i][1] for i in range(query.n_pool)]) if len(item) == 2 else np.zeros(1)
+            indices = np.argsort(-firsts.ravel())[: query.n_instances]
+            return Selection(indices, np.zeros(len(indices)))
+        return super()._select(query)
+
+
+@breaks("reads_data_sets_like_arrays")
+class KnowsOnlyArrays(Entropy):
+    def _select(self, query):
+        query.X_pool.shape  # noqa: B018 - the flaw itself
+        return super()._select(query)
+
+
+@breaks("prepares_pool_and_labels_alike")
+class PreparesEachByItself(CoreSet):
+    def _select(self, query):
+        query.view._fitted_earlier = None
+        pool = query.view.prepare(query.X_pool)
+        query.view._fitted_earlier = None
+        known = query.view.prepare(query.X_labeled)
+        distances = np.linalg.norm(pool[:, None] - known[None], axis=2).min(axis=1)
+        indices = np.argsort(-distances)[: query.n_instances]
+        return Selection(indices, distances[indices].astype(float))
+
+
+@breaks("is_not_misled_by_the_validation_iterator")
+class TrustsTheNetsLoader(Entropy):
+    def _select(self, query):
+        net = query.view.net
+        p = query.view.probabilities(query.X_pool) if net is None else torch.from_numpy(net.predict_proba(query.X_pool))
+        scores = self._uncertainty(p.double()).numpy()
+        indices = np.argsort(-scores)[: query.n_instances]
+        return Selection(indices, scores[indices])
+
+
+@breaks("serves_nets_that_name_no_classes")
+class CountsOnNamedClasses(Entropy):
+    def _select(self, query):
+        query.view.classes[query.view.predictions(query.X_pool).numpy()]
+        return super()._select(query)
+
+
+@breaks("takes_names_for_a_nets_classes")
+class ReadsNamesAsNumbers(Entropy):
+    def _select(self, query):
+        start = len(str(query.y_labeled[1]))
+        indices = (start + np.arange(query.n_instances)) % query.n_pool
+        return Selection(indices, np.zeros(query.n_instances))
+
+
+@breaks("says_that_a_net_is_stale")
+class ReadsAStaleNet(Entropy):
+    def select(self, *args, **kwargs):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return super().select(*args, **kwargs)
+
+
+@breaks("takes_several_labels_or_says_that_it_does_not")
+class TakesTheFirstLabel(RandomSampling):
+    multilabel = False
+
+    def _labeled_set(self, learner, X_labeled, y_labeled):
+        X_labeled, y_labeled = super()._labeled_set(learner, X_labeled, y_labeled)
+        return X_labeled, y_labeled[:, 0] if y_labeled.ndim > 1 else y_labeled
 
 
 def verdict(clause, mutant):

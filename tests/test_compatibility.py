@@ -1,11 +1,14 @@
 """What is known of versions, against what is installed."""
 
+import ast
+import os
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
-from conftest import MODAL_RUNS
 
-from modal_ntk import compatibility
+from modal_ntk import compatibility, repairs
 
 TODAY = {"modAL-python": "0.4.1", "scikit-learn": "1.7.2", "skorch": "1.4.0"}
 
@@ -34,9 +37,8 @@ def test_old_skorch_is_a_clash():
 
 
 def test_versions_are_those_installed():
-    """Each is what the metadata say; scikit-learn's verdict on modAL is that of the tests' own switch."""
+    """Each is what the metadata say."""
     assert compatibility.installed_versions()["torch"] == version("torch")
-    assert compatibility.modal_learner_runs() == MODAL_RUNS
 
 
 def test_requirements_are_those_of_the_package(monkeypatch):
@@ -52,3 +54,78 @@ def test_requirements_are_those_of_the_package(monkeypatch):
 def test_a_source_tree_that_is_not_installed_is_told():
     """Without metadata there are no plugins, and the sentence says what to do."""
     assert "Run: pip install no-such-thing" in compatibility.unmet_requirements("no-such-thing")[0]
+
+
+OWN = """
+import os, sys, warnings
+import numpy as np, pandas as pd
+{first}
+{second}
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+from modal_ntk import compatibility, repairs
+
+X, y = np.arange(12.0).reshape(6, 2), np.array([0, 1, 0, 1, 0, 1])
+frame = pd.DataFrame(X, columns=["a", "b"])
+warnings.simplefilter("error", FutureWarning)
+assert compatibility.modal_learner_runs()
+for hold in (np.asarray, sparse.csr_matrix, lambda rows: frame.iloc[: len(rows)]):
+    learner = modAL.models.ActiveLearner(LogisticRegression(), margin, hold(X[:4]), y[:4])
+    learner.query(hold(X), n_instances=1)
+    learner.teach(hold(X[4:]), y[4:])
+    assert learner.X_training.shape == (6, 2), learner.X_training
+    learner.fit(hold(X), y)
+committee = modAL.models.Committee([modAL.models.ActiveLearner(LogisticRegression(), margin, X, y)], margin)
+committee.teach(X, y)
+assert len(committee.learner_list[0].X_training) == 12
+print(sorted(set(repairs.states().values())))
+"""
+IMPORTS = ["import modAL.models", "from modal_ntk import margin"]
+
+
+def _python(code, **environment):
+    everything = {**os.environ, **environment}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=everything)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["modAL first", "modal_ntk first"])
+def test_modals_own_learner_teaches(order):
+    """Arrays, sparse matrices and frames, its committee too, whichever is imported first, without a warning."""
+    first, second = (IMPORTS[i] for i in order)
+    states = ast.literal_eval(_python(OWN.format(first=first, second=second)))
+    assert set(states) <= {repairs.ACTIVE, repairs.NOT_NEEDED}
+
+
+def test_repairs_are_switched_off_and_taken_back():
+    """With the variable nothing of modAL is replaced; restoring gives its own functions again, and its loader stays."""
+    look = "import modal_ntk, modAL.models.base as b, modAL.models.learners as l; from modal_ntk import repairs as r; "
+    ask = "c = getattr(b, 'check_X_y', None) or l.check_X_y; print(c.__module__)"
+    assert _python(look + ask).strip() == "modal_ntk.repairs"
+    assert _python(look + "r.restore_modal(); " + ask).strip().startswith("sklearn")
+    assert _python(look + ask, MODAL_NTK_REPAIR="0").strip().startswith("sklearn")
+    assert _python(look + "import modAL.models as m; print(type(m.__loader__).__name__)").strip() == "SourceFileLoader"
+    states = ast.literal_eval(_python(look + "print(list(r.states().values()))", MODAL_NTK_REPAIR="off"))
+    assert repairs.OFF in states
+    assert repairs.ACTIVE not in states
+
+
+def test_another_modal_is_left_alone(monkeypatch):
+    """Where modAL has no such name, or one of its own, nothing is replaced, and the clash stands with its remedies."""
+    modules = [sys.modules[name] for name in repairs._MODULES if name in sys.modules]
+    repairs.restore_modal()
+    try:
+        for module in modules:
+            if hasattr(module, "check_X_y"):
+                monkeypatch.setattr(module, "check_X_y", lambda X, y: None)
+        repairs.apply_now()
+        assert repairs.states()[repairs.CHECKS] == repairs.UNFIT
+        assert not compatibility.is_mended(compatibility.MODAL_LEARNER)
+        monkeypatch.setattr(compatibility, "_modal_learner_clashes", lambda: True)
+        assert not compatibility.modal_learner_runs()
+    finally:
+        monkeypatch.undo()
+        repairs.restore_modal()
+        repairs.repair_modal()

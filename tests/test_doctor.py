@@ -34,13 +34,14 @@ def test_a_sound_machine_passes_strict(sound, capsys):
     assert "nothing is wrong" in printed
     assert f"ntkcpl  (modal-ntk {VERSION})  ok" in printed
     assert "devices: cpu" in printed
+    assert "repair of modAL, checks by scikit-learn's new name: " in printed
 
 
 def test_json_holds_what_the_text_says(sound, capsys):
     """The record has versions, combination, devices, plugins, problems and the verdict."""
     assert main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"versions", "combination", "devices", "plugins", "problems", "ok"}
+    assert set(found) == {"versions", "combination", "devices", "plugins", "repairs", "problems", "ok"}
     assert found["ok"] is True
     assert found["versions"]["skorch"] == "1.4.0"
     assert {"name": "entropy", "distribution": "modal-ntk", "version": VERSION, "state": "ok", "detail": ""} in found[
@@ -55,9 +56,12 @@ def test_json_holds_what_the_text_says(sound, capsys):
 def test_the_combination_is_judged(sound, monkeypatch, change, combination, n_problems):
     """A clash is a problem with its remedy; what was never run is told as such and is none."""
     monkeypatch.setattr(compatibility, "installed_versions", lambda: {**GOOD, **change})
+    monkeypatch.setattr(compatibility, "is_mended", lambda clash: False)
     found = doctor.diagnose()
     assert found.combination == combination
     assert len(found.problems) == n_problems
+    monkeypatch.setattr(compatibility, "is_mended", lambda clash: clash is compatibility.MODAL_LEARNER)
+    assert not doctor.diagnose().problems
     assert all("modal_ntk.ActiveLearner" in problem for problem in found.problems)
 
 

@@ -188,11 +188,11 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             raise InvalidInputError(f"{message} Pass the labels of the whole pool.")
         X = checks.check_samples("X", X)
         n = checks.n_rows(X)
-        y = checks.check_labels(y, n)
+        y = checks.check_labels(y, n, multilabel=True)
         X = nets.readable(self.estimator, X)
         sizes = self.schedule(n)
         rng = checks.check_random_state(self.random_state)
-        self.classes_ = np.unique(y)
+        self.classes_ = np.unique(y) if y.ndim == 1 else np.arange(y.shape[1])
         if hasattr(X, "shape") and len(X.shape) == 2:
             self.n_features_in_ = int(X.shape[1])
         first_rows = self._initial_rows(y, rng)
@@ -312,6 +312,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         order = rng.permutation(len(y))
         if self.initial == "query":
             return None
+        if self.initial == "stratified" and y.ndim > 1:
+            raise checks.expected("one label per sample to stratify by", "labels in a matrix", 'Use initial="random".')
         if self.initial == "stratified":
             # Each row's rank within its class, in shuffled order: all firsts come before all seconds.
             ranks = np.empty(len(y), np.int64)

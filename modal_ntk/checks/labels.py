@@ -12,7 +12,7 @@ from modal_ntk.checks.arguments import expected
 _MISSING = "None, NaN or a missing value"
 
 
-def check_labels(y: Any, n_samples: int) -> np.ndarray:
+def check_labels(y: Any, n_samples: int, *, multilabel: bool = False) -> np.ndarray:
     """Return labels as a one-dimensional array, one for each labelled sample.
 
     Parameters
@@ -21,10 +21,12 @@ def check_labels(y: Any, n_samples: int) -> np.ndarray:
         Labels of any kind scikit-learn knows; a column is flattened.
     n_samples : int
         How many there should be.
+    multilabel : bool, default=False
+        Whether a matrix of zeros and ones will do, a column for each of several labels of one sample.
 
     Returns
     -------
-    numpy.ndarray (n_samples,)
+    numpy.ndarray (n_samples,), or (n_samples, K) int64
         The labels, their values unchanged; objects that are all numbers, or all booleans, as an array of these.
 
     Raises
@@ -45,11 +47,12 @@ def check_labels(y: Any, n_samples: int) -> np.ndarray:
     labels = _as_array(y)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
+    if labels.ndim == 2 and multilabel and labels.dtype.kind in "biufO":
+        return _indicators(labels, n_samples)
     if labels.ndim != 1:
-        raise expected("one label per sample", f"labels of shape {labels.shape}", "Multi-label data are not supported.")
-    if len(labels) != n_samples:
-        remedy = "Pass X_labeled and y_labeled that belong together."
-        raise expected(f"{n_samples} labels, one for each labelled sample", f"{len(labels)} labels", remedy)
+        remedy = "Pass one column; a matrix is for several labels of one sample, where these are supported."
+        raise expected("one label per sample", f"labels of shape {labels.shape}", remedy)
+    _check_number(labels, n_samples)
     missing = np.fromiter(map(_is_missing, labels), bool, n_samples) if labels.dtype == object else _missing(labels)
     if missing.any():
         remedy = "Move unlabelled rows to the pool."
@@ -58,7 +61,25 @@ def check_labels(y: Any, n_samples: int) -> np.ndarray:
     return _of_one_kind(labels)
 
 
+def _check_number(labels: np.ndarray, n_samples: int) -> None:
+    if len(labels) != n_samples:
+        remedy = "Pass X_labeled and y_labeled that belong together."
+        raise expected(f"{n_samples} labels, one for each labelled sample", f"{len(labels)} labels", remedy)
+
+
+def _indicators(labels: np.ndarray, n_samples: int) -> np.ndarray:
+    _check_number(labels, n_samples)
+    right = np.isin(labels, (0, 1)) if labels.dtype != object else np.vectorize(lambda v: v in (0, 1), [bool])(labels)
+    if not right.all():
+        got = f"others, first in row {int((~right).any(axis=1).argmax())}"
+        remedy = "Pass a column of zeros and ones for each label, as sklearn.preprocessing.MultiLabelBinarizer does."
+        raise expected("a matrix of labels to hold zeros and ones", got, remedy)
+    return labels.astype(np.int64)
+
+
 def _as_array(y: Any) -> np.ndarray:
+    if hasattr(y, "toarray"):
+        y = y.toarray()
     if hasattr(y, "detach"):
         y = y.detach().cpu().numpy()
     if isinstance(y, np.ma.MaskedArray):

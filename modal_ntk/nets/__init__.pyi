@@ -21,6 +21,7 @@ from .learners import warn_of_labeled_in_pool as warn_of_labeled_in_pool
 from .logits import class_columns as class_columns
 from .logits import input_batches as input_batches
 from .logits import logit_module as logit_module
+from .multilabel import MultiLabelNet as MultiLabelNet
 from .rows import for_a_net as for_a_net
 from .rows import row_digests as row_digests
 from .rows import stack_rows as stack_rows

@@ -104,7 +104,7 @@ class ActiveLearner(modAL.models.ActiveLearner):
 
     def _checked(self, X: Any, y: Any) -> tuple[Any, Any]:
         samples = checks.check_samples("X", X, finite=self.force_all_finite)
-        checks.check_labels(y, checks.n_rows(samples))
+        checks.check_labels(y, checks.n_rows(samples), multilabel=True)
         return (X if isinstance(X, list) else samples), y
 
     def _add_training_data(self, X: Any, y: Any) -> None:
@@ -125,7 +125,7 @@ class ActiveLearner(modAL.models.ActiveLearner):
     def _fit(self, X: Any, y: Any, bootstrap: bool, fit_kwargs: dict[str, Any]) -> ActiveLearner:
         X = checks.check_samples("X", X, finite=self.force_all_finite)
         n = checks.n_rows(X)
-        y = checks.check_labels(y, n)
+        y = checks.check_labels(y, n, multilabel=True)
         if bootstrap:
             rows = np.random.choice(n, n)  # noqa: NPY002 - modAL's own draw
             X, y = take_rows(X, rows), y[rows]

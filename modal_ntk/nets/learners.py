@@ -66,10 +66,10 @@ def _union(sets: list[tuple[Any, Any]]) -> tuple[Any, Any]:
     held: Counter[Any] = Counter()
     parts = []
     for X, y in sets:
-        labels = checks.check_labels(y, checks.n_rows(X))
+        labels = checks.check_labels(y, checks.n_rows(X), multilabel=True)
         own: Counter[Any] = Counter()
         fresh = []
-        for row, pair in enumerate(zip(row_digests(X), labels.tolist(), strict=True)):
+        for row, pair in enumerate(zip(row_digests(X), map(repr, labels.tolist()), strict=True)):
             own[pair] += 1
             if own[pair] > held[pair]:
                 fresh.append(row)

@@ -68,6 +68,7 @@ def logit_module(view: NetView, X: Any) -> nn.Module:
     torch.Size([4, 3])
     """
     net, module = view.net, view.module
+    view._refuse_several_labels(X)
     assert net is not None  # `view.module` has required it
     criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
     plain = net.predict_nonlinearity == "auto"

@@ -18,6 +18,7 @@ from modal_ntk import checks
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.nets.datasets import as_pairs, samples_of
 from modal_ntk.nets.encoded import LabelEncoded, attached, final_of, needs_encoding
+from modal_ntk.nets.multilabel import MultiLabelNet
 from modal_ntk.nets.rows import for_a_net, take_rows
 from modal_ntk.nets.traceless import no_trace
 
@@ -37,9 +38,13 @@ def for_labels(estimator: Any, y: Any, classes: Any = None) -> Any:
     Returns
     -------
     estimator
-        Itself, or a `LabelEncoded` around it where it is a net and labels are no numbers.
+        Itself; around a net a `LabelEncoded` where labels are no numbers, a `MultiLabelNet` where they are a matrix.
     """
-    if isinstance(estimator, LabelEncoded) or not needs_encoding(estimator, y):
+    if isinstance(estimator, (LabelEncoded, MultiLabelNet)):
+        return estimator
+    if y.ndim > 1 and isinstance(final_of(estimator), skorch.NeuralNet):
+        return MultiLabelNet(estimator)
+    if not needs_encoding(estimator, y):
         return estimator
     return LabelEncoded(estimator, classes)
 
@@ -64,7 +69,7 @@ def readable(estimator: Any, X: Any) -> Any:
     InvalidInputError
         If a net cannot read their type, with the cast that helps.
     """
-    inner = estimator.estimator if isinstance(estimator, LabelEncoded) else estimator
+    inner = estimator.estimator if isinstance(estimator, (LabelEncoded, MultiLabelNet)) else estimator
     is_net = isinstance(final_of(inner), skorch.NeuralNet)
     if checks.is_dataset(X):
         return as_pairs(X) if inner is final_of(inner) and is_net else samples_of(X)
@@ -93,8 +98,8 @@ def for_training(estimator: Any, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray
         As `readable`; a Dataset has these labels in place of its own.
     """
     X = readable(estimator, X)
-    if isinstance(estimator, LabelEncoded):
-        return X, y  # which numbers them first
+    if isinstance(estimator, (LabelEncoded, MultiLabelNet)):
+        return X, y  # which makes of them what the net takes
     return attached(estimator, X, y)
 
 
@@ -237,4 +242,4 @@ def as_before_on_failure(*objects: Any) -> Iterator[None]:
 def _parts(thing: Any) -> list[Any]:
     if isinstance(thing, Pipeline):
         return [thing, *(step for _, step in thing.steps if not isinstance(step, str))]
-    return [thing, *_parts(thing.estimator)] if isinstance(thing, LabelEncoded) else [thing]
+    return [thing, *_parts(thing.estimator)] if isinstance(thing, (LabelEncoded, MultiLabelNet)) else [thing]

@@ -18,6 +18,7 @@ from sklearn.base import clone, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNetBinaryClassifier
 from skorch.dataset import unpack_data
 from torch import Tensor, nn
 
@@ -28,11 +29,17 @@ from modal_ntk.nets.datasets import as_pairs, in_order, samples_of
 from modal_ntk.nets.dropout import has_dropout
 from modal_ntk.nets.encoded import LabelEncoded
 from modal_ntk.nets.learners import estimator_of
+from modal_ntk.nets.multilabel import (
+    MultiLabelNet,
+    from_outputs,
+    gives_a_matrix,
+    has_label_loss,
+    stacked_columns,
+)
 from modal_ntk.nets.rows import for_a_net, stack_rows, take_rows
 from modal_ntk.nets.traceless import no_trace
 
 Layer = str | Callable[[Any], Any] | None
-_QUANTITIES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.PoissonNLLLoss, nn.GaussianNLLLoss)
 
 
 class NetView:
@@ -64,7 +71,7 @@ class NetView:
             remedy = "Make an instance of it."
             raise checks.expected("a learner or an estimator", f"the class {found.__name__}", remedy)
         self._encoded = found if isinstance(found, LabelEncoded) else None
-        self.estimator = found.estimator if isinstance(found, LabelEncoded) else found
+        self.estimator = found.estimator if isinstance(found, (LabelEncoded, MultiLabelNet)) else found
         piped = isinstance(self.estimator, Pipeline)
         self._earlier = list(self.estimator.steps[:-1]) if piped else []
         self._final = self.estimator.steps[-1][1] if piped else self.estimator
@@ -114,11 +121,7 @@ class NetView:
     @property
     def is_regressor(self) -> bool:
         """Whether the estimator predicts quantities, not classes."""
-        if self._final is None or not hasattr(self._final, "fit"):
-            return False
-        criterion = getattr(self.net, "criterion", None)
-        kind = criterion if isinstance(criterion, type) else type(criterion)
-        return bool(is_regressor(self._final)) or (self.net is not None and issubclass(kind, _QUANTITIES))
+        return hasattr(self._final, "fit") and bool(is_regressor(self._final))
 
     def n_outputs(self, X: Any) -> int:
         """Return the number of columns of `probabilities`, of which labels may have named only some so far.
@@ -272,6 +275,7 @@ class NetView:
             squared error on outputs that are no probabilities has no softmax; its outputs are returned.
         """
         net = self._require_net("logits")
+        self._refuse_several_labels(X)
         criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
         if isinstance(criterion, nn.CrossEntropyLoss) and net.predict_nonlinearity == "auto":
             return self._outputs(X)
@@ -300,6 +304,7 @@ class NetView:
         UnmetNeedError
             If the estimator has no probabilities, or what it calls so are none.
         """
+        self._refuse_several_labels(X)
         if self.net is not None:
             self._require_net("probabilities")
             # The accessor is skorch's own resolution of `predict_nonlinearity`; it has no public name.
@@ -308,6 +313,49 @@ class NetView:
             found = self._classifier("predict_proba")(self._as_rows(X))
             values = torch.from_numpy(np.array(found, dtype=np.float64))
         return _on_simplex(values)
+
+    def gives_several_labels(self, X: Any) -> bool:
+        """Tell whether the estimator gives several labels to one sample.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As users pass them; a net with a loss for labels is shown the first, to count its outputs.
+
+        Returns
+        -------
+        bool
+            Whether it does.
+        """
+        if self.net is None:
+            return gives_a_matrix(self._final)
+        if not self.is_fitted or not has_label_loss(self.net) or isinstance(self.net, NeuralNetBinaryClassifier):
+            return False
+        outputs = self._outputs(take_rows(X, np.zeros(1, np.int64)))
+        return outputs.ndim == 2 and outputs.shape[1] > 1
+
+    def label_probabilities(self, X: Any) -> Tensor:
+        """Return the probability of every label, for estimators that give several to one sample.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As users pass them.
+
+        Returns
+        -------
+        Tensor (n, K), float64
+            Each between 0 and 1, for itself.
+        """
+        if self.net is not None:
+            return from_outputs(self._require_net("probabilities"), self._outputs(X))
+        return stacked_columns(self._classifier("predict_proba")(self._as_rows(X)))
+
+    def _refuse_several_labels(self, X: Any) -> None:
+        if self.gives_several_labels(X):
+            name = type(self._final).__name__
+            remedy = "Use a strategy for labels in a matrix, such as Entropy, Margin, BADGE or CoreSet."
+            raise UnmetNeedError(f"Expected one class for each sample, got a {name} with several labels. {remedy}")
 
     def compared_outputs(self, X: Any) -> Tensor:
         """Return what the net's criterion compares with one-hot labels.

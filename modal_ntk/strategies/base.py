@@ -34,6 +34,20 @@ COLD_START = (
 )
 """Strategies that start from zero labels, named in the error of those that do not."""
 
+MULTILABEL = (
+    "badge",
+    "coreset",
+    "entropy",
+    "kmedian",
+    "least_confidence",
+    "margin",
+    "maxherding",
+    "probcover",
+    "random_sampling",
+    "typiclust",
+)
+"""Strategies for several labels of one sample, named in the error of the others."""
+
 
 @dataclass(frozen=True)
 class Query:
@@ -50,7 +64,7 @@ class Query:
     X_labeled : samples (l, ...) or None
         The labelled samples; None where there are none.
     y_labeled : numpy.ndarray (l,)
-        Their labels, as the user gave them.
+        Their labels, as the user gave them; for strategies that are `multilabel` also (l, K).
     rng : numpy.random.Generator
         The strategy's own generator.
     """
@@ -72,6 +86,13 @@ class Query:
         """Number of labelled samples."""
         return len(self.y_labeled)
 
+    @property
+    def has_several_labels(self) -> bool:
+        """Whether a sample has several labels: by the labels, or without any by the fitted model."""
+        if self.n_labeled:
+            return self.y_labeled.ndim > 1
+        return self.view.is_fitted and self.view.gives_several_labels(self.X_pool)
+
     def child_rng(self) -> np.random.Generator:
         """Return a generator of its own for one stage, so that stages do not share draws."""
         return np.random.default_rng(self.rng.integers(2**31, size=4))
@@ -90,6 +111,8 @@ class QueryStrategy(BaseEstimator, ABC):
     reads_labels : bool
         Whether the labelled set, where there is one, has a part in the choice; False leaves out the warning that a
         learner keeps none.
+    multilabel : bool
+        Whether it also works where a sample has several labels, in a matrix of zeros and ones.
     last_selection_ : Selection
         The result of the latest call; a convenience, never read by the library.
 
@@ -101,6 +124,7 @@ class QueryStrategy(BaseEstimator, ABC):
 
     needs: ClassVar[frozenset[str]] = frozenset()
     reads_labels: ClassVar[bool] = True
+    multilabel: ClassVar[bool] = False
     random_state: Any = None
 
     def __call__(
@@ -210,6 +234,9 @@ class QueryStrategy(BaseEstimator, ABC):
             nets.warn_of_labeled_in_pool(X_pool, X_labeled)
         else:
             nets.warn_if_labels_are_elsewhere(learner, view, read=self.reads_labels)
+        if y_labeled.ndim > 1 and not self.multilabel:
+            remedy = f"Strategies for several labels: {', '.join(MULTILABEL)}."
+            raise checks.expected(f"one label per sample for {type(self).__name__}", "labels in a matrix", remedy)
         nets.check_teachable(learner, view, X_pool)
         view.fit_earlier(X_labeled, X_pool)
         return Query(view, X_pool, n_instances, X_labeled, y_labeled, rng)
@@ -224,7 +251,7 @@ class QueryStrategy(BaseEstimator, ABC):
         n_labeled = 0 if X_labeled is None else checks.n_rows(X_labeled)
         if n_labeled == 0:
             return None, checks.check_labels(() if y_labeled is None else y_labeled, 0)
-        return X_labeled, checks.check_labels(y_labeled, n_labeled)
+        return X_labeled, checks.check_labels(y_labeled, n_labeled, multilabel=True)
 
     def _check_needs(self, view: NetView, n_labeled: int) -> None:
         unmet = self._unmet(view, n_labeled)

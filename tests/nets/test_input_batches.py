@@ -72,6 +72,7 @@ def test_batches_are_the_loaders(kind, options):
     assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(got, want, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:You set iterator_valid__shuffle")
 @pytest.mark.parametrize("options", DISORDER)
 def test_every_sample_is_read_once_and_in_order(options):
     """A validation iterator that shuffles, samples or drops is not obeyed: picks are named by position."""

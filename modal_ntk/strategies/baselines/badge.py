@@ -65,6 +65,7 @@ class BADGE(DistanceStrategy):
 
     needs: ClassVar[frozenset[str]] = frozenset({"probabilities", "embedding"})
     reads_labels: ClassVar[bool] = False
+    multilabel: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -100,7 +101,11 @@ class BADGE(DistanceStrategy):
 
     def _select(self, query: Query) -> Selection:
         h = rows.read(query.view, query.X_pool, self.features)
-        a = _residuals(query.view.probabilities(query.X_pool)).to(h.dtype)
+        if query.has_several_labels:
+            p = query.view.label_probabilities(query.X_pool)
+            a = (p - (p > 0.5).to(p)).to(h.dtype)
+        else:
+            a = _residuals(query.view.probabilities(query.X_pool)).to(h.dtype)
         chosen = []
         for part, share in self._parts(query):
             gradients = self._gradients(a, h, part, query.view.device)

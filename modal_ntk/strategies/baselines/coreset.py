@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from modal_ntk import checks, selection
 from modal_ntk.hooks import StrategySpec, hookimpl
@@ -44,6 +44,8 @@ class CoreSet(DistanceStrategy):
     >>> CoreSet().select(None, pool, 2, X_labeled=np.array([[0.0]]), y_labeled=["a"]).indices.tolist()
     [3, 1]
     """
+
+    multilabel: ClassVar[bool] = True
 
     def __init__(self, *, features: Any = "auto", first: First = "random", random_state: Any = None) -> None:
         self.features = features

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from modal_ntk import checks, selection
 from modal_ntk.hooks import StrategySpec, hookimpl
@@ -44,6 +44,8 @@ class KMedian(DistanceStrategy):
     >>> KMedian(random_state=0).select(None, pool, 2).indices.tolist()
     [4, 1]
     """
+
+    multilabel: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -17,6 +17,9 @@ class Margin(UncertaintyStrategy):
 
     Parameters
     ----------
+    over_labels : {"mean", "max"}, default="mean"
+        Where a sample has several labels, each a question of yes or no, whether it counts by their mean uncertainty or
+        by the largest. Not read otherwise.
     random_state : int, numpy generator or None, default=None
         Seed of the tie-break.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from modal_ntk import checks, selection
 from modal_ntk.hooks import StrategySpec, hookimpl
@@ -53,6 +53,8 @@ class MaxHerding(DistanceStrategy):
     >>> MaxHerding(normalise=False).select(None, pool, 3).indices.tolist()
     [1, 3, 4]
     """
+
+    multilabel: ClassVar[bool] = True
 
     def __init__(
         self,

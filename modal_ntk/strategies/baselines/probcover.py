@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -56,6 +56,8 @@ class ProbCover(DistanceStrategy):
     >>> ProbCover(delta=1.5, normalise=False).select(None, pool, 2).indices.tolist()
     [1, 3]
     """
+
+    multilabel: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -129,7 +131,9 @@ class ProbCover(DistanceStrategy):
         if self.n_classes is not None:
             return self.n_classes
         view = query.view
-        known = max(len(getattr(view, "classes", ())) if view.is_fitted else 0, len(np.unique(query.y_labeled)))
+        named = len(getattr(view, "classes", ())) if view.is_fitted else 0
+        seen = query.y_labeled.shape[1] if query.y_labeled.ndim > 1 else len(np.unique(query.y_labeled))
+        known = max(named, seen)
         return known if known > 1 else max(2, query.n_instances)
 
 

@@ -33,6 +33,7 @@ class RandomSampling(QueryStrategy):
 
     needs: ClassVar[frozenset[str]] = frozenset()
     reads_labels: ClassVar[bool] = False
+    multilabel: ClassVar[bool] = True
 
     def __init__(self, *, random_state: Any = None) -> None:
         self.random_state = random_state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -65,6 +65,8 @@ class TypiClust(DistanceStrategy):
     >>> strategy.select(None, pool, 2).indices.tolist()
     [0, 3]
     """
+
+    multilabel: ClassVar[bool] = True
 
     def __init__(
         self,

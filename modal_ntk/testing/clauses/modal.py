@@ -9,16 +9,10 @@ from unittest import SkipTest
 
 import modAL.models
 import numpy as np
-import sklearn
 
-from modal_ntk import nets
+from modal_ntk import compatibility, nets
 from modal_ntk.testing.situations import Situation, n_samples
 from modal_ntk.testing.trial import Trial, clause, require
-
-
-def _modal_runs() -> bool:
-    major, minor = (int(part) for part in sklearn.__version__.split(".")[:2])
-    return (major, minor) < (1, 8)
 
 
 def _active_learner(kind: str, situation: Situation, strategy: Any) -> tuple[Any, dict[str, Any]]:
@@ -27,8 +21,8 @@ def _active_learner(kind: str, situation: Situation, strategy: Any) -> tuple[Any
     known = {"X_labeled": situation.X_labeled, "y_labeled": situation.y_labeled}
     if kind == "modal_ntk.ActiveLearner":
         make: Callable[..., Any] = nets.ActiveLearner
-    elif not _modal_runs():
-        raise SkipTest("modAL's own learners cannot teach on scikit-learn 1.8 and later")
+    elif not compatibility.modal_learner_runs():
+        raise SkipTest(str(compatibility.MODAL_LEARNER))
     elif kind == "modAL ActiveLearner":
         make = modAL.models.ActiveLearner
     elif hasattr(modAL.models, "DeepActiveLearner"):

@@ -37,6 +37,11 @@ _BAD: dict[str, Callable[[Situation], tuple[Situation, Any]]] = {
     "fewer labels than samples": lambda s: (s.but(y_labeled=s.y_labeled[1:]), 1),
     "labels without samples": lambda s: (s.but(X_labeled=None), 1),
     "samples without labels": lambda s: (s.but(y_labeled=None), 1),
+    "no label for one sample": lambda s: (s.but(y_labeled=[None, *s.y_labeled.tolist()[1:]]), 1),
+    "NaN among names": lambda s: (s.but(y_labeled=["a"] * (len(s.y_labeled) - 1) + [float("nan")]), 1),
+    "names and numbers": lambda s: (s.but(y_labeled=["a", *s.y_labeled.tolist()[1:]]), 1),
+    "a masked pool": lambda s: (s.but(X_pool=np.ma.masked_greater(s.X_pool, s.X_pool.mean())), 1),
+    "a complex pool": lambda s: (s.but(X_pool=s.X_pool.astype(complex)), 1),
     "labels in a matrix": lambda s: (s.but(y_labeled=np.stack([s.y_labeled, s.y_labeled], 1)), 1),
 }
 
