@@ -84,7 +84,9 @@ def _as_array(y: Any) -> np.ndarray:
         y = y.detach().cpu().numpy()
     if isinstance(y, np.ma.MaskedArray):
         # What is masked out has no label, whatever lies beneath.
-        held = np.array(y.data, dtype=object if np.ma.is_masked(y) else None)
+        if not np.ma.is_masked(y):
+            return np.asarray(y.data)
+        held = np.array(y.data, dtype=object)
         held[np.ma.getmaskarray(y)] = None
         return held
     if isinstance(y, (list, tuple)) and all(np.ndim(value) == 0 for value in y):

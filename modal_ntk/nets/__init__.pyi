@@ -22,6 +22,7 @@ from .logits import class_columns as class_columns
 from .logits import input_batches as input_batches
 from .logits import logit_module as logit_module
 from .multilabel import MultiLabelNet as MultiLabelNet
+from .pipelines import pool_fitted as pool_fitted
 from .rows import for_a_net as for_a_net
 from .rows import row_digests as row_digests
 from .rows import stack_rows as stack_rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -48,14 +49,19 @@ class CriticTraining(NeuralNetClassifier):
         return self
 
     def initialize_optimizer(self, triggered_directly: bool | None = None) -> CriticTraining:  # noqa: ARG002
-        """Make one optimiser for each part; one without parameters shares the head's."""
-        parts = {"optimizer": self.module_.extractor, "head_optimizer": self.head_, "critic_optimizer": self.critic_}
+        """Make one optimiser for each part; the criterion's own parameters learn with the head.
+
+        An extractor without parameters has none, and ``optimizer`` is the head's.
+        """
+        extractor, critic = self.module_.extractor.named_parameters(), self.critic_.named_parameters()
+        head = chain(self.head_.named_parameters(), self.criterion_.named_parameters())
+        parts = {"optimizer": extractor, "head_optimizer": head, "critic_optimizer": critic}
         if not any(True for _ in self.module_.extractor.parameters()):
-            parts = {"optimizer": self.head_, "critic_optimizer": self.critic_}
+            parts = {"optimizer": head, "critic_optimizer": critic}
         defaults = {"momentum": self.momentum} if self.optimizer is torch.optim.SGD else {}
         shared = {k: v for k, v in self.get_params_for("optimizer").items() if k != "param_groups"}
-        for name, part in parts.items():
-            groups, settings = self.get_params_for_optimizer(name, part.named_parameters())
+        for name, named in parts.items():
+            groups, settings = self.get_params_for_optimizer(name, named)
             own = {k: settings[k] for k in settings if k != "lr" or "lr" in self.get_params_for(name)}
             setattr(self, name + "_", self.optimizer(*groups, **{"lr": self.lr, **defaults, **shared, **own}))
         return self

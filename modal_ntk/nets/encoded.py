@@ -73,6 +73,58 @@ def needs_encoding(estimator: Any, y: np.ndarray) -> bool:
     return any(type(final).predict is kind.predict for kind in known)
 
 
+def classes_for(estimator: Any, labels: np.ndarray, classes: Any = None) -> np.ndarray:
+    """Return the names of a net's outputs.
+
+    Parameters
+    ----------
+    estimator : estimator
+        The net, whose own ``classes`` come first, or a Pipeline that ends in it.
+    labels : numpy.ndarray (n,)
+        Those to be taught.
+    classes : array-like, optional
+        All that may come.
+
+    Returns
+    -------
+    numpy.ndarray (C,)
+        What was declared, if it names all labels; else the labels, each once, sorted.
+    """
+    for declared in (getattr(final_of(estimator), "classes", None), classes):
+        if declared is not None and set(labels.tolist()) <= set(np.asarray(declared).tolist()):
+            return np.asarray(declared)
+    found: np.ndarray = LabelEncoder().fit(labels).classes_
+    return found
+
+
+def numbers_of(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return the number of every label.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray (n,)
+        The labels.
+    classes : numpy.ndarray (C,)
+        Their names in order.
+
+    Returns
+    -------
+    numpy.ndarray (n,), int64
+        Positions in `classes`.
+
+    Raises
+    ------
+    InvalidInputError
+        If a label is none of these.
+    """
+    numbers = {label: number for number, label in enumerate(classes.tolist())}
+    unknown = sorted({str(label) for label in labels.tolist() if label not in numbers})
+    if unknown:
+        remedy = "Pass classes= to the net, or fit it anew on all labels."
+        raise checks.expected(f"labels among {list(numbers)}", f"new ones {unknown}", remedy)
+    return np.array([numbers[label] for label in labels.tolist()], np.int64)
+
+
 class LabelEncoded(ClassifierMixin, BaseEstimator):
     """A net, or a Pipeline that ends in one, that is taught by strings and answers by them.
 
@@ -122,7 +174,7 @@ class LabelEncoded(ClassifierMixin, BaseEstimator):
             Itself.
         """
         labels = checks.check_labels(y, checks.n_rows(X))
-        classes = self._classes_for(labels)
+        classes = classes_for(self.estimator, labels, self.classes)
         self.estimator.fit(*attached(self.estimator, X, self._numbers(labels, classes)), **fit_params)
         self.classes_ = classes
         return self
@@ -146,7 +198,7 @@ class LabelEncoded(ClassifierMixin, BaseEstimator):
         """
         labels = checks.check_labels(y, checks.n_rows(X))
         known = getattr(self, "classes_", None)
-        known = self._classes_for(labels) if known is None else known
+        known = classes_for(self.estimator, labels, self.classes) if known is None else known
         self.estimator.partial_fit(*attached(self.estimator, X, self._numbers(labels, known)), **fit_params)
         self.classes_ = known
         return self
@@ -200,21 +252,11 @@ class LabelEncoded(ClassifierMixin, BaseEstimator):
             raise NotFittedError(f"{type(self).__name__} is not fitted yet. Call fit first.")
         return self.estimator
 
-    def _classes_for(self, labels: np.ndarray) -> np.ndarray:
-        for declared in (getattr(final_of(self.estimator), "classes", None), self.classes):
-            if declared is not None and set(labels.tolist()) <= set(np.asarray(declared).tolist()):
-                return np.asarray(declared)
-        found: np.ndarray = LabelEncoder().fit(labels).classes_
-        return found
-
     def _numbers(self, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        numbers = {label: number for number, label in enumerate(classes.tolist())}
-        unknown = sorted({str(label) for label in labels.tolist() if label not in numbers})
-        if unknown:
-            remedy = "Pass classes= to the net, or fit it anew on all labels."
-            raise checks.expected(f"labels among {list(numbers)}", f"new ones {unknown}", remedy)
-        binary = isinstance(final_of(self.estimator), NeuralNetBinaryClassifier)
-        if binary and len(classes) > 2:
+        numbers = numbers_of(labels, classes)
+        if not isinstance(final_of(self.estimator), NeuralNetBinaryClassifier):
+            return numbers
+        if len(classes) > 2:
             remedy = "Use skorch.NeuralNetClassifier with an output for each class."
             raise checks.expected("two classes for a net with one output", f"{len(classes)}", remedy)
-        return np.array([numbers[label] for label in labels.tolist()], np.float32 if binary else np.int64)
+        return numbers.astype(np.float32)

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, SequentialSampler, default_collate
 
 from modal_ntk import checks
 from modal_ntk.nets.datasets import in_order
-from modal_ntk.nets.view import NetView, _cast, _on_simplex, _unwarned, sums_to_one, trained_by_squared_error
+from modal_ntk.nets.outputs import cast, on_simplex, sums_to_one, trained_by_squared_error, unwarned
+from modal_ntk.nets.view import NetView
 
 
 class LogitModule(nn.Module):
@@ -81,14 +82,14 @@ def logit_module(view: NetView, X: Any) -> nn.Module:
     batch = next(input_batches(view, X))
     named = batch if isinstance(batch, dict) else {}
     first = [batch] if isinstance(batch, Tensor) else []
-    seen = _cast([part[:1].to(view.device) for part in (*first, *named.values())], _float_type(module))
+    seen = cast([part[:1].to(view.device) for part in (*first, *named.values())], _float_type(module))
     with view.no_trace(), torch.no_grad():
         module.eval()
         to_values = LogitModule(module, to_output)
         values = to_values(**dict(zip(named, seen, strict=True))) if named else to_values(*seen)
     if trained_by_squared_error(net) and not sums_to_one(values):
         return LogitModule(module, to_output)
-    if torch.equal(_on_simplex(values), values):
+    if torch.equal(on_simplex(values), values):
         return LogitModule(module, lambda out: to_output(out).clamp_min(1e-12).log())
     return LogitModule(module, to_output)
 
@@ -121,7 +122,7 @@ def input_batches(view: NetView, X: Any) -> Iterator[Tensor | dict[str, Tensor]]
         parts = (rows[start : start + size] for start in range(0, len(rows), size))
         yield from (part.clone() if isinstance(part, Tensor) else torch.from_numpy(np.array(part)) for part in parts)
         return
-    for batch in _unwarned(loader):
+    for batch in unwarned(loader):
         inputs, _ = unpack_data(batch)
         values = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
         if not all(isinstance(value, Tensor) for value in values):

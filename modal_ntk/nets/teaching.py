@@ -167,10 +167,11 @@ def check_teachable(learner: Any, view: Any, X_pool: Any) -> None:
     ModalNTKWarning
         If they are float64, the net is not, and the learner casts nothing.
     """
-    if view.net is None or not callable(getattr(learner, "teach", None)):
+    teaches = callable(getattr(learner, "teach", None))
+    if view.net is None or not (teaches or view.is_fitted):
         return
     wanted = wanted_type(view.estimator, X_pool)
-    if wanted is not None and not hasattr(learner, "_readable"):
+    if wanted is not None and teaches and not hasattr(learner, "_readable"):
         name = str(wanted).removeprefix("torch.")
         found = f"The pool is {_kind_of(X_pool)} and the net computes in {name}"
         told = f"{found}, so {type(learner).__name__}.teach will fail"

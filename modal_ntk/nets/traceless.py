@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 
 @contextmanager
@@ -18,7 +19,8 @@ def no_trace(module: nn.Module | None) -> Iterator[None]:
     Restored are training mode, ``requires_grad``, gradients and buffers, the hooks of every submodule,
     the attributes that forward sets, such as caches and attention maps,
     and the global torch generators (a data loader draws from them even when it does not shuffle).
-    Parameters themselves are only read by this library, so they are not copied.
+    Parameters themselves are only read by this library, so they are not copied. A lazy layer that is made inside stays
+    made.
 
     Parameters
     ----------
@@ -45,15 +47,20 @@ def no_trace(module: nn.Module | None) -> Iterator[None]:
             return
         modes = [(part, part.training) for part in module.modules()]
         flags = [(p, p.requires_grad, p.grad) for p in module.parameters()]
-        buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
-        hooks = [(table, dict(table)) for part in module.modules() for table in _hook_tables(part)]
+        buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers() if not is_lazy(buffer)]
+        hooks = [
+            (part, type(part), [(table, dict(table)) for table in _hook_tables(part)]) for part in module.modules()
+        ]
         try:
             with attributes_restored(module):
                 yield
         finally:
-            for table, entries in hooks:
-                table.clear()
-                table.update(entries)
+            for part, kind, tables in hooks:
+                if type(part) is not kind:
+                    continue  # a lazy layer that was made inside: the hooks that made it are gone
+                for table, entries in tables:
+                    table.clear()
+                    table.update(entries)
             for part, mode in modes:
                 part.training = mode
             for parameter, requires_grad, grad in flags:
@@ -88,11 +95,14 @@ def attributes_restored(module: nn.Module) -> Iterator[Callable[[], None]]:
     >>> hasattr(net, "seen")
     False
     """
-    found = [(vars(part), _plain(part)) for part in module.modules()]
-    held = [(value, value.copy()) for _, plain in found for value in _holders(list(plain.values()), set())]
+    found = [(part, type(part), _plain(part)) for part in module.modules()]
+    held = [(value, value.copy()) for _, _, plain in found for value in _holders(list(plain.values()), set())]
 
     def restore() -> None:
-        for now, plain in found:
+        for part, kind, plain in found:
+            if type(part) is not kind:
+                continue  # a lazy layer that was made inside stays made
+            now = vars(part)
             for name in [name for name in now if name not in plain and name not in _LOOKED_AFTER]:
                 del now[name]
             for name, value in plain.items():

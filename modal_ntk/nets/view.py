@@ -6,8 +6,7 @@ so that a user's data set, transforms, batch size and device hold.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -35,6 +34,16 @@ from modal_ntk.nets.multilabel import (
     gives_a_matrix,
     has_label_loss,
     stacked_columns,
+)
+from modal_ntk.nets.outputs import (
+    as_matrix,
+    cast,
+    flat,
+    on_simplex,
+    read_by,
+    sums_to_one,
+    trained_by_squared_error,
+    unwarned,
 )
 from modal_ntk.nets.rows import for_a_net, stack_rows, take_rows
 from modal_ntk.nets.traceless import no_trace
@@ -221,7 +230,8 @@ class NetView:
         """
         if self._earlier and not self.is_fitted:
             X = stack_rows([self._as_rows(part) for part in parts if part is not None])
-            self._fitted_earlier = clone(Pipeline(self._earlier)).fit(X)
+            with read_by("the Pipeline", X):
+                self._fitted_earlier = clone(Pipeline(self._earlier)).fit(X)
 
     def prepare(self, X: Any) -> Any:
         """Send samples through the earlier steps of a Pipeline.
@@ -247,7 +257,8 @@ class NetView:
             if not self.is_fitted and self._fitted_earlier is None:
                 self.fit_earlier(X)
             earlier = Pipeline(self._earlier) if self.is_fitted else self._fitted_earlier
-            X = earlier.transform(self._as_rows(X))
+            with read_by("the Pipeline", X):
+                X = earlier.transform(self._as_rows(X))
         if self.net is None:
             return self._as_rows(X)
         if checks.is_dataset(X):
@@ -312,7 +323,7 @@ class NetView:
         else:
             found = self._classifier("predict_proba")(self._as_rows(X))
             values = torch.from_numpy(np.array(found, dtype=np.float64))
-        return _on_simplex(values)
+        return on_simplex(values)
 
     def gives_several_labels(self, X: Any) -> bool:
         """Tell whether the estimator gives several labels to one sample.
@@ -417,7 +428,7 @@ class NetView:
             return as_matrix(layer(self.prepare(X)), "the embedding callable's result")
         self._require_net("embedding")
         with self._recording(layer) as last:
-            parts = [_flat(last["output"].detach().cpu()) for _ in self._forward(self.prepare(X))]
+            parts = [flat(last["output"].detach().cpu()) for _ in self._forward(self.prepare(X))]
         return torch.cat(parts)
 
     def logits_and_critic(self, X: Any) -> tuple[Tensor, Tensor]:
@@ -445,7 +456,7 @@ class NetView:
 
         def judge(_: nn.Module, __: Any, z: Tensor) -> None:
             with torch.no_grad():
-                values.append(net.critic_(_flat(z)).reshape(-1).cpu())
+                values.append(net.critic_(flat(z)).reshape(-1).cpu())
 
         handle = self.module.get_submodule(net.critic_layer).register_forward_hook(judge)
         try:
@@ -484,7 +495,13 @@ class NetView:
         if not hasattr(self._final, method):
             name = type(self._final).__name__
             raise UnmetNeedError(f"Expected an estimator with {method}, got {name}. Use one that has it.")
-        return getattr(self.estimator, method)
+        answer = getattr(self.estimator, method)
+
+        def checked(X: Any) -> Any:
+            with read_by(type(self.estimator).__name__, X):
+                return answer(X)
+
+        return checked
 
     def _outputs(self, X: Any) -> Tensor:
         outputs = list(self._forward(self.prepare(X)))
@@ -495,10 +512,12 @@ class NetView:
         assert net is not None  # callers have required it
         dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
         with self.no_trace():
-            for batch in _unwarned(in_order(net.get_iterator(net.get_dataset(X), training=False))):
+            for batch in unwarned(in_order(net.get_iterator(net.get_dataset(X), training=False))):
                 inputs, target = unpack_data(batch)
                 # Lists and float64 arrays meet a float32 net every day; the module's own type decides.
-                yield net.evaluation_step((_cast(inputs, dtype), target), training=False)
+                with read_by("the net", X):
+                    outputs = net.evaluation_step((cast(inputs, dtype), target), training=False)
+                yield outputs
 
     @contextmanager
     def _recording(self, layer: str | None) -> Iterator[dict[str, Tensor]]:
@@ -522,88 +541,3 @@ class NetView:
         finally:
             for handle in handles:
                 handle.remove()
-
-
-def _unwarned(batches: Any) -> Iterator[Any]:
-    # Torch warns of memory maps and other read-only arrays; nothing here writes to them.
-    iterator = iter(batches)
-    while True:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            try:
-                batch = next(iterator)
-            except StopIteration:
-                return
-        yield batch
-
-
-def as_matrix(X: Any, name: str) -> Tensor:
-    """Return samples as a matrix of floats, one flattened row per sample.
-
-    Parameters
-    ----------
-    X : array, tensor, frame or sparse matrix (n, ...)
-        Numbers.
-    name : str
-        What they are, for the message.
-
-    Returns
-    -------
-    Tensor (n, d)
-        On the CPU, float64 if the input was, else float32.
-
-    Raises
-    ------
-    InvalidInputError
-        If they are not one array of numbers.
-    """
-    if isinstance(X, Mapping):
-        remedy = 'Name a layer, features="encoder", or pass a callable that returns a matrix.'
-        raise checks.expected(f"{name} to be one matrix", f"a dict with keys {sorted(map(str, X))}", remedy)
-    if checks.is_dataset(X):
-        return as_matrix(samples_of(X, name), name)
-    if hasattr(X, "toarray"):
-        X = X.toarray()
-    if isinstance(X, Tensor):
-        return _flat(X.detach().cpu()).to(torch.float64 if X.dtype == torch.float64 else torch.float32)
-    array = np.asarray(X)
-    if array.dtype.kind not in "fiub":
-        remedy = "Encode it, or pass a callable that returns numbers."
-        raise checks.expected(f"{name} to be numbers", f"an array of {array.dtype}", remedy)
-    wanted = np.float64 if array.dtype == np.float64 else np.float32
-    return _flat(torch.from_numpy(np.array(array, dtype=wanted)))
-
-
-def _flat(values: Tensor) -> Tensor:
-    return values.reshape(len(values), -1)
-
-
-def _cast(inputs: Any, dtype: torch.dtype) -> Any:
-    if isinstance(inputs, Mapping):
-        return {key: _cast(value, dtype) for key, value in inputs.items()}
-    if isinstance(inputs, (list, tuple)):
-        return type(inputs)(_cast(value, dtype) for value in inputs)
-    return inputs.to(dtype) if isinstance(inputs, Tensor) and inputs.is_floating_point() else inputs
-
-
-def trained_by_squared_error(net: skorch.NeuralNet) -> bool:
-    """Tell whether a fitted net's plain outputs are compared with labels by ``nn.MSELoss``."""
-    criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
-    return isinstance(criterion, nn.MSELoss) and net.predict_nonlinearity == "auto"
-
-
-def sums_to_one(values: Tensor) -> bool:
-    """Tell whether rows of values (n, C) are probabilities."""
-    return bool((values >= 0).all()) and bool(((values.sum(dim=1) - 1).abs() < 1e-3).all())
-
-
-def _on_simplex(values: Tensor) -> Tensor:
-    if values.ndim == 2:
-        for candidate in (values, values.exp()):
-            if sums_to_one(candidate):
-                return candidate
-    got = f"outputs of shape {tuple(values.shape)} in [{values.min():.3g}, {values.max():.3g}]"
-    raise UnmetNeedError(
-        f"Expected probabilities, rows that sum to one, got {got}. "
-        "Train with CrossEntropyLoss on logits, or set the net's predict_nonlinearity."
-    )

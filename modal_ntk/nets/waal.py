@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import Any, Literal
 
+import numpy as np
+from sklearn.utils.metadata_routing import UNUSED
 from skorch.callbacks import PassthroughScoring
-from torch import nn
+from torch import Tensor, nn
 
 from modal_ntk import checks
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.nets.critic_parts import TwoLayerCritic, TwoLayerHead
 from modal_ntk.nets.critic_training import CriticTraining
+from modal_ntk.nets.encoded import attached, classes_for, numbers_of
 from modal_ntk.nets.schedule import LRDecay, StopAtBest
 
 
@@ -111,6 +115,12 @@ class WAALClassifier(CriticTraining):
     """
 
     told_ = False
+    names_: np.ndarray | None = None
+    _numbers_only = False
+    # Left to skorch, whose own method takes any argument of `fit`: what the module's forward is given, too.
+    if hasattr(CriticTraining, "set_fit_request"):
+        __metadata_request__fit = {"X_unlabeled": UNUSED}
+        __metadata_request__partial_fit = {"X_unlabeled": UNUSED}
 
     def __init__(
         self,
@@ -173,7 +183,7 @@ class WAALClassifier(CriticTraining):
         X : samples (n, ...)
             Labelled samples, as skorch takes them.
         y : array-like (n,)
-            Their classes, 0 to C-1.
+            Their classes, 0 to C-1, or names, which are numbered.
         X_unlabeled : samples (u, ...) or None, default=None
             Unlabelled samples of the same kind; None takes the parameter `unlabeled`.
         **fit_params
@@ -195,6 +205,8 @@ class WAALClassifier(CriticTraining):
             Once for each net, if there are no unlabelled samples.
         """
         self._check_params()
+        self.names_ = None
+        X, y = self._numbered(X, y)
         self._note_example(X, y)
         return super().fit(X, y, X_unlabeled=X_unlabeled, **fit_params)
 
@@ -222,15 +234,50 @@ class WAALClassifier(CriticTraining):
             Itself.
         """
         self._check_params()
+        X, y = self._numbered(X, y)
         if not self.initialized_:
             self._note_example(X, y)
         self.unlabeled_set_ = self._unlabeled_set(X, X_unlabeled)
+        self._numbers_only = True  # scores taken while it trains are of numbers
         try:
             super().partial_fit(X, y, classes, **fit_params)
             self.critic_is_trained_ |= self.unlabeled_set_ is not None and self._critic_weight > 0
         finally:
             self.unlabeled_set_ = None  # the net keeps no pool
+            self._numbers_only = False
         return self
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Labels in the order of the outputs."""
+        return np.asarray(super().classes_) if self.names_ is None else self.names_
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the label of the most probable class of every sample.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As skorch takes them.
+
+        Returns
+        -------
+        numpy.ndarray (n,)
+            Numbers, or the names it was taught by.
+        """
+        numbers: np.ndarray = super().predict(X)
+        return numbers if self.names_ is None or self._numbers_only else self.names_[numbers]
+
+    def _numbered(self, X: Any, y: Any) -> tuple[Any, Any]:
+        # Labels that are no numbers are numbered here, and named again by `predict`.
+        if y is None or np.asarray(y.cpu() if isinstance(y, Tensor) else y).dtype.kind in "iuf":
+            return X, y
+        labels = checks.check_labels(y, checks.n_rows(X))
+        if labels.dtype.kind in "iuf":
+            return X, labels
+        if self.names_ is None:
+            self.names_ = classes_for(self, labels)
+        return attached(self, X, numbers_of(labels, self.names_))
 
     def set_params(self, **kwargs: Any) -> WAALClassifier:
         """Set parameters, as in skorch; ``lr`` reaches all three optimisers of an initialised net.
@@ -267,6 +314,11 @@ class WAALClassifier(CriticTraining):
             checks.check_positive("critic_weight", self.critic_weight)
         if self.patience is not None:
             checks.check_integer("patience", self.patience, optional=True)
+        step = getattr(self.optimizer, "step", None)
+        closure = None if step is None else inspect.signature(step).parameters.get("closure")
+        if closure is not None and closure.default is closure.empty:
+            remedy = "Use SGD or Adam: features and critic take turns, so no closure of one loss can be called again."
+            raise checks.expected("an optimizer that steps without a closure", self.optimizer.__name__, remedy)
 
     def _unlabeled_set(self, X: Any, X_unlabeled: Any) -> Any:
         given = self.unlabeled if X_unlabeled is None else X_unlabeled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import clone
@@ -107,21 +107,9 @@ def held_out_temperature(query: Query, rng: np.random.Generator) -> float:
     view = _fitted_copy(query, seen, int(rng.integers(2**32)))
     probabilities = view.probabilities(nets.take_rows(query.X_labeled, held))
     columns = probabilities.argmax(dim=1).numpy()
-    # A plain net's columns are class numbers, of which a part of the labels need not show all.
-    known = view.classes if len(view.classes) == probabilities.shape[1] else np.arange(probabilities.shape[1])
-    right = np.array([known[column] == label for column, label in zip(columns, query.y_labeled[held], strict=True)])
+    right = np.asarray(view.labels_at(columns) == query.y_labeled[held])
     confidences = [tempered(probabilities, t).max(dim=1).values.numpy() for t in TEMPERATURES]
     return float(TEMPERATURES[int(np.argmin([calibration_error(c, right) for c in confidences]))])
-
-
-def _for_training(view: nets.NetView, X: Any) -> Any:
-    # A view reads frames, lists and numbers of another precision for a net, but they would not train its copy.
-    X = view.prepare(X)
-    X = np.asarray(X) if isinstance(X, list) else X
-    dtype = next((p.dtype for p in view.module.parameters() if p.is_floating_point()), None)
-    if dtype is None or not isinstance(X, np.ndarray) or X.dtype.kind != "f":
-        return X
-    return X.astype(str(dtype).removeprefix("torch."))
 
 
 def _fitted_copy(query: Query, rows: np.ndarray, seed: int) -> nets.NetView:
@@ -131,16 +119,17 @@ def _fitted_copy(query: Query, rows: np.ndarray, seed: int) -> nets.NetView:
         copy = clone(estimator)
     except TypeError as error:
         raise checks.expected("an estimator that scikit-learn can clone", type(estimator).__name__, remedy) from error
-    view = nets.NetView(copy)
-    if view.net is not None:
-        view.net.set_params(verbose=0)
+    net = nets.NetView(copy).net
+    if net is not None:
+        net.set_params(verbose=0)
+    labels = query.y_labeled[rows]
+    copy = nets.for_labels(copy, labels, query.view.classes if query.view.is_encoded else None)
     try:
         with nets.seeded(seed):
-            X = nets.take_rows(query.X_labeled, rows)
-            copy.fit(_for_training(query.view, X) if copy is view.net else X, query.y_labeled[rows])
+            copy.fit(*nets.for_training(copy, nets.take_rows(query.X_labeled, rows), labels))
     except InvalidInputError:
         raise
     except Exception as error:
         got = f"{type(error).__name__}: {error}"
         raise checks.expected(f"a copy of the estimator to fit {len(rows)} labelled samples", got, remedy) from error
-    return view
+    return nets.NetView(copy)

@@ -141,6 +141,7 @@ def test_bad_labels_are_refused_before_anything(case):
 
 
 GOOD = [["a", "b"], [True, False], [1, 2.0], [np.int8(3), 4], (0, 1), pd.Series(["x", "y"]), torch.tensor([1, 0])]
+GOOD += [np.ma.masked_array([0, 1]), pd.array([2, 1], dtype="Int64")]
 
 
 @pytest.mark.parametrize("labels", GOOD, ids=repr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -74,6 +74,8 @@ class UHerding(MaxHerding):
     >>> strategy.select(model, pool, X_labeled=X, y_labeled=[0, 0, 1, 1]).indices.tolist()
     [1]
     """
+
+    multilabel: ClassVar[bool] = False
 
     def __init__(
         self,

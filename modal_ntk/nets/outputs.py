@@ -1,0 +1,136 @@
+"""What batches, outputs and errors of an estimator are turned into on their way to a `NetView`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import skorch
+import torch
+from torch import Tensor, nn
+
+from modal_ntk import checks
+from modal_ntk.errors import ModalNTKError, UnmetNeedError
+from modal_ntk.nets.datasets import samples_of
+
+
+@contextmanager
+def read_by(reader: str, X: Any) -> Iterator[None]:
+    """Say which samples an estimator could not read; its own error is the cause.
+
+    Parameters
+    ----------
+    reader : str
+        Who reads them, for the message.
+    X : samples
+        What it was given.
+
+    Yields
+    ------
+    None
+        Nothing: read inside.
+    """
+    try:
+        yield
+    except ModalNTKError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
+        if isinstance(error, (torch.cuda.OutOfMemoryError, RecursionError)):
+            raise
+        shape = "" if checks.is_dataset(X) or not hasattr(X, "shape") else f" of shape {tuple(X.shape)}"
+        kind = f"{getattr(X, 'dtype', type(X).__name__)}{shape}"
+        remedy = "Pass the pool as it was trained on."
+        got = f"{kind}: {type(error).__name__}: {checks.one_line(str(error))[:300]}"
+        raise checks.expected(f"samples that {reader} can read", got, remedy) from error
+
+
+def unwarned(batches: Any) -> Iterator[Any]:
+    """Yield batches without torch's warning of arrays that cannot be written to."""
+    # Torch warns of memory maps and other read-only arrays; nothing here writes to them.
+    iterator = iter(batches)
+    while True:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+        yield batch
+
+
+def as_matrix(X: Any, name: str) -> Tensor:
+    """Return samples as a matrix of floats, one flattened row per sample.
+
+    Parameters
+    ----------
+    X : array, tensor, frame or sparse matrix (n, ...)
+        Numbers.
+    name : str
+        What they are, for the message.
+
+    Returns
+    -------
+    Tensor (n, d)
+        On the CPU, float64 if the input was, else float32.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are not one array of numbers.
+    """
+    if isinstance(X, Mapping):
+        remedy = 'Name a layer, features="encoder", or pass a callable that returns a matrix.'
+        raise checks.expected(f"{name} to be one matrix", f"a dict with keys {sorted(map(str, X))}", remedy)
+    if checks.is_dataset(X):
+        return as_matrix(samples_of(X, name), name)
+    if hasattr(X, "toarray"):
+        X = X.toarray()
+    if isinstance(X, Tensor):
+        return flat(X.detach().cpu()).to(torch.float64 if X.dtype == torch.float64 else torch.float32)
+    array = np.asarray(X)
+    if array.dtype.kind not in "fiub":
+        remedy = "Encode it, or pass a callable that returns numbers."
+        raise checks.expected(f"{name} to be numbers", f"an array of {array.dtype}", remedy)
+    wanted = np.float64 if array.dtype == np.float64 else np.float32
+    return flat(torch.from_numpy(np.array(array, dtype=wanted)))
+
+
+def flat(values: Tensor) -> Tensor:
+    """Return values (n, ...) with one row for each sample."""
+    return values.reshape(len(values), -1)
+
+
+def cast(inputs: Any, dtype: torch.dtype) -> Any:
+    """Return inputs with their floating-point tensors of a type, in whatever nests them."""
+    if isinstance(inputs, Mapping):
+        return {key: cast(value, dtype) for key, value in inputs.items()}
+    if isinstance(inputs, (list, tuple)):
+        return type(inputs)(cast(value, dtype) for value in inputs)
+    return inputs.to(dtype) if isinstance(inputs, Tensor) and inputs.is_floating_point() else inputs
+
+
+def trained_by_squared_error(net: skorch.NeuralNet) -> bool:
+    """Tell whether a fitted net's plain outputs are compared with labels by ``nn.MSELoss``."""
+    criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
+    return isinstance(criterion, nn.MSELoss) and net.predict_nonlinearity == "auto"
+
+
+def sums_to_one(values: Tensor) -> bool:
+    """Tell whether rows of values (n, C) are probabilities."""
+    return bool((values >= 0).all()) and bool(((values.sum(dim=1) - 1).abs() < 1e-3).all())
+
+
+def on_simplex(values: Tensor) -> Tensor:
+    """Return class probabilities (n, C), logarithms undone, or say that they are none."""
+    if values.ndim == 2:
+        for candidate in (values, values.exp()):
+            if sums_to_one(candidate):
+                return candidate
+    got = f"outputs of shape {tuple(values.shape)} in [{values.min():.3g}, {values.max():.3g}]"
+    raise UnmetNeedError(
+        f"Expected probabilities, rows that sum to one, got {got}. "
+        "Train with CrossEntropyLoss on logits, or set the net's predict_nonlinearity."
+    )

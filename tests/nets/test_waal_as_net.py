@@ -1,0 +1,106 @@
+"""WAALClassifier as the skorch net it is: lazy layers, a criterion that learns, routed arguments, names as labels."""
+
+import copy
+
+import numpy as np
+import pytest
+import sklearn
+import torch
+import zoo
+from torch import nn
+
+from modal_ntk import WAAL, ActiveLearner
+from modal_ntk.errors import InvalidInputError
+from modal_ntk.nets import NetView, WAALClassifier, no_trace
+
+X, y = zoo.blobs(n_classes=2)
+NAMES = np.array(["no", "yes"])[y]
+
+
+def waal(extractor=None, **options):
+    module = extractor or nn.Sequential(nn.Linear(6, 8), nn.ReLU())
+    return WAALClassifier(module, **{"classes": [0, 1], "max_epochs": 2, "verbose": 0, "unlabeled": X[20:], **options})
+
+
+@pytest.mark.parametrize("options", [{}, {"n_features": 8}], ids=["width found", "width given"])
+def test_lazy_layers_are_made(options):
+    """An extractor that learns its input's width from the first sample trains as one that was told."""
+    extractor = nn.Sequential(nn.LazyLinear(8), nn.LazyBatchNorm1d(), nn.ReLU())
+    net = waal(extractor, **options).fit(X[:20], y[:20])
+    assert net.module_.extractor[0].in_features == 6
+    assert net.critic_is_trained_
+    assert net.predict(X).shape == (60,)
+
+
+def test_no_trace_survives_the_making_of_lazy_layers():
+    """A lazy layer that is made inside is an ordinary one afterwards, and everything else as it was."""
+    module = nn.Sequential(nn.LazyLinear(3), nn.Dropout())
+    with no_trace(module):
+        module.eval()(torch.zeros(2, 4))
+    assert type(module[0]) is nn.Linear
+    assert module.training
+    assert module(torch.zeros(2, 4)).shape == (2, 3)
+    assert copy.deepcopy(module)(torch.zeros(2, 4)).shape == (2, 3)
+
+
+class Tempered(nn.Module):
+    """A criterion with a parameter of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.temperature = nn.Parameter(torch.ones(1))
+
+    def forward(self, logits, target):
+        """Return the loss."""
+        return nn.functional.cross_entropy(logits * self.temperature, target)
+
+
+@pytest.mark.parametrize("extractor", [None, nn.Flatten()], ids=["", "extractor without parameters"])
+def test_a_criterion_learns_too(extractor):
+    """Parameters of the criterion are trained with the head's."""
+    net = waal(extractor, criterion=Tempered).fit(X[:20], y[:20])
+    assert net.criterion_.temperature.item() != 1.0
+
+
+@pytest.mark.skipif(not hasattr(WAALClassifier, "set_fit_request"), reason="this skorch routes no metadata")
+def test_arguments_of_fit_are_routed():
+    """Any argument can be requested, the unlabelled samples too, as of any skorch net."""
+    with sklearn.config_context(enable_metadata_routing=True):
+        net = waal().set_fit_request(Z=True, X_unlabeled=True)
+        assert net.get_metadata_routing().consumes("fit", ["Z", "X_unlabeled", "other"]) == {"Z", "X_unlabeled"}
+
+
+def test_an_optimizer_that_wants_a_closure_is_refused():
+    """LBFGS calls the loss again and again, where two losses take turns: said before training."""
+    with pytest.raises(InvalidInputError, match=r"steps without a closure, got LBFGS.*SGD or Adam"):
+        waal(optimizer=torch.optim.LBFGS).fit(X[:20], y[:20])
+
+
+@pytest.mark.parametrize("train_split", [None, "default"])
+def test_names_as_labels(train_split):
+    """Taught by names it trains as by numbers, answers by names, and goes on; scores in training are right."""
+    from skorch.dataset import ValidSplit
+
+    options = {} if train_split is None else {"train_split": ValidSplit(4)}
+    answers = []
+    for labels in (y, NAMES):
+        torch.manual_seed(0)
+        net = waal(copy.deepcopy(waal().module), classes=None, **options)
+        for parameter in net.module.parameters():
+            nn.init.constant_(parameter, 0.1)
+        net.fit(X[:20], labels[:20]).partial_fit(X[:20], labels[:20])
+        answers.append((net.predict(X), net.history[:, "train_loss"], net.score(X, labels)))
+    np.testing.assert_array_equal(np.array(["no", "yes"])[answers[0][0]], answers[1][0])
+    assert answers[0][1:] == answers[1][1:]
+    assert net.classes_.tolist() == ["no", "yes"]
+    with pytest.raises(InvalidInputError, match="new ones"):
+        net.partial_fit(X[:2], ["no", "maybe"])
+
+
+def test_names_through_a_learner():
+    """A learner teaches it by names and queries with its critic."""
+    learner = ActiveLearner(waal(classes=None), WAAL(random_state=0), X[:20], NAMES[:20])
+    indices, rows = learner.query(X[20:], n_instances=3)
+    learner.teach(rows, NAMES[20:][indices])
+    assert set(learner.predict(X)) <= {"no", "yes"}
+    assert NetView(learner).classes.tolist() == ["no", "yes"]
