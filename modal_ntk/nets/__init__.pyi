@@ -12,6 +12,7 @@ from .dropout import has_dropout as has_dropout
 from .encoded import LabelEncoded as LabelEncoded
 from .encoded import needs_encoding as needs_encoding
 from .inputs import stacked_inputs as stacked_inputs
+from .learners import asks_again as asks_again
 from .learners import estimator_of as estimator_of
 from .learners import labeled_set_of as labeled_set_of
 from .learners import wants_metrics as wants_metrics

@@ -160,10 +160,27 @@ def wants_metrics(learner: Any) -> bool:
     Returns
     -------
     bool
-        True for modAL 0.4.2 and later.
+        True for modAL 0.4.2 and later, and for `modal_ntk.ActiveLearner`.
     """
     query = getattr(type(learner), "query", None)
     return query is not None and "return_metrics" in inspect.signature(query).parameters
+
+
+def asks_again(learner: Any) -> bool:
+    """Tell whether a learner's ``query`` calls a strategy again after any error, as modAL 0.4.2 does.
+
+    Parameters
+    ----------
+    learner : modAL learner or estimator
+        The object a strategy was called with.
+
+    Returns
+    -------
+    bool
+        Whether it does; `modal_ntk.ActiveLearner` does not.
+    """
+    query = getattr(type(learner), "query", None)
+    return wants_metrics(learner) and str(getattr(query, "__module__", "")).startswith("modAL")
 
 
 def warn_if_it_cannot_teach(learner: Any) -> None:

@@ -70,6 +70,8 @@ def logit_module(view: NetView, X: Any) -> nn.Module:
     """
     net, module = view.net, view.module
     view._refuse_several_labels(X)
+    if checks.n_rows(X) > 0:
+        view.probe(X)
     assert net is not None  # `view.module` has required it
     criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
     plain = net.predict_nonlinearity == "auto"

@@ -342,7 +342,7 @@ class NetView:
             return gives_a_matrix(self._final)
         if not self.is_fitted or not has_label_loss(self.net) or isinstance(self.net, NeuralNetBinaryClassifier):
             return False
-        outputs = self._outputs(take_rows(X, np.zeros(1, np.int64)))
+        outputs = self.probe(X)
         return outputs.ndim == 2 and outputs.shape[1] > 1
 
     def label_probabilities(self, X: Any) -> Tensor:
@@ -361,6 +361,26 @@ class NetView:
         if self.net is not None:
             return from_outputs(self._require_net("probabilities"), self._outputs(X))
         return stacked_columns(self._classifier("predict_proba")(self._as_rows(X)))
+
+    def probe(self, X: Any) -> Tensor:
+        """Return the net's outputs for the first sample, as a proof that it can read such samples.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As users pass them, at least one.
+
+        Returns
+        -------
+        Tensor (1, ...)
+            What the module returned.
+
+        Raises
+        ------
+        InvalidInputError
+            If the net cannot read it, with its own error as the cause.
+        """
+        return self._outputs(take_rows(X, np.zeros(1, np.int64)))
 
     def _refuse_several_labels(self, X: Any) -> None:
         if self.gives_several_labels(X):

@@ -159,7 +159,7 @@ class QueryStrategy(BaseEstimator, ABC):
         try:
             selection = self.select(learner, X_pool, n_instances, X_labeled=X_labeled, y_labeled=y_labeled)
         except BaseException as error:
-            if nets.wants_metrics(learner):
+            if nets.asks_again(learner):
                 error._modal_ntk_call = call  # type: ignore[attr-defined]
             raise
         self.last_selection_ = selection

@@ -1,11 +1,13 @@
 """Whatever holds samples: a learner queries and teaches it as it does the array, and says what it cannot read."""
 
+import fuzz_calls
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import zoo
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -14,10 +16,10 @@ from skorch.helper import SliceDataset
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
-from modal_ntk import NTKCPL, ActiveLearner, CoreSet, Entropy, Margin, TypiClust
+from modal_ntk import NTKCPL, ActiveLearner, CoreSet, DeepFool, DynamicAL, Entropy, Margin, TypiClust
 from modal_ntk.bench import SimulatedActiveLearning
 from modal_ntk.errors import InvalidInputError
-from modal_ntk.nets import NetView, samples_of, stack_rows
+from modal_ntk.nets import NetView, pool_fitted, samples_of, stack_rows
 
 X, y = zoo.blobs()
 
@@ -276,3 +278,60 @@ def test_samples_are_read_once_each():
     np.testing.assert_array_equal(samples_of(Watched(X)), X)
     assert asked == list(range(len(X)))
     assert NetView(net().initialize()).logits(Watched(X)).shape == (60, 3)
+
+
+@pytest.mark.parametrize("strategy", [Margin(), CoreSet(), DeepFool(), DynamicAL()], ids=repr)
+def test_shapes_that_a_net_cannot_read_are_said(strategy):
+    """torch's own error is the cause of one that names type and shape, from whatever part of the library it comes."""
+    estimator, cubes = net().fit(X[:12], y[:12]), X.reshape(-1, 2, 3)
+    with pytest.raises(InvalidInputError, match=r"samples that the net can read, got float32 of shape") as raised:
+        strategy.select(estimator, cubes[12:], 3, X_labeled=cubes[:12], y_labeled=y[:12])
+    assert isinstance(raised.value.__cause__, RuntimeError)
+
+
+def test_what_a_classifier_cannot_read_is_said():
+    """So is scikit-learn's."""
+    model = LogisticRegression().fit(X, y)
+    with pytest.raises(InvalidInputError, match=r"samples that LogisticRegression can read, got float32 of shape \(60"):
+        Margin().select(model, X[:, 0], 3)
+
+
+def test_sixty_calls_of_the_fuzzer_end_well(capsys):
+    """Odd learners, containers, types, values and labels: sound picks, or the library's own words."""
+    assert fuzz_calls.main(60, 3) == 0, capsys.readouterr().out
+
+
+class TestPoolFitted:
+    """Steps before the net know the whole pool."""
+
+    texts = ["red cat", "blue dog", "red bird", "green fish"]
+
+    def test_steps_stay_as_fitted(self):
+        """Fitting, cloning and searching leave the frozen steps; the last one is a clone of its own."""
+        from sklearn.feature_extraction.text import CountVectorizer
+
+        given = make_pipeline(CountVectorizer(), LogisticRegression())
+        model = pool_fitted(given, self.texts)
+        for fitted in (model, clone(model)):
+            fitted.fit(self.texts[:2], [0, 1])
+            assert fitted[:-1].transform(["red fish"]).shape == (1, 7)
+        assert not hasattr(given[0], "vocabulary_")
+        assert model[-1] is not given[-1]
+
+    def test_a_net_goes_on_over_growing_texts(self):
+        """Every teach finds inputs of one width."""
+        from sklearn.feature_extraction.text import CountVectorizer
+        from sklearn.preprocessing import FunctionTransformer
+
+        dense = FunctionTransformer(lambda rows: rows.toarray().astype("float32"), accept_sparse=True)
+        estimator = net(module=nn.Linear(7, 2), classes=["a", "b"])
+        learner = ActiveLearner(pool_fitted(make_pipeline(CountVectorizer(), dense, estimator), self.texts), CoreSet())
+        learner.teach(self.texts[:2], ["a", "b"])
+        learner.teach(self.texts[2:], ["b", "a"])
+        assert learner.predict(self.texts).shape == (4,)
+
+    def test_what_is_no_pipeline_is_said(self):
+        """A bare net has no steps before it."""
+        with pytest.raises(InvalidInputError, match="a Pipeline, got LogisticRegression"):
+            pool_fitted(LogisticRegression(), self.texts)
+        assert len(pool_fitted(make_pipeline(LogisticRegression()), self.texts).steps) == 1
