@@ -29,7 +29,7 @@ def fitted(learner_class):
 def test_modals_learner_is_warned_about_once(clash):
     """The first query on behalf of modAL's own learner names the trouble and both remedies; the second is silent."""
     learner = fitted(modAL.models.ActiveLearner)
-    with pytest.warns(ModalNTKWarning, match=r"cannot teach .* modal_ntk\.ActiveLearner .* pip install"):
+    with pytest.warns(ModalNTKWarning, match=r"cannot teach .* modal_ntk\.ActiveLearner .* MODAL_NTK_REPAIR"):
         learner.query(X)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ModalNTKWarning)
