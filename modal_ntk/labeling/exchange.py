@@ -49,6 +49,9 @@ def plain(label: Any) -> Any:
     value = label.item() if isinstance(label, np.generic) else label
     if not isinstance(value, (str, int, float)) or value != value or value in (float("inf"), float("-inf")):
         raise checks.expected("a label that is text, a number or a truth value", repr(label), "Convert it first.")
+    if isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+        # NumPy takes a trailing NUL away, which would make one class of two; half a pair of characters is no text.
+        raise checks.expected("a label of characters that can be written", repr(label), "Take them out first.")
     return value
 
 

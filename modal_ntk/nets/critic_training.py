@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -51,13 +50,14 @@ class CriticTraining(NeuralNetClassifier):
     def initialize_optimizer(self, triggered_directly: bool | None = None) -> CriticTraining:  # noqa: ARG002
         """Make one optimiser for each part; the criterion's own parameters learn with the head.
 
-        An extractor without parameters has none, and ``optimizer`` is the head's.
+        An extractor without parameters has none, and ``optimizer`` is the head's; nor has a head without any.
         """
-        extractor, critic = self.module_.extractor.named_parameters(), self.critic_.named_parameters()
-        head = chain(self.head_.named_parameters(), self.criterion_.named_parameters())
+        extractor, critic = (list(part.named_parameters()) for part in (self.module_.extractor, self.critic_))
+        of_criterion = self.criterion_.named_parameters() if isinstance(self.criterion_, nn.Module) else ()
+        head = [*self.head_.named_parameters(), *of_criterion]
         parts = {"optimizer": extractor, "head_optimizer": head, "critic_optimizer": critic}
-        if not any(True for _ in self.module_.extractor.parameters()):
-            parts = {"optimizer": head, "critic_optimizer": critic}
+        if not extractor or not head:
+            parts = {"optimizer": extractor or head, "critic_optimizer": critic}
         defaults = {"momentum": self.momentum} if self.optimizer is torch.optim.SGD else {}
         shared = {k: v for k, v in self.get_params_for("optimizer").items() if k != "param_groups"}
         for name, named in parts.items():

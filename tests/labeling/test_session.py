@@ -203,6 +203,8 @@ class TestAnswering:
             (lambda s: s.tell(1, None), "a label that is text, a number"),
             (lambda s: s.tell(1, float("nan")), "a label that is text, a number"),
             (lambda s: s.tell(1, ["a"]), "a label that is text, a number"),
+            (lambda s: s.tell(1, "a\0"), "a label of characters that can be written"),
+            (lambda s: s.tell(1, "\ud800"), "a label of characters that can be written"),
         ],
     )
     def test_answers_that_make_no_sense_change_nothing(self, path, act, message):

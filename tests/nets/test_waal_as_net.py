@@ -62,6 +62,19 @@ def test_a_criterion_learns_too(extractor):
     assert net.criterion_.temperature.item() != 1.0
 
 
+def plain_loss():
+    """Return a criterion that is no module."""
+    return nn.functional.cross_entropy
+
+
+@pytest.mark.parametrize("options", [{"criterion": plain_loss}, {"head": nn.Identity, "n_features": 8}], ids=str)
+def test_parts_without_parameters_have_no_optimizer(options):
+    """A criterion that is a function, and a head that has nothing to learn, train as for any skorch net."""
+    net = waal(nn.Sequential(nn.Linear(6, 8), nn.ReLU()), **options).fit(X[:20], y[:20])
+    assert net.critic_is_trained_
+    assert ("head_optimizer" in net._optimizers) == ("head" not in options)
+
+
 @pytest.mark.skipif(not hasattr(WAALClassifier, "set_fit_request"), reason="this skorch routes no metadata")
 def test_arguments_of_fit_are_routed():
     """Any argument can be requested, the unlabelled samples too, as of any skorch net."""
