@@ -13,6 +13,7 @@ import torch
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from modal_ntk import checks
 from modal_ntk.errors import ModalNTKWarning
@@ -228,7 +229,11 @@ def as_before_on_failure(*objects: Any) -> Iterator[None]:
     parts = [part for thing in objects for part in _parts(thing)]
     held = [(part, dict(vars(part))) for part in parts if hasattr(part, "__dict__")]
     modules = [part.module for part in parts if isinstance(getattr(part, "module", None), nn.Module)]
-    weights = [(module, {name: value.clone() for name, value in module.state_dict().items()}) for module in modules]
+    # A lazy layer has no weights yet.
+    weights = [
+        (module, {name: value.clone() for name, value in module.state_dict().items() if not is_lazy(value)})
+        for module in modules
+    ]
     try:
         yield
     except BaseException:
@@ -236,7 +241,7 @@ def as_before_on_failure(*objects: Any) -> Iterator[None]:
             vars(part).clear()
             vars(part).update(attributes)
         for module, state in weights:
-            module.load_state_dict(state)
+            module.load_state_dict(state, strict=False)
         raise
 
 

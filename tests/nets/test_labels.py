@@ -303,6 +303,16 @@ class TestFailedTeach:
         learner.teach(X[12:15], y[12:15])
         assert len(learner.X_training) == 15
 
+    def test_lazy_layers_have_nothing_to_put_back(self):
+        """A module whose weights are made by the first pass is taught, and a failure before leaves it unmade."""
+        net = zoo.net(module=nn.LazyLinear(3))
+        learner = ActiveLearner(net, Margin())
+        with pytest.raises((TypeError, ValueError, IndexError)):
+            learner.teach(X[:12], y[:12], nonsense=3)
+        assert learner.X_training is None
+        learner.teach(X[:12], y[:12])
+        assert net.module_.in_features == 6
+
     def test_halfway_through_training(self):
         """Weights of a module that is trained in place come back, too."""
         module = zoo.MLP()

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 import modal_ntk
 from modal_ntk import Entropy, QueryStrategy, RandomSampling, Selection
-from modal_ntk.errors import InvalidInputError, UnmetNeedError
+from modal_ntk.errors import InvalidInputError, ModalNTKWarning, UnmetNeedError
 from modal_ntk.nets import wants_metrics
 
 X, y = zoo.blobs()
@@ -85,7 +85,8 @@ def test_metrics_reach_the_user_where_modal_has_them(active_learner):
 def test_deep_active_learner_gives_its_labelled_set_by_keyword():
     """modAL's DeepActiveLearner keeps no data: query takes X_labeled and y_labeled."""
     learner = modAL.models.DeepActiveLearner(zoo.net(), modal_ntk.NTKCPL(random_state=0))
-    cold, _ = learner.query(POOL, n_instances=4)
+    with pytest.warns(ModalNTKWarning, match="keeps no labelled samples"):
+        cold, _ = learner.query(POOL, n_instances=4)
     assert len(set(cold.tolist())) == 4
     learner.teach(X[:12], y[:12])
     indices, _ = learner.query(POOL, n_instances=4, X_labeled=X[:12], y_labeled=y[:12])
