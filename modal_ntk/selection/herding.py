@@ -22,6 +22,9 @@ STORED_BYTES = 2**30
 BLOCK_PAIRS = 2**20
 """Pairs of rows whose similarities are computed at a time."""
 
+TILE = 512
+"""Rows and columns whose similarities are computed at a time where all are kept: few enough for a cache."""
+
 N_FIRST = 16
 """How many of the most promising rows are looked at first; twice as many each time that is not enough."""
 
@@ -54,8 +57,9 @@ class Gaussian:
 
     def __call__(self, X: Tensor, Y: Tensor) -> Tensor:
         """Return the similarity (n, m) of every row of `X` to every row of `Y`."""
-        squared = torch.addmm(Y.square().sum(dim=1), X, Y.T, alpha=-2).add_(X.square().sum(dim=1, keepdim=True))
-        return squared.mul_(-1 / self.width**2).clamp_(FARTHEST, 0).exp_()
+        scale = 1 / self.width**2
+        exponent = torch.addmm(Y.square().sum(dim=1).mul_(-scale), X, Y.T, alpha=2 * scale)
+        return exponent.sub_(X.square().sum(dim=1, keepdim=True).mul_(scale)).clamp_(FARTHEST, 0).exp_()
 
     def error(self, X: Tensor, dtype: torch.dtype) -> float:
         """Return by which part rounding to a type may change a similarity of rows of `X`."""
@@ -171,9 +175,12 @@ class _Gains:
             if coarse < 0.01:
                 self._error, self._type = coarse, torch.float32
         self._rows = X.to(self.device, self._type)
+        self._by_loops: _Loops | None = None
+        if isinstance(kernel, Gaussian) and self.device.type == "cpu":
+            self._by_loops = _Loops(X, kernel.width, self._error)
         self._stored: Tensor | None = None
         if n * n * self._rows.element_size() <= STORED_BYTES:
-            self._stored = torch.cat([self._similarities(block) for block in self._blocks(np.arange(n))])
+            self._stored = self._all()
 
     def take(self) -> tuple[int, float] | None:
         """Choose the best row, count what it covers, and return it with what it added; None where that is nothing."""
@@ -183,7 +190,12 @@ class _Gains:
             return None
         pick = min(row for row, gain in exact.items() if gain >= most * (1 - TIE))
         self._bounds[pick] = -np.inf
-        self.cover_by(self._X[pick : pick + 1])
+        if self._type == torch.float64:
+            torch.maximum(self._cover, self._near(np.array([pick]))[0], out=self._cover)
+        elif self._by_loops is None:
+            self.cover_by(self._X[pick : pick + 1])
+        else:
+            self._by_loops.cover(pick, self._near(np.array([pick]))[0], self._cover)
         return pick, exact[pick]
 
     def cover_by(self, centers: Tensor) -> None:
@@ -224,29 +236,49 @@ class _Gains:
     def _coarse(self, rows: np.ndarray, cover: Tensor) -> np.ndarray:
         if self._stored is not None:
             return _sums(self._stored, rows, cover, self._weights)
-        return _sums(self._similarities(rows), np.arange(len(rows)), cover, self._weights)
+        return _sums(self._near(rows), np.arange(len(rows)), cover, self._weights)
 
     def _exact(self, rows: np.ndarray) -> dict[int, float]:
         # In float64, from the rows as they were given.
         if self._type == torch.float64:
             return dict(zip(rows.tolist(), self._bounds[rows].tolist(), strict=True))
-        gains = np.empty(len(rows))
-        for start in range(0, len(rows), size := max(1, BLOCK_PAIRS // len(self._X))):
-            some = rows[start : start + size]
-            near = self._kernel_of(some)
-            gains[start : start + size] = ((near - self._cover).clamp_min_(0) @ self._weights).cpu().numpy()
-        return dict(zip(rows.tolist(), gains.tolist(), strict=True))
+        gains = []
+        for some in self._blocks(rows):
+            if self._by_loops is not None:
+                near = self._near(some)
+                gains += [self._by_loops.gain(int(r), c, self._cover, self._weights) for r, c in zip(some, near)]  # noqa: B905
+            else:
+                above = (self._doubly_near(some) - self._cover).clamp_min_(0)
+                gains += (above @ self._weights).tolist()
+        return dict(zip(rows.tolist(), gains, strict=True))
 
-    def _kernel_of(self, rows: np.ndarray) -> Tensor:
+    def _near(self, rows: np.ndarray) -> Tensor:
+        # Similarities (m, n) of some rows to all, of the coarse type.
+        at = torch.from_numpy(rows).to(self.device)
+        return self._called(self._rows[at], self._rows) if self._stored is None else self._stored[at]
+
+    def _doubly_near(self, rows: np.ndarray) -> Tensor:
+        # The same in double precision, whatever is kept.
         some = self._X[torch.from_numpy(rows).to(self._X.device)].to(self.device, torch.float64)
         parts = [self._called(some, part.to(self.device, torch.float64)) for part in self._X.split(self._part)]
         return torch.cat(parts, dim=1)
 
-    def _similarities(self, rows: np.ndarray) -> Tensor:
-        return self._called(self._rows[torch.from_numpy(rows).to(self.device)], self._rows)
+    def _all(self) -> Tensor:
+        # Of a symmetric matrix one half is computed.
+        near = self._rows.new_empty((len(self._rows), len(self._rows)))
+        tiles = self._rows.split(TILE)
+        for i, rows in enumerate(tiles):
+            for j, columns in enumerate(tiles[i:], start=i):
+                here, there = slice(i * TILE, (i + 1) * TILE), slice(j * TILE, (j + 1) * TILE)
+                near[here, there] = tile = self._called(rows, columns)
+                if j > i:
+                    near[there, here] = tile.T
+        return near
 
     def _called(self, X: Tensor, Y: Tensor) -> Tensor:
         values = self._kernel(X, Y)
+        if isinstance(self._kernel, Gaussian):
+            return values
         if values.shape != (len(X), len(Y)) or not bool(torch.isfinite(values.sum())):
             got = f"shape {tuple(values.shape)}" if values.shape != (len(X), len(Y)) else "NaN or infinity"
             raise checks.expected(f"similarities of shape ({len(X)}, {len(Y)}), finite", got, "Mend the kernel.")
@@ -256,6 +288,21 @@ class _Gains:
         size = max(1, BLOCK_PAIRS // len(self._X))
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
+
+
+class _Loops:
+    # Similarities of a Gaussian from differences in float64, of those rows alone that a coarse one does not rule out.
+
+    def __init__(self, X: Tensor, width: float, error: float) -> None:
+        self._X, self._scale, self._least = X.numpy(), 1 / width**2, 1 + 2 * error
+
+    def cover(self, row: int, near: Tensor, cover: Tensor) -> None:
+        """Raise the cover of every row by its similarity to one, in place."""
+        _cover(self._X, row, self._scale, near.numpy(), self._least, cover.numpy())
+
+    def gain(self, row: int, near: Tensor, cover: Tensor, weights: Tensor) -> float:
+        """Return what one row would add."""
+        return float(_gain(self._X, row, self._scale, near.numpy(), self._least, cover.numpy(), weights.numpy()))
 
 
 def _sums(near: Tensor, rows: np.ndarray, cover: Tensor, weights: Tensor) -> np.ndarray:
@@ -278,3 +325,28 @@ def _added(near, rows, cover, weights):  # type: ignore[no-untyped-def]  # noqa:
                 total += weights[i] * above
         sums[m] = total
     return sums
+
+
+@numba.njit(cache=True, nogil=True)
+def _similarity(X, i, j, scale):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    squared = 0.0
+    for k in range(X.shape[1]):
+        difference = np.float64(X[i, k]) - np.float64(X[j, k])
+        squared += difference * difference
+    return np.exp(max(-scale * squared, FARTHEST))
+
+
+@numba.njit(cache=True, nogil=True)
+def _cover(X, row, scale, near, least, cover):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    for i in range(len(cover)):
+        if near[i] * least > cover[i]:
+            cover[i] = max(cover[i], _similarity(X, i, row, scale))
+
+
+@numba.njit(cache=True, nogil=True)
+def _gain(X, row, scale, near, least, cover, weights):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    total = 0.0
+    for i in range(len(cover)):
+        if near[i] * least > cover[i]:
+            total += weights[i] * max(_similarity(X, i, row, scale) - cover[i], 0.0)
+    return total

@@ -1,7 +1,7 @@
 """Distance-based baselines beside scikit-activeml's on the same features: seconds, ratios, quality, growth.
 
 Run as ``OMP_NUM_THREADS=2 python tests/benchmarks/bench_baselines.py``; ``--only NAME`` runs one table out of
-``compare``, ``growth`` and ``large``. Needs the extra ``compare``.
+``compare``, ``growth``, ``herding`` and ``large``. Needs the extra ``compare``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from modal_ntk import BADGE, CoreSet, KMedian, ProbCover, TypiClust, selection
+from modal_ntk import BADGE, CoreSet, KMedian, MaxHerding, ProbCover, TypiClust, selection
 
 BATCH, N_CLASSES, N_LABELED = 100, 10, 10
 
@@ -87,6 +87,11 @@ def compare(n=10_000):
     def ours(strategy, model=None):
         return strategy.select(model, rest, BATCH, **known).indices + N_LABELED
 
+    def coverage_of(chosen):
+        covered = torch.from_numpy(X[np.concatenate([labeled, chosen])])
+        near = selection.Gaussian(1.0)(torch.from_numpy(rest), covered)
+        return float(near.max(dim=1).values.double().mean())
+
     table = [
         (
             "CoreSet",
@@ -115,6 +120,13 @@ def compare(n=10_000):
             lambda: theirs(pool.TypiClust(k=20, random_state=0)),
             "mean typicality",
             lambda chosen: typicality_of(X, chosen),
+        ),
+        (
+            "MaxHerding",
+            lambda: ours(MaxHerding()),
+            lambda: theirs(pool.MaxHerding(metric_dict={"gamma": 1.0}, random_state=0)),
+            "generalised coverage",
+            coverage_of,
         ),
         (
             "ProbCover, by purity",
@@ -152,6 +164,7 @@ def growth(sizes=(1_000, 10_000, 30_000, 100_000)):
         "KMedian": KMedian(random_state=0),
         "KMedian, k-medoids": KMedian(method="kmedoids", random_state=0),
         "TypiClust": TypiClust(random_state=0),
+        "MaxHerding": MaxHerding(),
         "ProbCover": ProbCover(random_state=0, n_classes=N_CLASSES),
     }
     print(f"seconds (CPU seconds), 128 features, batch {BATCH}, {torch.get_num_threads()} threads, float32")
@@ -165,6 +178,17 @@ def growth(sizes=(1_000, 10_000, 30_000, 100_000)):
             known = {"X_labeled": X[:N_LABELED], "y_labeled": y[:N_LABELED]}
             cells.append(timed(lambda: strategy.select(model, X[N_LABELED:], BATCH, **known))[1:])  # noqa: B023
         print(f"| {name} | " + " | ".join(f"{s:.2f} ({cpu:.2f})" for s, cpu in cells) + " |", flush=True)
+
+
+def herding(n=100_000, batch=100):
+    """Print seconds and peak memory of MaxHerding on as many rows as it keeps no matrix of, beside TypiClust's."""
+    X, y = clouds(n)
+    known = {"X_labeled": X[:N_LABELED], "y_labeled": y[:N_LABELED]}
+    for strategy in (TypiClust(random_state=0), MaxHerding()):
+        _, seconds, cpu = timed(lambda: strategy.select(None, X[N_LABELED:], batch, **known))  # noqa: B023
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        figures = {"strategy": type(strategy).__name__, "n": n, "batch": batch, "seconds": round(seconds, 1)}
+        print(json.dumps({**figures, "cpu_seconds": round(cpu, 1), "peak_GiB": round(peak, 2)}), flush=True)
 
 
 def large(n=1_000_000, d=512, batch=20):
@@ -186,7 +210,7 @@ def large(n=1_000_000, d=512, batch=20):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("compare", "growth", "large"))
+    parser.add_argument("--only", choices=("compare", "growth", "herding", "large"))
     only = parser.parse_args().only
     if only in (None, "compare"):
         if importlib.util.find_spec("skactiveml") is None:
@@ -195,5 +219,7 @@ if __name__ == "__main__":
             compare()
     if only in (None, "growth"):
         growth()
+    if only in (None, "herding"):
+        herding()
     if only in (None, "large"):
         large()

@@ -40,6 +40,7 @@ def test_follows_the_definition(dtype, X, n_labeled, width, b, weighted, stored,
         patch.setattr(herding, "STORED_BYTES", stored)
         patch.setattr(herding, "BLOCK_PAIRS", pairs)
         patch.setattr(herding, "N_FIRST", 1)
+        patch.setattr(herding, "TILE", 3)
         rows, centers = (torch.from_numpy(part.astype(dtype)) for part in (X, labeled))
         picks = selection.max_herding(rows, b, centers=centers, weights=weights, kernel=width)
     covered = oracle.gaussian(X, labeled, width).max(axis=1) if n_labeled else None
@@ -57,6 +58,7 @@ def test_single_precision_never_decides(width, stored, monkeypatch):
     X = unit(300)
     X[150:] = X[:150] + np.random.default_rng(1).normal(size=(150, 6)).astype(np.float32) * 1e-5
     monkeypatch.setattr(herding, "STORED_BYTES", stored)
+    monkeypatch.setattr(herding, "TILE", 70)
     picks = selection.max_herding(torch.from_numpy(X), 40, centers=torch.from_numpy(X[:5]), kernel=width)
     exact = X.astype(float)
     near = np.exp(-((exact[:, None] - exact[None]) ** 2).sum(axis=2) / width**2)

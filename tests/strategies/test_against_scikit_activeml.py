@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from modal_ntk import BADGE, CoreSet, ProbCover, selection
+from modal_ntk import BADGE, CoreSet, MaxHerding, ProbCover, selection
 
 skactiveml = pytest.importorskip("skactiveml")
 pool = pytest.importorskip("skactiveml.pool")
@@ -87,3 +87,12 @@ def test_typiclust():
     )[1]
     ours = selection.typicality(torch.from_numpy(X), 5)
     np.testing.assert_allclose(ours, utilities[0], rtol=1e-4)
+
+
+def test_maxherding():
+    """Without ties: the same samples in the same order; theirs, too, covers the pool alone."""
+    indices, utilities = theirs(pool.MaxHerding(metric_dict={"gamma": 1.0}, random_state=0), 20)
+    selected = MaxHerding().select(None, X[N_LABELED:], 20, **KNOWN)
+    assert (selected.indices + N_LABELED).tolist() == indices.tolist()
+    gains = np.nanmax(utilities, axis=1)
+    np.testing.assert_allclose(selected.scores / selected.scores[0], gains / gains[0], rtol=1e-6)

@@ -4,12 +4,16 @@ import math
 
 import numpy as np
 import oracles_herding as oracle
+import pandas as pd
 import pytest
+import torch
 import zoo
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
+from torch import nn
 
 from modal_ntk import MaxHerding, UHerding
 from modal_ntk.errors import InvalidInputError, UnmetNeedError
@@ -172,6 +176,37 @@ def test_a_copy_that_cannot_be_fitted_is_told_and_the_remedy_works():
     with pytest.raises(InvalidInputError, match=r"fit 14 labelled samples.*too few samples.*temperature=1.0"):
         UHerding().select(model, X[20:], 2, **KNOWN)
     assert len(UHerding(temperature=1.0).select(model, X[20:], 2, **KNOWN).indices) == 2
+
+
+class Flat(nn.Module):
+    def forward(self, x):
+        return x.flatten(1).float()
+
+
+@pytest.mark.parametrize(
+    ("change", "source"),
+    [
+        (lambda X: X, "input"),
+        (lambda X: X.astype(float), "input"),
+        (torch.from_numpy, "input"),
+        (lambda X: X.tolist(), "input"),
+        (pd.DataFrame, "input"),
+        (sparse.csr_matrix, "input"),
+        (lambda X: X.reshape(-1, 1, 2, 3), "embedding"),
+        (lambda X: (10 * X).astype(int), "embedding"),
+    ],
+)
+def test_features_stay_fixed_where_samples_are_rows_of_real_numbers(change, source):
+    """Such rows are taken as they are, in any container; images and whole numbers by the net's embedding."""
+    pool = change(X[20:])
+    flat = nn.Sequential(Flat(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
+    net = zoo.net(flat).fit(X[:20], y[:20])
+    known = {"X_labeled": change(X[:20]), "y_labeled": y[:20]}
+    if sparse.issparse(pool):
+        net = MODEL
+    selected = UHerding(temperature=1.0).select(net, pool, 3, **known)
+    assert selected.info["features"] == source
+    assert UHerding(temperature=1.0, features="auto").select(MODEL, X[20:], 3, **KNOWN).info["features"] == "input"
 
 
 def test_a_copy_leaves_generators_alone():

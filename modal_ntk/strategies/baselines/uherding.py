@@ -48,8 +48,9 @@ class UHerding(MaxHerding):
         apart, as in the paper; "median" as the median distance between labelled samples.
     normalise : bool, default=True
         Whether features are scaled to length one first.
-    features : str or callable, default="auto"
-        Where similarities are taken, as for `MaxHerding`.
+    features : str or callable, default="fixed"
+        Where similarities are taken: "fixed", the samples where they are rows of real numbers, as the features of a
+        frozen backbone are, and else as "auto"; or as for `MaxHerding`.
     random_state : int, numpy generator or None, default=None
         Seed of the held-out part and of the copy's fit, and of choices made after nothing more can be gained.
 
@@ -60,8 +61,10 @@ class UHerding(MaxHerding):
     which makes the similarity wide: that is MaxHerding. With many the similarity is narrow, and what is left is
     uncertainty sampling. Without labels the choices are MaxHerding's, with a Gaussian of width 1 where the width would
     be taken from labels. A net whose module is given as an instance is copied with its weights, which have seen all
-    labels; give the class. Scores are what each choice added to the weighted sum. ``info`` holds what MaxHerding's
-    does, the ``temperature`` (infinite where all samples count the same) and the ``width`` of a Gaussian.
+    labels; give the class. The embedding of a net draws the labelled samples of a class together, so a width taken
+    there is too narrow for few labels: hence the fixed features. Scores are what each choice added to the weighted
+    sum. ``info`` holds what MaxHerding's does, the ``temperature`` (infinite where all samples count the same) and the
+    ``width`` of a Gaussian.
 
     Examples
     --------
@@ -84,7 +87,7 @@ class UHerding(MaxHerding):
         temperature: float | Literal["held_out"] = "held_out",
         kernel: Any = "nearest",
         normalise: bool = True,
-        features: Any = "auto",
+        features: Any = "fixed",
         random_state: Any = None,
     ) -> None:
         super().__init__(kernel=kernel, normalise=normalise, features=features, random_state=random_state)
@@ -116,8 +119,15 @@ class UHerding(MaxHerding):
         needed = self._needed() | ({"probabilities"} if n_labeled else set())
         return [need for need in sorted(needed) if not view.offers(need)]
 
+    def _needed(self) -> set[str]:
+        return set(self.needs) if self._is_fixed() else super()._needed()
+
+    def _is_fixed(self) -> bool:
+        return isinstance(self.features, str) and self.features == "fixed"
+
     def _select(self, query: Query) -> Selection:
-        rows = read_rows(query, self.features)
+        fixed = "input" if _are_real_rows(query.X_pool) else "auto"
+        rows = read_rows(query, fixed if self._is_fixed() else self.features)
         rows = rows.normalised() if self.normalise else rows
         kernel = _width(rows.labeled, self.kernel) if isinstance(self.kernel, str) else self.kernel
         started = perf_counter()
@@ -143,6 +153,15 @@ class UHerding(MaxHerding):
         probabilities = tempered(query.view.probabilities(query.X_pool), temperature)
         scores = _UNCERTAINTIES[self.uncertainty]._uncertainty(probabilities)
         return (scores - _OF_CERTAIN[self.uncertainty]).clamp_min(0).numpy()
+
+
+def _are_real_rows(X: Any) -> bool:
+    # Whole numbers may be those of words or categories, of which distances say nothing.
+    if isinstance(X, list):
+        X = np.asarray(X[:1])
+    if hasattr(X, "dtypes"):
+        return all(dtype.kind == "f" for dtype in X.dtypes)
+    return len(getattr(X, "shape", ())) == 2 and "float" in str(X.dtype)
 
 
 def _width(labeled: Tensor, which: str) -> float:
