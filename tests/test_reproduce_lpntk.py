@@ -49,12 +49,15 @@ def test_a_stage_goes_on_where_it_was_stopped(script, tmp_path):
     assert (tmp_path / "forgetting.csv").read_text().splitlines() == first.splitlines()
 
 
-def test_the_study_of_conflicts_runs_and_goes_on(tmp_path):
-    """It ranks by every way that is installed, and repeats its table from the file."""
-    command = [sys.executable, str(SCRIPTS / "lpntk_conflicts.py"), str(tmp_path)]
+@pytest.mark.parametrize(
+    ("script_", "row"), [("lpntk_conflicts.py", "| conflicts, three-fold |"), ("small_queries.py", "| lpntk |")]
+)
+def test_a_small_study_runs_and_goes_on(tmp_path, script_, row):
+    """Every arm has its row; a second call repeats the table from the file."""
     environment = {**os.environ, "MODAL_NTK_SMALL": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(SCRIPTS / script_), str(tmp_path)]
     first, again = (
         subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout for _ in range(2)
     )
     assert first == again
-    assert "conflicts, three-fold" in first
+    assert first.count(row.strip("| ")) >= 1
