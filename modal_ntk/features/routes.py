@@ -227,7 +227,7 @@ class Routes:
             # What BackPACK raises on a module that it cannot follow; `torch.func` then serves all of it.
             self.backpack_error = f"{type(error).__name__}: {error}"
             return {}
-        return {name: found[name] for name in names if name in found}
+        return {name: found[name].to(net.held_dtype) for name in names if name in found}
 
 
 class _Batch:

@@ -223,7 +223,8 @@ class _Job:
             if right is None:
                 self._add(out, start, start, rows, rows, stop - start, stop - start)
             first = stop if right is None else 0
-            for begin, end in _chunks(first, len(other), len(other) if whole else max(1, self.n_chunk - n_rows)):
+            n_columns = max(1, len(other) if whole else self.n_chunk - n_rows)
+            for begin, end in _chunks(first, len(other), n_columns):
                 columns = self._gradients(other.rows(begin, end))
                 self._add(out, start, begin, rows, columns, stop - start, end - begin)
         if right is None:

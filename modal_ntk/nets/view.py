@@ -480,7 +480,8 @@ class NetView:
 
         handle = self.module.get_submodule(net.critic_layer).register_forward_hook(judge)
         try:
-            return self.logits(X), torch.cat(values)
+            with self._as_written():
+                return self.logits(X), torch.cat(values)
         finally:
             handle.remove()
 
@@ -540,6 +541,17 @@ class NetView:
                 yield outputs
 
     @contextmanager
+    def _as_written(self) -> Iterator[None]:
+        # A compiled module does not call the hooks of its parts, so the one inside stands in for it.
+        held = vars(self.net)
+        before = held["module_"]
+        held["module_"] = self.module
+        try:
+            yield
+        finally:
+            held["module_"] = before
+
+    @contextmanager
     def _recording(self, layer: str | None) -> Iterator[dict[str, Tensor]]:
         # What runs last overwrites, so the head's input stays even where linear layers are called out of order.
         last: dict[str, Tensor] = {}
@@ -557,7 +569,8 @@ class NetView:
 
         handles = [part.register_forward_hook(record) for part in (linear if layer is None else [modules[layer]])]
         try:
-            yield last
+            with self._as_written():
+                yield last
         finally:
             for handle in handles:
                 handle.remove()

@@ -206,3 +206,16 @@ def test_functional_forward_is_the_module():
     np.testing.assert_allclose(
         forward(parameters, torch.from_numpy(X)).detach().numpy(), by_hand(net.module_, X), atol=1e-6
     )
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch's compiler
+@pytest.mark.parametrize("layer", [None, "first"])
+def test_embeddings_of_a_compiled_net_are_those_of_the_net_inside(layer):
+    """Hooks see the layers of a compiled net, which stays compiled."""
+    net = zoo.net(compile=True, compile__backend="eager").initialize()
+    compiled = net.module_
+    name = layer if layer is None else next(name for name, part in compiled._orig_mod.named_modules() if name)
+    got = NetView(net).embeddings(X, name)
+    assert net.module_ is compiled
+    net.module_ = compiled._orig_mod
+    torch.testing.assert_close(got, NetView(net).embeddings(X, name))
