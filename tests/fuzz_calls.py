@@ -26,6 +26,7 @@ from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
 import modal_ntk
+from modal_ntk import checks
 from modal_ntk.errors import ModalNTKError
 from modal_ntk.testing.situations import MLP, DropoutMLP, OneLogit, blobs, skorch_net
 
@@ -124,7 +125,7 @@ def strategies():
     for registered in modal_ntk.list_strategies():
         strategy = registered.spec.factory(random_state=0)
         if "critic" in strategy.needs:
-            strategy.set_params(critic=lambda X: np.zeros(len(X)))
+            strategy.set_params(critic=lambda X: np.zeros(checks.n_rows(X)))
         made[registered.name] = strategy
     return made
 

@@ -109,6 +109,8 @@ def check_samples(name: str, X: Any, *, finite: bool = True) -> Any:
         if X.format not in ("csr", "csc", "lil"):
             X = X.tocsr()  # the other formats have no rows to take
         _refuse_complex(name, X.dtype)
+        if X.dtype.kind == "f" and X.dtype.itemsize > 8:
+            X = X.astype(np.float64)
     if isinstance(X, Mapping):
         # A mask of booleans is an input of its own.
         return {key: _checked(f"{name}[{key!r}]", value, finite, booleans=True) for key, value in X.items()}

@@ -134,11 +134,12 @@ def for_a_net(X: Any) -> Any:
     """
     if isinstance(X, Mapping):
         return {name: for_a_net(part) for name, part in X.items()}
-    if hasattr(X, "to_numpy"):
+    framed = hasattr(X, "to_numpy")
+    if framed:
         X = np.array(X.to_numpy())  # skorch would make a dict of columns of a frame
     if not isinstance(X, np.ndarray):
         return X
-    X = checks.check_samples("the samples", X, finite=False) if X.dtype == object else X
+    X = checks.check_samples("the samples", X, finite=False) if framed or X.dtype == object else X
     if X.dtype.kind not in "fiub":
         remedy = "Put the steps that make numbers of them before the net: make_pipeline(encoder, net)."
         raise checks.expected("numbers for the net", f"an array of {X.dtype}", remedy)

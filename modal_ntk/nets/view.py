@@ -359,7 +359,12 @@ class NetView:
             Each between 0 and 1, for itself.
         """
         if self.net is not None:
-            return from_outputs(self._require_net("probabilities"), self._outputs(X))
+            outputs = self._outputs(X) if has_label_loss(self._require_net("probabilities")) else torch.zeros(0)
+            if outputs.ndim != 2 or outputs.shape[1] < 2:
+                remedy = "Train it by BCEWithLogitsLoss on a matrix of labels, or pass one label per sample."
+                got = f"{type(self.net).__name__} for one label"
+                raise checks.expected("a net with an output for each of several labels", got, remedy)
+            return from_outputs(self.net, outputs)
         return stacked_columns(self._classifier("predict_proba")(self._as_rows(X)))
 
     def probe(self, X: Any) -> Tensor:

@@ -1,5 +1,8 @@
 """Whatever holds samples: a learner queries and teaches it as it does the array, and says what it cannot read."""
 
+import importlib.util
+import sys
+
 import fuzz_calls
 import numpy as np
 import pandas as pd
@@ -19,6 +22,7 @@ from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 from modal_ntk import NTKCPL, ActiveLearner, CoreSet, DeepFool, DynamicAL, Entropy, Margin, TypiClust
 from modal_ntk.bench import SimulatedActiveLearning
 from modal_ntk.errors import InvalidInputError
+from modal_ntk.labeling import LabelingSession
 from modal_ntk.nets import NetView, pool_fitted, samples_of, stack_rows
 
 X, y = zoo.blobs()
@@ -165,6 +169,25 @@ def test_labelling_is_replayed_on_datasets(held):
     assert curves[0] == curves[1]
 
 
+@pytest.mark.parametrize("held", ["endless", "tensor"])
+def test_a_session_labels_datasets(held, tmp_path):
+    """A pool behind a Dataset is known again by its values, and asked about as the array is."""
+    asked = []
+    for rows in (X, HELD[held](X)):
+        session = LabelingSession(tmp_path / "log.sqlite", rows, net(), Margin(), random_state=3)
+        if not len(session.labels):
+            for row in range(9):
+                session.tell(row, int(y[row]))
+        else:
+            session.undo()
+            session.tell(8, int(y[8]))
+        asked.append(LabelingSession(tmp_path / f"{len(asked)}.sqlite", rows).ask(3).tolist())
+        with torch.random.fork_rng():
+            asked.append(session.fit().predict_proba(X).tolist())
+    assert asked[0] == asked[2]
+    assert asked[1] == asked[3]
+
+
 @pytest.mark.parametrize("piped", [True, False])
 def test_unfitted_steps_see_pool_and_labels_together(piped):
     """An unfitted Pipeline is fitted once: labelled samples stay where they are among those of the pool."""
@@ -301,6 +324,14 @@ def test_sixty_calls_of_the_fuzzer_end_well(capsys):
     assert fuzz_calls.main(60, 3) == 0, capsys.readouterr().out
 
 
+def test_an_old_scikit_learn_is_told(monkeypatch):
+    """Before 1.6 there is nothing to freeze steps with, and the message says what to install."""
+    monkeypatch.setitem(sys.modules, "sklearn.frozen", None)
+    with pytest.raises(InvalidInputError, match=r"scikit-learn 1\.6 or later.*pip install"):
+        pool_fitted(make_pipeline(StandardScaler(), LogisticRegression()), X)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("sklearn.frozen") is None, reason="scikit-learn before 1.6")
 class TestPoolFitted:
     """Steps before the net know the whole pool."""
 

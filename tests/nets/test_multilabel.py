@@ -128,3 +128,13 @@ def test_a_net_with_its_own_probabilities():
     encoded = MultiLabelNet(estimator).fit(X[:20], Y[:20])
     with torch.no_grad():
         np.testing.assert_allclose(encoded.predict_proba(X), module(torch.from_numpy(X)), rtol=1e-6)
+
+
+def test_a_net_for_one_label_is_not_asked_for_several():
+    """A matrix of labels beside a net with one logit, or trained by cross-entropy, is said."""
+    from skorch import NeuralNetBinaryClassifier
+
+    binary = zoo.net(zoo.OneLogit, kind=NeuralNetBinaryClassifier, criterion=nn.BCEWithLogitsLoss).initialize()
+    for estimator in (binary, zoo.net().initialize()):
+        with pytest.raises(InvalidInputError, match="an output for each of several labels"):
+            Entropy().select(estimator, X[20:], 2, X_labeled=X[:20], y_labeled=Y[:20])
