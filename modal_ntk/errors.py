@@ -31,5 +31,9 @@ class MissingExtraError(ModalNTKError, ImportError):
     """An optional dependency is needed and not installed."""
 
 
+class StorageError(ModalNTKError, OSError):
+    """A file could not be written: no space, no permission, no such folder. What was there before is kept."""
+
+
 class ModalNTKWarning(UserWarning):
     """Base of all warnings raised by this library."""

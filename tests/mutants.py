@@ -353,6 +353,41 @@ class TakesTheFirstLabel(RandomSampling):
     def _labeled_set(self, learner, X_labeled, y_labeled):
         X_labeled, y_labeled = super()._labeled_set(learner, X_labeled, y_labeled)
         return X_labeled, y_labeled[:, 0] if y_labeled.ndim > 1 else y_labeled
+@breaks("works_where_strategies_are_used")
+class DrawsWithoutASeed(Entropy):
+    def __init__(self):
+        pass
+
+    def _select(self, query):
+        picks = np.random.default_rng().permutation(query.n_pool)[: query.n_instances]
+        return Selection(picks, np.zeros(query.n_instances))
+
+
+@breaks("works_where_strategies_are_used")
+class ChoosesOnlyFromLargePools(Entropy):
+    def _select(self, query):
+        if query.n_pool < 20:
+            raise ValueError("too few to bother")
+        return super()._select(query)
+
+
+@breaks("takes_pools_that_are_nearly_nothing")
+class DividesByTheLength(Entropy):
+    def _select(self, query):
+        X = np.asarray(query.X_pool, float).reshape(query.n_pool, -1)
+        with np.errstate(invalid="ignore"):
+            cosine = X[:, 0] / np.linalg.norm(X, axis=1)
+        indices = np.argsort(cosine)[::-1][: query.n_instances].copy()
+        return Selection(indices, cosine[indices])
+
+
+@breaks("takes_pools_that_are_nearly_nothing")
+class DividesByTheSpread(Entropy):
+    def _select(self, query):
+        X = np.asarray(query.X_pool, float).reshape(query.n_pool, -1)
+        with np.errstate(invalid="ignore"):
+            scores = (X - X.mean(0)).sum(1) / X.std()
+        return Selection(np.arange(query.n_instances), scores[: query.n_instances])
 
 
 def verdict(clause, mutant):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from modal_ntk import checks
+from modal_ntk.bench.archives import read_arrays
 from modal_ntk.errors import InvalidInputError
 
 DATA_VARIABLE = "MODAL_NTK_DATA"
@@ -112,34 +112,48 @@ def _named(name: str) -> Path:
 
 
 def _from_npz(path: Path) -> Dataset:
-    try:
-        # Pickled objects stay closed: reading a file must never run what it holds.
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [key for key in _KEYS if key not in archive]
-            if missing:
-                got = f"{sorted(archive.keys())}, without {', '.join(missing)}"
-                raise checks.expected(f"the keys {', '.join(_KEYS)} in {path}", got, "Rename its arrays.")
-            arrays = {key: archive[key] for key in _KEYS}
-    except InvalidInputError:
-        raise
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
-        remedy = "Write one with numpy.savez_compressed."
-        raise checks.expected(f"{path} to be an .npz of plain arrays", str(error), remedy) from error
+    arrays = read_arrays(path, _KEYS)
     for part in ("train", "test"):
-        checks.check_labels(arrays[f"y_{part}"], len(arrays[f"x_{part}"]))
+        _check_samples(path, f"x_{part}", arrays[f"x_{part}"])
+        _check_classes(path, f"y_{part}", arrays[f"y_{part}"], len(arrays[f"x_{part}"]))
     checks.check_same_features(arrays["x_test"], arrays["x_train"])
-    classes, y_train = np.unique(arrays["y_train"], return_inverse=True)
+    known, unseen = (arrays[key].ravel() for key in ("y_train", "y_test"))
+    if (known.dtype.kind in "US") != (unseen.dtype.kind in "US"):
+        got = f"{known.dtype} and {unseen.dtype}"
+        raise checks.expected(f"y_train and y_test of one kind in {path}", got, "Write both as text or as numbers.")
+    classes, y_train = np.unique(known, return_inverse=True)
     if len(classes) < 2:
         raise checks.expected(f"at least two classes in {path}", f"only {classes.tolist()}", "Check y_train.")
-    if unknown := sorted(set(np.unique(arrays["y_test"]).tolist()) - set(classes.tolist())):
+    if unknown := sorted(set(np.unique(unseen).tolist()) - set(classes.tolist())):
         raise checks.expected("classes of y_test that are in y_train", f"also {unknown}", "Check the split.")
-    y_test = np.searchsorted(classes, arrays["y_test"])
-    x_train, x_test = (_as_inputs(checks.check_samples(key, arrays[key])) for key in ("x_train", "x_test"))
+    y_test = np.searchsorted(classes, unseen)
+    x_train, x_test = (_as_inputs(path, key, arrays[key]) for key in ("x_train", "x_test"))
     return Dataset(path.stem, x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64), classes)
 
 
-def _as_inputs(x: np.ndarray) -> np.ndarray:
-    scaled = x.astype(np.float32)
+def _check_samples(path: Path, key: str, x: np.ndarray) -> None:
+    if x.dtype.kind not in "fiub" or x.ndim not in (2, 3, 4) or x.size == 0:
+        remedy = "Write rows of features (n, d), or images (n, height, width) or (n, height, width, channels)."
+        raise checks.expected(f"real numbers in {key} of {path}", f"{x.dtype} of shape {x.shape}", remedy)
+
+
+def _check_classes(path: Path, key: str, y: np.ndarray, n: int) -> None:
+    if y.dtype.kind not in "fiubUS" or y.ndim == 0:
+        remedy = "Write a class for each sample, as a number or as text."
+        raise checks.expected(f"classes in {key} of {path}", f"{y.dtype} of shape {y.shape}", remedy)
+    try:
+        checks.check_labels(y, n)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{key} of {path}: {error}") from error
+
+
+def _as_inputs(path: Path, key: str, x: np.ndarray) -> np.ndarray:
+    checks.check_samples(f"{key} of {path}", x)
+    with np.errstate(over="ignore"):
+        scaled = x.astype(np.float32)
+    if not np.isfinite(scaled).all():
+        got = f"{np.abs(x).max():.3g}"
+        raise checks.expected(f"values in {key} of {path} that float32 can hold", got, "Scale the features.")
     if x.ndim < 3:
         return scaled
     if x.dtype == np.uint8:

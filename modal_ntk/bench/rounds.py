@@ -134,6 +134,9 @@ def text_of(entry: Round) -> str:
 def round_of(text: str) -> Round:
     """Return the round that `text_of` wrote."""
     values = json.loads(text)
+    counts = (values["n_labels"], values["fit_seed"], *values["indices"])
+    if not all(type(value) is int and 0 <= value < 2**63 for value in counts):
+        raise ValueError("a round whose counts are no counts")
     scores = None if values["scores"] is None else np.array(values["scores"], dtype=np.float64)
     indices = np.array(values["indices"], dtype=np.int64)
     return Round(**{**values, "scores": scores, "indices": indices, "peak": Peak(*values["peak"])})
@@ -143,13 +146,26 @@ def row_from(values: tuple[Any, ...]) -> Row:
     """Return a row from the columns of rounds and details, of whatever types they are."""
     # SQLite keeps values of any type in any column.
     strategy, *numbers, indices = values[:8]
-    seed, round_, n_labels = (int(n) for n in numbers[:3])
-    score, query_seconds, fit_seconds = (float(x) for x in numbers[3:])
-    labelled = tuple(int(i) for i in json.loads(indices))
+    seed, round_, n_labels = (_counted(n) for n in numbers[:3])
+    score, query_seconds, fit_seconds = (_finite(x) for x in numbers[3:])
+    labelled = tuple(_counted(i) for i in json.loads(indices))
     known = (str(strategy), seed, round_, n_labels, score, query_seconds, fit_seconds, labelled)
     if values[8] is None:
         return Row(*known)
     scores, metrics = json.loads(values[8]), json.loads(values[9])
     by_row = None if scores is None else tuple(float(x) for x in scores)
-    counts = (None if n is None else int(n) for n in values[10:])
+    counts = (None if n is None else _counted(n) for n in values[10:])
     return Row(*known, by_row, {str(name): float(value) for name, value in metrics.items()}, *counts)
+
+
+def _counted(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError(f"{value!r}, which is no count")
+    return value
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if number != number or number in (float("inf"), float("-inf")):
+        raise ValueError(f"{value!r}, which is no finite number")
+    return number

@@ -19,6 +19,7 @@ from modal_ntk.bench.memory import PeakMemory
 from modal_ntk.bench.rounds import Round as Round
 from modal_ntk.bench.stopping import Watch
 from modal_ntk.errors import InvalidInputError
+from modal_ntk.strategies.wrapping import seeded_copy
 
 
 def _has_state(strategy: Any) -> bool:
@@ -199,7 +200,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         # One seed for each round, drawn before the strategy has its say, so that runs stay paired.
         seeds = rng.integers(2**31, size=2 * (len(sizes) + 1)).reshape(-1, 2)
         self.strategy_seed_ = int(seeds[0, 1])
-        strategy = self._strategy(self.strategy_seed_)
+        strategy = seeded_copy(self.query_strategy, self.strategy_seed_)
         learner = nets.ActiveLearner(clone(self.estimator), strategy)
         watch = Watch(self.stopping, n, rng)
         steps = [self.n_initial, *sizes]
@@ -338,17 +339,12 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             and (first_rows is None or np.array_equal(past[0].indices, first_rows))
         )
 
-    def _strategy(self, seed: int) -> Any:
-        strategy = clone(self.query_strategy, safe=False)
-        if getattr(strategy, "random_state", 0) is None:
-            strategy.set_params(random_state=seed)
-        return strategy
-
     @staticmethod
     def _query(learner: Any, X: Any, labeled: np.ndarray, size: int) -> np.ndarray:
         pool = np.setdiff1d(np.arange(checks.n_rows(X)), labeled)
         indices = learner.query(nets.take_rows(X, pool), n_instances=size)[0]
-        return pool[np.asarray(indices)].astype(np.int64)
+        name = getattr(learner.query_strategy, "__name__", type(learner.query_strategy).__name__)
+        return pool[checks.check_picks(name, indices, size, len(pool))]
 
     def _round(
         self, learner: Any, X: Any, y: np.ndarray, labeled: np.ndarray, step: int, wanted: int | np.ndarray, seed: int

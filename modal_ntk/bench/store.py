@@ -14,9 +14,15 @@ from typing import Any
 from modal_ntk import checks
 from modal_ntk.bench.rounds import Round, details_of, round_of, row_from, text_of
 from modal_ntk.bench.rounds import Row as Row
-from modal_ntk.errors import InvalidInputError
+from modal_ntk.errors import InvalidInputError, ModalNTKError, StorageError
 
 FILE_NAME = "results.sqlite"
+
+SCHEMA = 1
+"""Version of the tables, kept in the file as SQLite's ``user_version``; stores from before it was kept have zero."""
+
+_TABLES = frozenset({"protocol", "rounds", "details", "unfinished", "runs"})
+_MOST_NESTED = 30  # levels of a manifest's or a protocol's values
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS protocol (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -37,6 +43,7 @@ CREATE TABLE IF NOT EXISTS unfinished (
     PRIMARY KEY (strategy, seed, round)
 );
 CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, manifest TEXT NOT NULL);
+PRAGMA user_version = 1;
 """
 # Details have a table of their own so that stores from before there were any stay as they are.
 
@@ -46,7 +53,7 @@ SELECT strategy, seed, round, n_labels, score, query_seconds, fit_seconds, indic
 FROM rounds LEFT JOIN details USING (strategy, seed, round) ORDER BY strategy, seed, round
 """
 
-_FIRST = "SELECT indices FROM rounds WHERE seed = ? AND round = 0 LIMIT 1"
+_CELLS = "SELECT DISTINCT strategy, seed FROM rounds"
 
 _NOTED = "SELECT round, entry FROM unfinished WHERE strategy = ? AND seed = ? ORDER BY round"
 
@@ -70,13 +77,15 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._connected() as connection, connection:
+                _check_schema(connection, self.folder)
                 _use_wal(connection)
                 connection.executescript(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, ValueError) as error:
+            if isinstance(error, ModalNTKError):
+                raise
             remedy = "Choose another folder."
-            raise checks.expected(
-                f"an output folder that can be written at {self.folder}", str(error), remedy
-            ) from error
+            what = f"an output folder that can be written at {self.folder}"
+            raise checks.expected(what, checks.one_line(str(error)), remedy) from error
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Store:
@@ -102,8 +111,7 @@ class Store:
             remedy = "Run `modal-ntk bench --out DIR` first."
             raise checks.expected(f"a folder with {FILE_NAME}", f"{folder}, which has none", remedy)
         with _reading(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-            if not {("protocol",), ("rounds",)} <= set(tables):
+            if not {"protocol", "rounds"} <= _check_schema(connection, Path(folder)):
                 raise ValueError("a database with other tables")
         return cls(folder)
 
@@ -121,7 +129,7 @@ class Store:
             If it differs, showing where; nothing is changed then.
         """
         wanted = {key: json.dumps(value) for key, value in protocol.items()}
-        with self._writing() as connection:
+        with _reading(self.folder / FILE_NAME), self._writing() as connection:
             stored = dict(connection.execute("SELECT key, value FROM protocol"))
             if not stored:
                 connection.executemany("INSERT INTO protocol VALUES (?, ?)", wanted.items())
@@ -145,7 +153,7 @@ class Store:
         """
         with _reading(self.folder / FILE_NAME), self._connected() as connection:
             rows = connection.execute("SELECT key, value FROM protocol").fetchall()
-            return {key: json.loads(value) for key, value in rows}
+            return {str(key): _parsed(value, f"protocol, key {key!r}") for key, value in rows}
 
     def add(self, strategy: str, seed: int, curve: Iterable[Round], *, paired: bool = False) -> bool:
         """Store a finished cell, all of its rounds or none; a cell that is there already stays as it is.
@@ -224,6 +232,7 @@ class Store:
         """
         with _reading(self.folder / FILE_NAME), self._connected() as connection:
             found = connection.execute(_NOTED, (strategy, seed)).fetchall()
+            # Those after a gap cannot be gone on from.
             return [round_of(text) for i, (number, text) in enumerate(found) if i == number]
 
     def under_way(self) -> dict[tuple[str, int], int]:
@@ -234,7 +243,7 @@ class Store:
         dict of (str, int) to int
             By strategy and seed.
         """
-        with self._connected() as connection:
+        with _reading(self.folder / FILE_NAME), self._connected() as connection:
             found = connection.execute("SELECT strategy, seed, COUNT(*) FROM unfinished GROUP BY strategy, seed")
             return {(str(strategy), int(seed)): int(n) for strategy, seed, n in found}
 
@@ -258,7 +267,11 @@ class Store:
             As given to `begin`, in order; empty for stores of early versions.
         """
         with _reading(self.folder / FILE_NAME), self._connected() as connection:
-            return [json.loads(text) for (text,) in connection.execute("SELECT manifest FROM runs ORDER BY id")]
+            found = connection.execute("SELECT id, manifest FROM runs ORDER BY id").fetchall()
+            manifests = [_parsed(text, f"runs, id {number}") for number, text in found]
+            if not all(isinstance(manifest, dict) for manifest in manifests):
+                raise ValueError("a manifest that is no table of values")
+            return manifests
 
     def finished(self) -> set[tuple[str, int]]:
         """Return the cells that need not be run again.
@@ -268,8 +281,8 @@ class Store:
         set of (str, int)
             Strategy and seed.
         """
-        with self._connected() as connection:
-            return set(connection.execute("SELECT DISTINCT strategy, seed FROM rounds"))
+        with _reading(self.folder / FILE_NAME), self._connected() as connection:
+            return {(str(strategy), int(seed)) for strategy, seed in connection.execute(_CELLS)}
 
     def rows(self) -> list[Row]:
         """Return everything stored.
@@ -280,15 +293,21 @@ class Store:
             By strategy, seed and round.
         """
         with _reading(self.folder / FILE_NAME), self._connected() as connection:
-            found = connection.execute(_ROWS).fetchall()
-            return [row_from(values) for values in found]
+            return [_row(values) for values in connection.execute(_ROWS).fetchall()]
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         # The lock is taken before the first look: what is read stays true until it is acted on.
-        with self._connected() as connection, connection:
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
+        try:
+            with self._connected() as connection, connection:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+        except sqlite3.OperationalError as error:
+            remedy = "Free space, or make it writable, and run the same again: it goes on where it stopped."
+            raise StorageError(
+                f"{self.folder / FILE_NAME} could not be written: {checks.one_line(str(error))}. What it held is kept. "
+                f"{remedy}"
+            ) from error
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
@@ -303,9 +322,55 @@ def _reading(path: Path) -> Iterator[None]:
     # Whatever a file from elsewhere holds, the reader is told that it is no store, never shown a traceback.
     try:
         yield
-    except (sqlite3.Error, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except ModalNTKError:
+        raise
+    except Exception as error:
         remedy = "Name a folder that `modal-ntk bench` has written."
-        raise checks.expected(f"{path} to be a store of results", checks.one_line(str(error)), remedy) from error
+        got = checks.one_line(str(error) or type(error).__name__)
+        raise checks.expected(f"{path} to be a store of results", got, remedy) from error
+
+
+def _check_schema(connection: sqlite3.Connection, folder: Path) -> set[str]:
+    # Views, triggers and tables that are computed could take for ever: a store has none.
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    if version > SCHEMA:
+        what = f"a store of version {SCHEMA} or before in {folder}"
+        raise checks.expected(what, f"version {version}", "It is a newer modal-ntk's: upgrade this one.")
+    found = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    tables = {str(name) for kind, name, _ in found if kind == "table"}
+    odd = [str(name) for kind, name, _ in found if kind not in ("table", "index")]
+    odd += [str(name) for kind, name, sql in found if kind == "table" and str(sql).upper().startswith("CREATE VIRTUAL")]
+    if odd or (tables and not tables <= _TABLES | {"sqlite_sequence", "sqlite_stat1"}):
+        names = ", ".join(sorted(odd) or sorted(tables))
+        raise ValueError(f"a database with other tables: {checks.one_line(names)}")
+    return tables
+
+
+def _parsed(text: Any, place: str) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{place}: {error}") from error
+    level = [value]
+    for _ in range(_MOST_NESTED):
+        level = [inner for outer in level for inner in _entries(outer)]
+        if not level:
+            return value
+    raise ValueError(f"{place}: nested more than {_MOST_NESTED} deep")
+
+
+def _entries(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+
+
+def _row(values: tuple[Any, ...]) -> Row:
+    try:
+        return row_from(values)
+    except Exception as error:
+        cell = ", ".join(
+            f"{name} {value!r}" for name, value in zip(("strategy", "seed", "round"), values, strict=False)
+        )
+        raise ValueError(f"{checks.one_line(cell)}: {error or type(error).__name__}") from error
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

@@ -16,6 +16,7 @@ from modal_ntk.bench.rounds import Round, Row, row_of
 from modal_ntk.bench.runner import Cell, Plan
 from modal_ntk.bench.store import Store
 from modal_ntk.bench.workers import Workers
+from modal_ntk.errors import InvalidInputError, ModalNTKError
 
 
 @dataclass(frozen=True)
@@ -100,14 +101,17 @@ def verify(
             _check_trusted(protocol, run_estimator)
     else:
         _check_same(protocol, stored_protocol)
-    if missing := [name for name in how.get("given", ()) if {"dataset": dataset, "estimator": estimator}[name] is None]:
+    objects = {"dataset": dataset, "estimator": estimator}
+    given = how.get("given", ())
+    if missing := [name for name in objects if name in given and objects[name] is None]:
         remedy = f"Call modal_ntk.bench.verify(..., {'=..., '.join(missing)}=...) with what the run was given."
         raise checks.expected("what the run was given as objects", f"no {' and no '.join(missing)}", remedy)
     chosen = _chosen(store, cells, random_state)
     changed = dataclasses.replace(protocol, strategies=[label for label, _ in chosen])
     plan = Plan.of(changed, dataset=dataset, estimator=estimator)
     store.agree(changed.shared(plan.data, plan.simulation.estimator, plan.batch_sizes))
-    workers = Workers(threads=how.get("threads")) if workers is None else workers
+    threads = how.get("threads")
+    workers = Workers(threads=threads if isinstance(threads, int) else None) if workers is None else workers
     workers.check()
     stored: dict[Cell, list[Row]] = {cell: [] for cell in chosen}
     for row in store.rows():
@@ -126,7 +130,15 @@ def _last_run(store: Store) -> tuple[Protocol, dict[str, Any], dict[str, Any]]:
         remedy = "It was written by an early version; run its comparison again with this one."
         raise checks.expected(f"a manifest in {store.folder}", "none", remedy)
     last = manifests[-1]
-    return Protocol.from_dict(last["protocol"]), last["how"], last["versions"]
+    parts = [last.get(key) for key in ("protocol", "how", "versions")]
+    if not all(isinstance(part, dict) for part in parts):
+        got = f"one with {', '.join(sorted(map(checks.one_line, last)))}"
+        raise checks.expected(f"a manifest with protocol, how and versions in {store.folder}", got, "It is damaged.")
+    protocol, how, versions = (dict(part or {}) for part in parts)
+    try:
+        return Protocol.from_dict(protocol), how, versions
+    except ModalNTKError as error:
+        raise InvalidInputError(f"The protocol in {store.folder}: {checks.one_line(str(error))}") from error
 
 
 def _check_trusted(protocol: Protocol, run_estimator: str | None) -> None:

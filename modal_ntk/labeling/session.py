@@ -15,6 +15,7 @@ from modal_ntk.labeling import exchange
 from modal_ntk.labeling.fingerprints import fingerprint
 from modal_ntk.labeling.log import Event, EventLog
 from modal_ntk.labeling.state import State
+from modal_ntk.strategies.wrapping import seeded_copy
 
 RANDOM = "random"
 
@@ -177,15 +178,15 @@ class LabelingSession:
         known = len(set(state.labels.values())) > 1
         if self.query_strategy is None or (not known and self.initial == RANDOM):
             return np.random.default_rng(seeds[0]).choice(free, n_instances, replace=False), RANDOM
-        strategy = clone(self.query_strategy, safe=False)
-        if getattr(strategy, "random_state", 0) is None:
-            strategy.set_params(random_state=int(seeds[0]) % 2**31)
+        strategy = seeded_copy(self.query_strategy, int(seeds[0]) % 2**31)
         learner = nets.ActiveLearner(clone(self.estimator), strategy)
         if known:
             learner.X_training, learner.y_training = self._training_set(state)
             learner.estimator = self._fitted(state, int(seeds[1]))
         indices = learner.query(nets.take_rows(self.X_pool, free), n_instances=n_instances)[0]
-        return free[np.asarray(indices)].astype(np.int64), " ".join(repr(self.query_strategy).split())
+        name = getattr(strategy, "__name__", type(strategy).__name__)
+        chosen = free[checks.check_picks(name, indices, n_instances, len(free))]
+        return chosen, " ".join(repr(self.query_strategy).split())
 
     def fit(self) -> Any:
         """Fit a clone of the estimator to the labels so far.

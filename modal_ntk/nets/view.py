@@ -323,6 +323,7 @@ class NetView:
         else:
             found = self._classifier("predict_proba")(self._as_rows(X))
             values = torch.from_numpy(np.array(found, dtype=np.float64))
+            _checked(f"probabilities of {type(self._final).__name__}", values)
         return on_simplex(values)
 
     def gives_several_labels(self, X: Any) -> bool:
@@ -454,7 +455,7 @@ class NetView:
         self._require_net("embedding")
         with self._recording(layer) as last:
             parts = [flat(last["output"].detach().cpu()) for _ in self._forward(self.prepare(X))]
-        return torch.cat(parts)
+        return _checked("embedding of the net", torch.cat(parts))
 
     def logits_and_critic(self, X: Any) -> tuple[Tensor, Tensor]:
         """Return the logits and what the net's critic says, from one pass through the net.
@@ -486,7 +487,7 @@ class NetView:
         handle = self.module.get_submodule(net.critic_layer).register_forward_hook(judge)
         try:
             with self._as_written():
-                return self.logits(X), torch.cat(values)
+                return self.logits(X), _checked("values of the critic", torch.cat(values))
         finally:
             handle.remove()
 
@@ -531,7 +532,9 @@ class NetView:
 
     def _outputs(self, X: Any) -> Tensor:
         outputs = list(self._forward(self.prepare(X)))
-        return torch.cat([(out[0] if isinstance(out, tuple) else out).detach().cpu() for out in outputs])
+        # Minus infinity is the logarithm of no chance at all, which outputs may be.
+        found = torch.cat([(out[0] if isinstance(out, tuple) else out).detach().cpu() for out in outputs])
+        return _checked("outputs of the net", found, found.isnan() | (found == torch.inf))
 
     def _forward(self, X: Any) -> Iterator[Any]:
         net = self.net
@@ -579,3 +582,9 @@ class NetView:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _checked(what: str, values: Tensor, bad: Tensor | None = None) -> Tensor:
+    bad = ~values.isfinite() if bad is None else bad
+    checks.check_outputs(what, values, flat(bad).any(dim=1).numpy())
+    return values

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from modal_ntk import checks
 from modal_ntk.selection.result import Selection
+from modal_ntk.structure.magnitudes import measurable
 from modal_ntk.structure.neighbors import distance_to_other_groups
 
 BLOCK_PAIRS = 2**21
@@ -119,8 +120,9 @@ def greedy_cover(
     if not radius >= 0:
         raise checks.expected("a radius of at least 0", repr(radius), "Distances on the unit sphere are at most 2.")
     rng = checks.check_random_state(random_state)
+    X, centers = measurable(X, X[:0] if centers is None else centers)
     balls = _Balls(X, radius, device)
-    covered = balls.of_any(X[:0] if centers is None else centers)
+    covered = balls.of_any(centers)
     counts = balls.count_uncovered(covered)
     free = torch.ones(len(X), dtype=torch.bool, device=balls.device)
     indices: list[int] = []

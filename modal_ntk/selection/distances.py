@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from modal_ntk.structure.magnitudes import largest_entry, measurable, needs_double
+
 BLOCK_BYTES = 2**28
 """Largest part of the rows that is sent to a device at a time, where they do not fit there as a whole."""
 
@@ -33,7 +35,7 @@ class DenseRows:
     Parameters
     ----------
     X : Tensor (n, d), float32 or float64
-        The rows; kept, not copied, unless they fit on another device.
+        The rows; kept, not copied, unless they fit on another device, or are of a size that float32 cannot square.
     device : torch.device or str, optional
         Where to compute; where `X` lies by default.
 
@@ -49,6 +51,7 @@ class DenseRows:
     """
 
     def __init__(self, X: Tensor, device: torch.device | str | None = None) -> None:
+        X = measurable(X)
         self.n = len(X)
         self.device = X.device if device is None else torch.device(device)
         self.X = X
@@ -99,6 +102,24 @@ def _distances(X: Tensor, Y: Tensor) -> Tensor:
     return torch.cdist(X, Y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
+def measurable_factors(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Return factors in a type that holds the squared distances of their outer products, as `measurable` does of rows.
+
+    Parameters
+    ----------
+    left, right : Tensor (n, c) and (n, d)
+        First and second factors.
+
+    Returns
+    -------
+    tuple of Tensor
+        The same, float64 where float32 is too narrow.
+    """
+    largest = [largest_entry(left), largest_entry(right), largest_entry(left) * largest_entry(right)]
+    wide = sum(map(needs_double, largest)) > 0
+    return (left.double(), right.double()) if wide else (left.to(right.dtype), right)
+
+
 class OuterRows:
     """Rows that are outer products of two vectors each, which are never formed.
 
@@ -125,6 +146,7 @@ class OuterRows:
     """
 
     def __init__(self, left: Tensor, right: Tensor, device: torch.device | str | None = None) -> None:
+        left, right = measurable_factors(left, right)
         self.n = len(right)
         self.device = right.device if device is None else torch.device(device)
         self._left, self._right = left.to(self.device), right

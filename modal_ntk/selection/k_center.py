@@ -12,6 +12,7 @@ from torch import Tensor
 from modal_ntk import checks
 from modal_ntk.selection.distances import DenseRows
 from modal_ntk.selection.result import Selection
+from modal_ntk.structure.magnitudes import measurable
 from modal_ntk.structure.neighbors import nearest_rows
 
 First = Literal["random", "first"]
@@ -73,9 +74,10 @@ def k_center_greedy(
     """
     n_instances = checks.check_n_instances(n_instances, len(X))
     checks.check_choice("first", first, ("random", "first"))
-    rows = DenseRows(X, device)
     if centers is not None and len(centers) == 0:
         centers = None
+    X, centers = (measurable(X), None) if centers is None else measurable(X, centers)
+    rows = DenseRows(X, device)
     if centers is None:
         rng = checks.check_random_state(random_state)
         pick = int(rng.integers(len(X))) if first == "random" else 0

@@ -296,6 +296,8 @@ def _square(kernel: Any) -> Tensor:
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or not gram.is_floating_point():
         got = f"{gram.dtype} of shape {tuple(gram.shape)}"
         raise checks.expected("a square kernel of floats", got, "Compute it over all rows at once.")
+    if not bool(gram.isfinite().all()):
+        raise checks.expected("a kernel of finite numbers", "NaN or infinity", "Check the net's outputs and gradients.")
     return gram
 
 
@@ -304,6 +306,8 @@ def _start(labels: np.ndarray, f0: Any, gram: Tensor) -> Tensor:
     if f0 is None:
         return torch.zeros(len(gram), n_classes, dtype=torch.float64, device=gram.device)
     start = torch.as_tensor(f0, dtype=torch.float64, device=gram.device)
+    if not bool(start.isfinite().all()):
+        raise checks.expected("f0 of finite numbers", "NaN or infinity", "Check the net's outputs.")
     if start.ndim != 2 or len(start) != len(gram) or start.shape[1] < n_classes:
         got = f"shape {tuple(start.shape)}"
         raise checks.expected(f"f0 of shape ({len(gram)}, {n_classes} or more)", got, "One column per class.")

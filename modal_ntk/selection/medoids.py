@@ -13,6 +13,7 @@ from modal_ntk.selection.distances import DenseRows
 from modal_ntk.selection.k_center import k_center_greedy
 from modal_ntk.selection.kmeans_pp import kmeans_plus_plus
 from modal_ntk.selection.result import Selection
+from modal_ntk.structure.magnitudes import measurable
 from modal_ntk.structure.neighbors import nearest_rows
 
 BLOCK_PAIRS = 2**22
@@ -73,6 +74,7 @@ def k_medoids(
     n_init = checks.check_integer("n_init", n_init)
     max_iter = checks.check_integer("max_iter", max_iter)
     rng = checks.check_random_state(random_state)
+    X = measurable(X)
     runs = (_alternated(X, n_instances, max_iter, device, rng) for _ in range(n_init))
     medoids, clusters, cost, n_iter = min(runs, key=lambda run: run[2])
     sizes = np.bincount(clusters, minlength=n_instances)
@@ -121,6 +123,7 @@ def nearest_to_centers(
     [4, 1]
     """
     n_instances = checks.check_n_instances(n_instances, len(X))
+    X = measurable(X)
     found = structure.kmeans_clusters(X.cpu().numpy(), n_instances, n_init=n_init, random_state=random_state)
     centers = torch.from_numpy(found.centers).to(X)
     gaps = (X - centers[torch.from_numpy(found.labels).to(X.device)]).square().sum(dim=1).cpu().numpy()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from modal_ntk import checks
+
 
 def top_b(scores: np.ndarray, n_instances: int, *, rng: np.random.Generator) -> np.ndarray:
     """Return the positions of the largest scores, best first.
@@ -11,7 +13,7 @@ def top_b(scores: np.ndarray, n_instances: int, *, rng: np.random.Generator) -> 
     Parameters
     ----------
     scores : numpy.ndarray (n,)
-        Acquisition values, finite.
+        Acquisition values; infinite ones are the largest or smallest.
     n_instances : int
         How many to take, at most n.
     rng : numpy.random.Generator
@@ -22,11 +24,17 @@ def top_b(scores: np.ndarray, n_instances: int, *, rng: np.random.Generator) -> 
     numpy.ndarray (b,), int64
         Unique positions in order of falling score.
 
+    Raises
+    ------
+    InvalidInputError
+        If a score is NaN.
+
     Examples
     --------
     >>> top_b(np.array([0.1, 0.7, 0.3]), 2, rng=np.random.default_rng(0)).tolist()
     [1, 2]
     """
+    _check(scores)
     keys = rng.random(len(scores))
     # Only what can be chosen is sorted: on large pools that is most of the time.
     least = np.partition(scores, len(scores) - n_instances)[len(scores) - n_instances]
@@ -44,16 +52,29 @@ def best(scores: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     scores : numpy.ndarray (n,)
-        Acquisition values, finite.
+        Acquisition values; infinite ones are the largest or smallest.
 
     Returns
     -------
     numpy.ndarray (t,), int64
         In rising order.
 
+    Raises
+    ------
+    InvalidInputError
+        If a score is NaN.
+
     Examples
     --------
     >>> best(np.array([2.0, 1.0, 2.0])).tolist()
     [0, 2]
     """
+    _check(scores)
     return np.flatnonzero(scores == scores.max()).astype(np.int64)
+
+
+def _check(scores: np.ndarray) -> None:
+    # NaN is no largest and no equal: without this a choice would be short or empty.
+    if (bad := np.isnan(scores)).any():
+        got = f"NaN for {int(bad.sum())} of {len(scores)} rows, first for row {int(bad.argmax())}"
+        raise checks.expected("scores without NaN", got, "Check the model's outputs for that row.")

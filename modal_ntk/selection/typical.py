@@ -11,6 +11,7 @@ from torch import Tensor
 
 from modal_ntk import checks
 from modal_ntk.selection.result import Selection
+from modal_ntk.structure.magnitudes import measurable
 from modal_ntk.structure.neighbors import nearest_rows
 
 Distance = Literal["euclidean", "squared"]
@@ -61,6 +62,7 @@ def typicality(
     """
     n_neighbors = checks.check_integer("n_neighbors", n_neighbors)
     checks.check_choice("distance", distance, ("euclidean", "squared"))
+    X = measurable(X)
     if len(X) < 2:
         return X.new_zeros(len(X))
     gaps = nearest_rows(X, n_neighbors=max(1, min(n_neighbors, len(X) // 2)), device=device)[0]

@@ -12,9 +12,10 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from modal_ntk import checks, nets
-from modal_ntk.errors import UnmetNeedError
+from modal_ntk.errors import ContractError, InvalidInputError, UnmetNeedError
 from modal_ntk.hooks import NEEDS
 from modal_ntk.selection.result import Selection
+from modal_ntk.strategies import gate
 
 if TYPE_CHECKING:
     from modal_ntk.nets import NetView
@@ -198,12 +199,23 @@ class QueryStrategy(BaseEstimator, ABC):
             If an argument cannot be used.
         UnmetNeedError
             If the learner lacks what the strategy needs.
+        ContractError
+            If the strategy chose too few, one twice or none of the pool, or its scores are not finite.
         """
         started = perf_counter()
         self.check_params()
         query = self._query(learner, X_pool, n_instances, X_labeled, y_labeled)
+        name = type(self).__name__
         with query.view.no_trace():
-            selection = self._select(query)
+            try:
+                selection = gate.checked(name, self._select(query), query)
+            except ContractError:
+                raise
+            except Exception as error:
+                # A model that has diverged fails in many places; what is wrong with it is told in one.
+                if cause := gate.what_the_model_says(query):
+                    raise InvalidInputError(f"{name}: {cause}") from error
+                raise
         selection.info.setdefault("seconds", {})["total"] = perf_counter() - started
         return selection
 

@@ -34,9 +34,12 @@ class Rows:
 
     def normalised(self) -> Rows:
         """Return the same with every row scaled to length one; a row of zeros stays."""
-        from torch.nn.functional import normalize
+        import torch
 
-        return Rows(normalize(self.labeled), normalize(self.pool), self.source)
+        from modal_ntk.structure.magnitudes import unit_rows
+
+        labeled, pool = (torch.from_numpy(unit_rows(part.numpy())) for part in (self.labeled, self.pool))
+        return Rows(labeled, pool, self.source)
 
     def joined(self) -> Tensor:
         """Return one matrix (l + n, d), the labelled samples first."""
@@ -109,9 +112,10 @@ def read(view: NetView, X: Any, features: Any) -> Tensor:
     rows = view.embeddings(X) if source == "embedding" else view.features(X, source)
     # Of a net in half precision distances are taken in single.
     rows = rows if rows.dtype == torch.float64 else rows.float()
-    if not bool(torch.isfinite(rows.sum(dim=1)).all()):
+    if not bool((finite := torch.isfinite(rows).all(dim=1)).all()):
         remedy = "Check the net's weights, or scale the samples."
-        raise checks.expected(f"finite features ({name_of(view, features)})", "NaN, infinity or overflow", remedy)
+        got = f"NaN or infinity, first in row {int(finite.int().argmin())}"
+        raise checks.expected(f"finite features ({name_of(view, features)})", got, remedy)
     return rows
 
 

@@ -35,6 +35,26 @@ def check_inner(name: str, strategy: Any) -> None:
     strategy.check_params()
 
 
+def seeded_copy(strategy: Any, seed: int) -> Any:
+    """Return a copy of a strategy, of this library or not, with a seed where it takes one and has none.
+
+    Parameters
+    ----------
+    strategy : callable
+        The strategy; not changed.
+    seed : int
+        The seed.
+
+    Returns
+    -------
+    callable
+        The copy.
+    """
+    copy = clone(strategy, safe=False)
+    parameters = copy.get_params(deep=False) if hasattr(copy, "get_params") else {}
+    return copy.set_params(random_state=seed) if parameters.get("random_state", 0) is None else copy
+
+
 def delegate(strategy: QueryStrategy, query: Query, **changes: Any) -> Selection:
     """Have another strategy choose, from a query that has been checked.
 

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from modal_ntk import checks
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.structure.assignment import LabeledRows, assign_labeled, n_violations
+from modal_ntk.structure.magnitudes import measurable
 
 _THREADS_PAY = 2**26
 """Multiplications in one pass of k-means from which more than one thread is used."""
@@ -173,7 +174,7 @@ def as_matrix(X: Any) -> np.ndarray:
     Returns
     -------
     numpy.ndarray (n, d)
-        `X` itself if it is a float32 or float64 array, else a float64 copy.
+        `X` itself if it is a float64 array, or a float32 one of a size that float32 can square; else a float64 copy.
 
     Raises
     ------
@@ -189,7 +190,7 @@ def as_matrix(X: Any) -> np.ndarray:
     if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "fiub":
         got = f"{values.dtype} of shape {values.shape}"
         raise checks.expected("X to be a matrix of numbers, one row per sample", got, "Pass X of shape (n, d).")
-    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
+    return measurable(values if values.dtype in (np.float32, np.float64) else values.astype(np.float64))
 
 
 def n_distinct(X: np.ndarray, limit: int) -> int:

@@ -118,6 +118,8 @@ def diffuse(
         values = _on_torch(transition, rows, start, n_steps, tol)
     else:
         values = _on_cpu(sp.csr_matrix(transition), rows, start, n_steps, tol)
+    if not bool((values == values).all()):
+        raise checks.expected("a transition matrix of finite numbers", "NaN or infinity", "Make one by knn_transition.")
     if mode == "multivariate":
         values += 1 / n_classes
     # Rounding may step over the ends by a little.

@@ -12,6 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from modal_ntk import checks
 from modal_ntk.errors import MissingExtraError, ModalNTKWarning
+from modal_ntk.structure.magnitudes import measurable
 from modal_ntk.structure.threads import threads_of_torch
 
 APPROXIMATE_ABOVE = 100_000
@@ -97,7 +98,9 @@ def _as_rows(X: Any) -> np.ndarray:
     if rows.ndim != 2 or rows.dtype.kind not in "fiub":
         got = f"{rows.dtype} of shape {rows.shape}"
         raise checks.expected("X to be a matrix of numbers", got, "Pass one row of features per sample.")
-    return np.ascontiguousarray(rows, dtype=np.float64 if rows.dtype == np.float64 else np.float32)
+    # In the caller's precision where distances can be taken in it.
+    rows = rows.astype(np.float64 if rows.dtype == np.float64 else np.float32, copy=False)
+    return np.ascontiguousarray(measurable(rows))
 
 
 def _search(method: str, n: int) -> str:

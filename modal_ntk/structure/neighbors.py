@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from modal_ntk import checks
+from modal_ntk.structure.magnitudes import measurable
 
 BLOCK_PAIRS = 2**22
 """Pairs of rows whose products are held at a time."""
@@ -61,6 +62,7 @@ def nearest_rows(
     if not 1 <= checks.check_integer("n_neighbors", n_neighbors) <= n_others:
         raise checks.expected(f"n_neighbors of at most {n_others}, the number of rows", n_neighbors, "Ask for fewer.")
     device = X.device if device is None else torch.device(device)
+    X, target = (measurable(X),) * 2 if among_themselves else measurable(X, target)
     target = target.to(device)
     shift = target.mean(dim=0)
     shifted = target - shift
@@ -105,6 +107,7 @@ def distance_to_other_groups(X: Tensor, groups: Tensor, *, device: torch.device 
     >>> distance_to_other_groups(torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([0, 0, 1])).tolist()
     [5.0, 4.0, 4.0]
     """
+    X = measurable(X)
     device = X.device if device is None else torch.device(device)
     order = groups.to(X.device).argsort(stable=True)
     rows = X[order].to(device)

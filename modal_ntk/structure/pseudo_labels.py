@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.preprocessing import normalize
 
 from modal_ntk import checks
 from modal_ntk.structure.constrained import (
@@ -20,6 +19,7 @@ from modal_ntk.structure.constrained import (
     inertia,
     means,
 )
+from modal_ntk.structure.magnitudes import unit_rows
 
 
 def n_pseudo_clusters(n_labeled: int, n_instances: int, max_clusters: int) -> int:
@@ -265,7 +265,7 @@ def cluster_pseudo_labels(
     """
     rng = checks.check_random_state(random_state)
     X = as_matrix(X)
-    rows = normalize(X) if normalise else X
+    rows = unit_rows(X) if normalise else X
     n_clusters = checks.check_integer("n_clusters", n_clusters)
     unlabelled = labeled is None or len(labeled) == 0
     if n_start is None or unlabelled:

@@ -126,8 +126,11 @@ class BADGE(DistanceStrategy):
     def _gradients(self, a: Tensor, h: Tensor, part: np.ndarray | None, device: torch.device) -> Any:
         import torch
 
+        from modal_ntk.selection.distances import measurable_factors
+
         if part is not None:
             a, h = a[torch.from_numpy(part)], h[torch.from_numpy(part)]
+        a, h = measurable_factors(a, h)
         if self.n_averaged is not None and self.n_averaged < a.shape[1] * h.shape[1]:
             return selection.DenseRows(_averaged(a, h, self.n_averaged, device), device)
         return selection.OuterRows(a, h, device)

@@ -3,6 +3,6 @@
 Importing this package enters them in `modal_ntk.testing.trial.CLAUSES`.
 """
 
-from modal_ntk.testing.clauses import care, edges, form, modal, refusals
+from modal_ntk.testing.clauses import care, edges, form, modal, refusals, uses
 
-__all__ = ["care", "edges", "form", "modal", "refusals"]
+__all__ = ["care", "edges", "form", "modal", "refusals", "uses"]
