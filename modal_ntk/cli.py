@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modal_ntk import checks, host, listing, scaffold
-from modal_ntk.errors import ModalNTKError
+from modal_ntk.errors import IncompleteRunError, ModalNTKError
 
 if TYPE_CHECKING:
     from modal_ntk.bench import Protocol, Workers
@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 on success, 1 if ``doctor --strict`` finds something wrong or ``verify`` a difference, 2 for anything wrong
-        with what was asked, 130 after Ctrl-C.
+        0 on success, 1 if ``doctor --strict`` or ``--json`` finds something wrong or ``verify`` a difference, 2 for
+        anything wrong with what was asked or runs that could not be run, 130 after Ctrl-C; SIGTERM exits with 143.
     """
     arguments = _parser().parse_args(argv)
     try:
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(command=_verify)
 
     doctor = commands.add_parser("doctor", help="show versions, devices and plugins, and what is wrong with them")
-    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.add_argument("--json", action="store_true", help="print JSON, and end with status 1 if its ok is false")
     doctor.add_argument("--strict", action="store_true", help="end with status 1 if anything is wrong")
     doctor.set_defaults(command=_doctor)
     return parser
@@ -142,7 +142,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     with redirect_stdout(sys.stderr):
         diagnosis = doctor.diagnose()
     print(json.dumps(diagnosis.to_dict(), indent=2) if arguments.json else diagnosis)
-    return int(arguments.strict and bool(diagnosis.problems))
+    return int((arguments.strict or arguments.json) and bool(diagnosis.problems))
 
 
 def _strategies(arguments: argparse.Namespace) -> None:
@@ -166,18 +166,30 @@ def _new_plugin(arguments: argparse.Namespace) -> None:
 def _bench(arguments: argparse.Namespace) -> None:
     # Imported here: listing strategies must not wait for torch.
     from modal_ntk import bench
+    from modal_ntk.bench import figures
     from modal_ntk.bench.runner import Plan
+    from modal_ntk.bench.store import FILE_NAME, Store
 
     progress = "plain" if arguments.plain else not arguments.quiet
     protocols = _protocols(arguments)
     for protocol in list(protocols.values())[1:]:
         Plan.of(protocol)  # what the last one lacks is said before the first one runs
+    if not figures.can_draw():
+        print(f"modal-ntk: note: {figures.NO_PICTURES}", file=sys.stderr)
+    incomplete = []
     for dataset, protocol in protocols.items():
         out = Path(arguments.out) / dataset if len(protocols) > 1 else Path(arguments.out)
-        bench.run_protocol(protocol, out=out, workers=_workers(arguments), progress=progress)
+        try:
+            bench.run_protocol(protocol, out=out, workers=_workers(arguments), progress=progress)
+        except IncompleteRunError as error:
+            incomplete.append(str(error))
+            if not (out / FILE_NAME).exists() or not Store.open(out).finished():
+                continue
         _print_report(out, arguments.dataset, None, None)
-    if len(protocols) > 1:
+    if len(protocols) > 1 and not incomplete:
         _print_across([Path(arguments.out) / dataset for dataset in protocols], Path(arguments.out))
+    if incomplete:
+        raise IncompleteRunError("\n".join(incomplete))
 
 
 def _protocols(arguments: argparse.Namespace) -> dict[str, Protocol]:

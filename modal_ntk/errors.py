@@ -35,5 +35,9 @@ class StorageError(ModalNTKError, OSError):
     """A file could not be written: no space, no permission, no such folder. What was there before is kept."""
 
 
+class IncompleteRunError(ModalNTKError):
+    """Some runs of a comparison could not be run; all others were, and are stored."""
+
+
 class ModalNTKWarning(UserWarning):
     """Base of all warnings raised by this library."""

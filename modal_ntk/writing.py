@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from modal_ntk.errors import ModalNTKError, StorageError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -23,11 +25,24 @@ def replacing(path: Path) -> Iterator[Path]:
     ------
     Path
         A new file's, which is gone after an error.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written: no space, no permission, no such folder, or a folder of that name. What was there is
+        still there then.
     """
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        written = Path(folder) / path.name
-        yield written
-        written.replace(path)
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            written = Path(folder) / path.name
+            yield written
+            written.replace(path)
+    except ModalNTKError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        remedy = "Free space, or name a file in a folder that is there and can be written."
+        raise StorageError(f"{path} could not be written: {reason}. What was there is kept. {remedy}") from error
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -7,6 +7,7 @@ import modAL.models
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 import modal_ntk
@@ -19,6 +20,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     threadpool_limits(1)
 
 MODAL_RUNS = compatibility.modal_learner_runs()
+# How long an example takes says how busy the machine is, and nothing about the law.
+settings.register_profile("laws", deadline=None)
+settings.load_profile("laws")
 
 
 @pytest.fixture(autouse=True)

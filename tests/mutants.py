@@ -353,6 +353,8 @@ class TakesTheFirstLabel(RandomSampling):
     def _labeled_set(self, learner, X_labeled, y_labeled):
         X_labeled, y_labeled = super()._labeled_set(learner, X_labeled, y_labeled)
         return X_labeled, y_labeled[:, 0] if y_labeled.ndim > 1 else y_labeled
+
+
 @breaks("works_where_strategies_are_used")
 class DrawsWithoutASeed(Entropy):
     def __init__(self):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -18,6 +20,14 @@ from modal_ntk.writing import replacing
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6BB1")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
 _WIDTH = 5.0  # inches
+
+
+NO_PICTURES = 'matplotlib is not installed, so the page has no pictures. Run: pip install "modal-ntk[bench]"'
+
+
+def can_draw() -> bool:
+    """Say whether matplotlib is there."""
+    return importlib.util.find_spec("matplotlib") is not None and sys.modules.get("matplotlib", 1) is not None
 
 
 def styles(strategies: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -18,6 +18,7 @@ from sklearn.metrics import get_scorer_names
 from modal_ntk import checks
 from modal_ntk.bench.naming import strategy_text
 from modal_ntk.bench.splits import carve
+from modal_ntk.errors import ModalNTKError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -104,25 +105,47 @@ class Protocol:
             got = repr(self.strategies)
             raise checks.expected("a list with at least one strategy", got, "Name one, such as 'ntkcpl'.")
         texts = tuple(dict.fromkeys(strategy_text(entry) for entry in self.strategies))
-        seeds = self.seeds if _is_list(self.seeds) else range(checks.check_integer("seeds", self.seeds))
-        checked = tuple(checks.check_integer("every entry of seeds", seed, minimum=0) for seed in seeds)
+        self._check_types()
+        seeds = self.seeds if _is_list(self.seeds) else range(_at_most("seeds", self.seeds, _MOST_SEEDS))
+        checked = tuple(_at_most("every entry of seeds", seed, 2**63 - 1, minimum=0) for seed in seeds)
         self._set(strategies=texts, seeds=tuple(dict.fromkeys(checked)))
         for name in ("batch_size", "imbalance", "metrics"):
             if _is_list(getattr(self, name)):
                 self._set(**{name: tuple(getattr(self, name))})
-        checks.check_integer("validation", self.validation, minimum=0)
-        checks.check_integer("split_seed", self.split_seed, minimum=0)
+        _at_most("validation", self.validation, _MOST, minimum=0)
+        _at_most("split_seed", self.split_seed, 2**32 - 1, minimum=0)
         if self.pool_size is not None:
-            checks.check_integer("pool_size", self.pool_size, optional=True)
+            _at_most("pool_size", self.pool_size, _MOST)
+        _at_most("n_initial", self.n_initial, _MOST)
+        _at_most("n_rounds", self.n_rounds, _MOST, minimum=0)
+        for size in self.batch_size if isinstance(self.batch_size, tuple) else (self.batch_size,):
+            _at_most("every entry of batch_size", size, _MOST)
         for share in self.imbalance if isinstance(self.imbalance, tuple) else (self.imbalance,):
             checks.check_positive("imbalance", share)
         if self.test_size is not None and not 0 < checks.check_positive("test_size", self.test_size) < 1:
             raise checks.expected("test_size to be a share between 0 and 1", self.test_size, "Pass one such as 0.3.")
         if isinstance(self.metrics, str):
             raise checks.expected("metrics to be a list of names", repr(self.metrics), "Put the name into a list.")
+        if not _is_list(self.metrics):
+            raise checks.expected("metrics to be a list of names", repr(self.metrics), "Put the names into a list.")
         for metric in self.metrics:
             if metric not in get_scorer_names():
                 raise checks.unknown_name("metric", metric, get_scorer_names(), "They are scikit-learn's scorers.")
+
+    def _check_types(self) -> None:
+        if not isinstance(self.dataset, str) or not self.dataset:
+            raise checks.expected("dataset to be a name or a path", repr(self.dataset), 'Write one, such as "digits".')
+        checks.check_choice("initial", self.initial, ("random", "stratified", "query"))
+        checks.check_flag("reinitialise", self.reinitialise)
+        for name in ("estimator", "unlabeled_param"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value):
+                raise checks.expected(f"{name} to be a text", repr(value), "Leave it out, or name one.")
+        if not isinstance(self.estimator_params, Mapping) or not all(isinstance(k, str) for k in self.estimator_params):
+            got = repr(self.estimator_params)
+            raise checks.expected(
+                "estimator_params to be a table of names and values", got, "Write params = { lr = 0.1 }."
+            )
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
@@ -149,6 +172,9 @@ class Protocol:
         UnknownNameError
             If a key is none of the parameters.
         """
+        if not isinstance(values, Mapping):
+            got = type(values).__name__
+            raise checks.expected("a protocol to be a table of keys and values", got, "Write key = value.")
         given = dict(values)
         if isinstance(given.get("estimator"), Mapping):
             table = dict(given.pop("estimator"))
@@ -207,7 +233,7 @@ class Protocol:
         """
         try:
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             remedy = 'Write one with keys such as dataset = "digits" and strategies = ["margin"].'
             raise checks.expected(f"{path} to be a TOML file", checks.one_line(str(error)), remedy) from error
         given = values.get("dataset", cls.dataset)
@@ -215,7 +241,10 @@ class Protocol:
         remedy = "Name each data set once; results are kept by its name."
         if not names or not all(isinstance(name, str) for name in names):
             raise checks.expected("dataset to be a name or a list of different ones", given, remedy)
-        found = {Path(name).stem: cls.from_dict({**values, "dataset": name}) for name in names}
+        try:
+            found = {Path(name).stem: cls.from_dict({**values, "dataset": name}) for name in names}
+        except ModalNTKError as error:
+            raise type(error)(f"{path}: {error}") from error
         if len(found) < len(names):
             raise checks.expected("dataset to be a name or a list of different ones", given, remedy)
         return found
@@ -323,6 +352,15 @@ class Protocol:
             "initial": self.initial,
             **{name: values[name] for name in sorted(new) if getattr(self, name) != defaults[name]},
         }
+
+
+_MOST_SEEDS, _MOST = 10_000, 2**40  # what nobody means, and what would be counted for ever
+
+
+def _at_most(name: str, value: Any, most: int, *, minimum: int = 1) -> int:
+    if checks.check_integer(name, value, minimum=minimum) > most:
+        raise checks.expected(f"{name} to be at most {most}", value, "Lower it.")
+    return int(value)
 
 
 def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:

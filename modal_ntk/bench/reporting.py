@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from modal_ntk import checks
-from modal_ntk.bench import page, sections
+from modal_ntk.bench import figures, page, sections
 from modal_ntk.bench.datasets import Dataset
 from modal_ntk.bench.queried import find_data
 from modal_ntk.bench.significance import doubts
@@ -30,8 +30,8 @@ class Report:
     ----------
     table : str
         Mean and standard deviation of the score for each number of labels and strategy.
-    curves : Path
-        The picture of the curves.
+    curves : Path or None
+        The picture of the curves; None where matplotlib is not installed.
     page : Path
         The page with everything, to be opened in a browser.
     files : tuple of Path
@@ -41,7 +41,7 @@ class Report:
     """
 
     table: str
-    curves: Path
+    curves: Path | None
     page: Path
     files: tuple[Path, ...]
     doubts: tuple[str, ...]
@@ -77,8 +77,10 @@ def report(
     ------
     InvalidInputError
         If the folder holds no results, or the data set or baseline is none of the comparison's.
-    MissingExtraError
-        If matplotlib is not installed.
+
+    Notes
+    -----
+    Without matplotlib the page has no pictures, and says so.
     """
     store = Store.open(Path(out))
     # A store may come from anywhere, and its names go to a terminal.
@@ -109,7 +111,8 @@ def report(
     with replacing(target_file) as draft:
         draft.write_text(page.page(f"Active learning on {name}", parts), encoding="utf-8")
     files = (target_file, *written.files)
-    return Report(_table(_by_strategy(rows)), store.folder / "curves.png", target_file, files, tuple(doubtful))
+    picture = store.folder / "curves.png" if figures.can_draw() else None
+    return Report(_table(_by_strategy(rows)), picture, target_file, files, tuple(doubtful))
 
 
 def _by_strategy(rows: list[Row]) -> dict[str, dict[int, list[float]]]:

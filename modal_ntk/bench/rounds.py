@@ -142,6 +142,15 @@ def round_of(text: str) -> Round:
     return Round(**{**values, "scores": scores, "indices": indices, "peak": Peak(*values["peak"])})
 
 
+def round_from(row: Row) -> Round:
+    """Return a stored row as the round that it was."""
+    times = (row.query_seconds, row.fit_seconds)
+    scores = None if row.scores is None else np.array(row.scores, dtype=np.float64)
+    peak = Peak(row.peak_memory, row.peak_gpu_memory)
+    indices = np.array(row.indices, dtype=np.int64)
+    return Round(row.n_labels, row.score, *times, indices, scores, row.metrics, row.fit_seed or 0, peak)
+
+
 def row_from(values: tuple[Any, ...]) -> Row:
     """Return a row from the columns of rounds and details, of whatever types they are."""
     # SQLite keeps values of any type in any column.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,15 +14,18 @@ from typing import Any, Literal
 from joblib import delayed
 from sklearn.base import clone
 
+from modal_ntk import checks
 from modal_ntk.bench.datasets import Dataset, load_dataset
 from modal_ntk.bench.manifest import manifest
 from modal_ntk.bench.naming import checked_strategies
+from modal_ntk.bench.probing import lacking
 from modal_ntk.bench.progress import Progress, mode_of
 from modal_ntk.bench.protocol import Protocol
 from modal_ntk.bench.rounds import Round
 from modal_ntk.bench.simulation import SimulatedActiveLearning
 from modal_ntk.bench.store import Store
-from modal_ntk.bench.workers import Workers, limited_threads, worker_number
+from modal_ntk.bench.workers import Workers, limited_threads, terminating, worker_number
+from modal_ntk.errors import IncompleteRunError, ModalNTKWarning
 
 Cell = tuple[str, int]
 
@@ -145,15 +149,29 @@ def run_protocol(
     ------
     ModalNTKError
         If anything asked for cannot be had; before any cell is run.
+    IncompleteRunError
+        At the end, if some runs could not be run; names them, and why. All others are stored then.
+
+    Warns
+    -----
+    ModalNTKWarning
+        Before the first run, for each of several strategies that cannot work for the estimator.
+
+    Notes
+    -----
+    More strategies, seeds and rounds may be added to a store. SIGTERM ends the workers, as Ctrl-C does; a worker that
+    is killed costs the run it was at, and that only if it is killed again.
     """
     workers = Workers() if workers is None else workers
     plan = Plan.of(protocol, dataset=dataset, estimator=estimator)
     workers.check()
     mode = mode_of(progress, sys.stderr)
+    failed = _lacking(plan, protocol)
     store = Store(out)
     store.agree(protocol.shared(plan.data, plan.simulation.estimator, plan.batch_sizes))
-    done = store.finished()
-    cells = [cell for cell in protocol.cells if cell not in done]
+    n_rounds = len(plan.batch_sizes) + 1
+    done = store.finished(n_rounds)
+    cells = [cell for cell in protocol.cells if cell not in done and cell not in failed]
     store.begin(manifest(protocol, {**workers.describe(), "given": plan.given}))
 
     def under_way() -> dict[Cell, int]:
@@ -162,18 +180,48 @@ def run_protocol(
     def missing() -> Iterator[Cell]:
         # Looked at again when its turn comes: another process on the same store may have been there.
         for cell in cells:
-            if cell in store.finished():
+            if cell in store.finished(n_rounds):
                 shown.done(*cell)
             else:
                 yield cell
 
     asked = set(cells)
-    with Progress(plan.data.name, len(cells), len(plan.batch_sizes) + 1, under_way, mode=mode) as shown:
+    with terminating(), Progress(plan.data.name, len(cells), n_rounds, under_way, mode=mode) as shown:
         # Each cell is stored as it comes in, by this process alone.
         for label, seed, curve in plan.curves(missing(), workers, store.folder):
+            if isinstance(curve, str):
+                failed[label, seed] = curve
+                continue
             store.add(label, seed, curve, paired=protocol.initial != "query")
             shown.done(label, seed)
+    if failed:
+        raise IncompleteRunError(
+            f"{_told(failed)}\nAll other runs are in {store.folder}; the same call tries these again."
+        )
     return store
+
+
+def _lacking(plan: Plan, protocol: Protocol) -> dict[Cell, str]:
+    # A single strategy tells in its first run what it lacks.
+    reasons = lacking(plan.data, plan.simulation, plan.strategies, plan.batch_sizes) if len(plan.strategies) > 1 else {}
+    failed = {(label, seed): reasons[label] for label, seed in protocol.cells if label in reasons}
+    if failed and len(reasons) == len(plan.strategies):
+        raise IncompleteRunError(f"{_told(failed)}\nNothing was run.")
+    for label, reason in reasons.items():
+        message = f"{checks.one_line(label)} cannot be run, and is left out: {reason}"
+        warnings.warn(message, ModalNTKWarning, stacklevel=3)
+    return failed
+
+
+def _told(failed: Mapping[Cell, str]) -> str:
+    by_reason: dict[tuple[str, str], list[int]] = {}
+    for (label, seed), reason in failed.items():
+        by_reason.setdefault((checks.one_line(label), reason), []).append(seed)
+    lines = [
+        f"  {label}, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}: {reason}"
+        for (label, reason), seeds in by_reason.items()
+    ]
+    return "\n".join([f"{len(failed)} runs could not be run:", *lines])
 
 
 @dataclass(frozen=True)
@@ -242,7 +290,7 @@ class Plan:
 
     def curves(
         self, cells: Iterable[Cell], workers: Workers, folder: Path | None = None
-    ) -> Iterator[tuple[str, int, list[Round]]]:
+    ) -> Iterator[tuple[str, int, list[Round] | str]]:
         """Run cells.
 
         Parameters
@@ -258,7 +306,7 @@ class Plan:
         Yields
         ------
         tuple of (str, int, list of Round)
-            In the order in which they are done.
+            In the order in which they are done; of a cell that could not be run, why, in place of its rounds.
         """
         data = self.data
         # Large arrays are arguments of their own, so that joblib shares them among cells instead of sending them anew.
@@ -271,8 +319,37 @@ class Plan:
             simulation = clone(bare).set_params(query_strategy=self.strategies[label], random_state=seed)
             return delayed(_cell)(simulation, data.x_train, data.y_train, *held_out, label, seed, workers, place)
 
-        with workers.parallel() as parallel:
-            yield from parallel(task(cell) for cell in cells)
+        running: set[Cell] = set()
+
+        def tasks(some: Iterable[Cell]) -> Iterator[Any]:
+            for cell in some:
+                running.add(cell)
+                yield task(cell)
+
+        # What a cell raises comes back as its result, so an exception here is a worker's end. Any of the cells under
+        # way may be to blame: each is tried again by itself, so that only the one that ends its worker again is lost.
+        rest = iter(cells)
+        alone: list[list[Cell]] = []
+        while True:
+            group = alone.pop() if alone else None
+            with workers.parallel() as parallel:
+                try:
+                    for found in parallel(tasks(rest if group is None else group)):
+                        running.discard(found[:2])
+                        yield found
+                    if group is None:
+                        return
+                except Exception as error:  # noqa: BLE001 - backends have classes of their own for it
+                    if group is None:
+                        alone = [[cell] for cell in sorted(running)]
+                    else:
+                        reason = (
+                            f"its worker was killed twice ({type(error).__name__}). Give it more memory, or lower jobs"
+                        )
+                        lost = [(*cell, reason) for cell in group]
+                        running.clear()
+                        yield from lost
+                    running.clear()
 
 
 def _cell(
@@ -287,14 +364,36 @@ def _cell(
     seed: int,
     workers: Workers,
     folder: Path | None,
-) -> tuple[str, int, list[Round]]:
-    held_out = None if x_validation is None else (x_validation, y_validation)
-    simulation.set_params(evaluation_set=(x_test, y_test), validation_set=held_out)
+) -> tuple[str, int, list[Round] | str]:
+    try:
+        return (
+            label,
+            seed,
+            _curve(simulation, X, y, (x_test, y_test), (x_validation, y_validation), label, seed, workers, folder),
+        )
+    except Exception as error:  # noqa: BLE001 - one run that fails must not take the others along
+        return label, seed, checks.one_line(f"{type(error).__name__}: {error}")
+
+
+def _curve(
+    simulation: Any,
+    X: Any,
+    y: Any,
+    evaluation_set: tuple[Any, Any],
+    validation_set: tuple[Any, Any],
+    label: str,
+    seed: int,
+    workers: Workers,
+    folder: Path | None,
+) -> list[Round]:
+    held_out = None if validation_set[0] is None else validation_set
+    simulation.set_params(evaluation_set=evaluation_set, validation_set=held_out)
     if workers.devices:
         simulation.set_params(estimator__device=workers.devices[worker_number() % len(workers.devices)])
     rounds: dict[str, Any] = {}
     if folder is not None:
         store = Store(folder)
-        rounds = {"past": store.noted(label, seed), "on_round": partial(store.note, label, seed)}
+        past = store.noted(label, seed) or store.stored(label, seed)
+        rounds = {"past": past, "on_round": partial(store.note, label, seed)}
     with limited_threads(workers.threads):
-        return label, seed, simulation.replay(X, y, **rounds).curve_
+        return simulation.replay(X, y, **rounds).curve_

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,12 @@ class Written:
     folder: Path
     files: list[Path] = field(default_factory=list)
 
-    def picture(self, drawing: Any, name: str, text: str) -> tuple[bytes, str]:
-        """Write a picture, and return it with its caption."""
+    def picture(self, draw: Callable[[], Any], name: str, text: str) -> list[tuple[bytes, str]]:
+        """Draw and write a picture, and return it with its caption; nothing where matplotlib is missing."""
+        if not figures.can_draw():
+            return []
         self.files.append(self.folder / name)
-        return figures.save(drawing, self.files[-1]), text
+        return [(figures.save(draw(), self.files[-1]), text)]
 
     def table(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Write a table."""
@@ -69,12 +72,12 @@ def curves_section(found: Mapping[str, Curves], name: str, written: Written, bas
     seeds = sorted({len(curve.seeds) for curve in found.values()})
     n_seeds = "-".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))
     text = f"Mean score on {name} over {n_seeds} seeds, with bands of one sample deviation."
-    drawn = [written.picture(figures.draw_curves(found, name), "curves.png", text)]
+    drawn = written.picture(lambda: figures.draw_curves(found, name), "curves.png", text)
     reference = find_baseline(found) if baseline is None else baseline
     if reference is not None:
         text = f"Mean score less that of {reference}; the band is one sample deviation of {reference}."
-        drawn.append(written.picture(figures.draw_gain(found, reference), "gain.png", text))
-    return page.section("Curves", page.pictures(drawn))
+        drawn += written.picture(lambda: figures.draw_gain(found, reference), "gain.png", text)
+    return page.section("Curves", page.pictures(drawn) if drawn else page.paragraph(figures.NO_PICTURES, "note"))
 
 
 def summary_section(found: Mapping[str, Curves], written: Written, baseline: str | None, target: float | None) -> str:
@@ -239,7 +242,7 @@ def ranks_picture(ranks: Ranks, written: Written, name: str, blocks: str) -> str
     text = f"Average rank by area within each of {ranks.n_blocks} {blocks}; critical difference "
     text += f"{ranks.critical_difference:.2f} (Nemenyi, 5 %)"
     text += "." if np.isnan(ranks.p_value) else f"; Friedman's p {ranks.p_value:.2g}."
-    return page.pictures([written.picture(figures.draw_ranks(ranks), f"{name}.png", text)])
+    return page.pictures(written.picture(lambda: figures.draw_ranks(ranks), f"{name}.png", text))
 
 
 def times_section(found: Mapping[str, Curves]) -> str:
@@ -289,22 +292,22 @@ def queried_section(rows: Sequence[Row], data: Dataset | str, written: Written) 
     if isinstance(data, str):
         return page.section(heading, page.paragraph(f"Not shown, since the data are not at hand: {data}", "note"))
     counted = count_classes(rows, data)
-    parts = [page.pictures([_balance(counted, data, written)]), _classes(counted, data, written)]
-    drawn = []
+    parts = [page.pictures(_balance(counted, data, written)), _classes(counted, data, written)]
+    drawn: list[tuple[bytes, str]] = []
     for i, (strategy, shown) in enumerate(first_images(rows, data).items(), start=1):
         captions = [f"to {row.n_labels}" for row in shown]
-        drawing = figures.draw_images([data.x_train[list(row.indices)] for row in shown], captions)
+        draw = partial(figures.draw_images, [data.x_train[list(row.indices)] for row in shown], captions)
         text = f"The first images queried by {strategy}, seed {shown[0].seed}; one row for each round."
-        drawn.append(written.picture(drawing, f"images_{i}.png", text))
+        drawn += written.picture(draw, f"images_{i}.png", text)
     return page.section(heading, *parts, *([page.pictures(drawn)] if drawn else []))
 
 
-def _balance(counted: Mapping[str, Queried], data: Dataset, written: Written) -> tuple[bytes, str]:
+def _balance(counted: Mapping[str, Queried], data: Dataset, written: Written) -> list[tuple[bytes, str]]:
     pool = float(evenness(np.bincount(data.y_train, minlength=len(data.classes))))
     budgets = {name: entry.budgets for name, entry in counted.items()}
-    drawing = figures.draw_balance(budgets, {name: entry.evenness for name, entry in counted.items()}, pool)
+    shares = {name: entry.evenness for name, entry in counted.items()}
     text = "Balance of the classes among the labels: entropy of shares over that of equal shares, mean over seeds."
-    return written.picture(drawing, "balance.png", text)
+    return written.picture(lambda: figures.draw_balance(budgets, shares, pool), "balance.png", text)
 
 
 def _classes(counted: Mapping[str, Queried], data: Dataset, written: Written) -> str:

@@ -293,12 +293,13 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             If a parameter is unusable, or the labels asked for are more than there are.
         """
         checks.check_integer("n_initial", self.n_initial)
+        checks.check_flag("reinitialise", self.reinitialise)
         checks.check_choice("initial", self.initial, ("random", "stratified", "query"))
         if isinstance(self.batch_size, (Sequence, np.ndarray)):
             sizes = [checks.check_integer("every entry of batch_size", size) for size in self.batch_size]
         else:
             checks.check_integer("n_rounds", self.n_rounds, minimum=0)
-            sizes = [checks.check_integer("batch_size", self.batch_size)] * self.n_rounds
+            sizes = [checks.check_integer("batch_size", self.batch_size)] * min(self.n_rounds, n + 1)
         total, most = self.n_initial + sum(sizes), n - (self.evaluation_set is None)
         if total > most:
             remedy = "Lower n_initial, batch_size or n_rounds, or pass an evaluation_set."

@@ -5,24 +5,18 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from modal_ntk import checks
-from modal_ntk.bench.rounds import Round, details_of, round_of, row_from, text_of
+from modal_ntk.bench.rounds import Round, details_of, round_from, round_of, text_of
 from modal_ntk.bench.rounds import Row as Row
+from modal_ntk.bench.storefile import check_schema, is_longer, parsed, reading, row_of_values, use_wal
 from modal_ntk.errors import InvalidInputError, ModalNTKError, StorageError
 
 FILE_NAME = "results.sqlite"
-
-SCHEMA = 1
-"""Version of the tables, kept in the file as SQLite's ``user_version``; stores from before it was kept have zero."""
-
-_TABLES = frozenset({"protocol", "rounds", "details", "unfinished", "runs"})
-_MOST_NESTED = 30  # levels of a manifest's or a protocol's values
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS protocol (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -53,7 +47,15 @@ SELECT strategy, seed, round, n_labels, score, query_seconds, fit_seconds, indic
 FROM rounds LEFT JOIN details USING (strategy, seed, round) ORDER BY strategy, seed, round
 """
 
-_CELLS = "SELECT DISTINCT strategy, seed FROM rounds"
+_COUNTS = "SELECT strategy, seed, COUNT(*) FROM rounds GROUP BY strategy, seed"
+
+_LENGTHEN = "UPDATE protocol SET value = ? WHERE key = 'batch_sizes'"
+
+_OF_CELL = """
+SELECT strategy, seed, round, n_labels, score, query_seconds, fit_seconds, indices,
+    scores, metrics, fit_seed, peak_memory, peak_gpu_memory
+FROM rounds LEFT JOIN details USING (strategy, seed, round) WHERE strategy = ? AND seed = ? ORDER BY round
+"""
 
 _NOTED = "SELECT round, entry FROM unfinished WHERE strategy = ? AND seed = ? ORDER BY round"
 
@@ -77,8 +79,8 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._connected() as connection, connection:
-                _check_schema(connection, self.folder)
-                _use_wal(connection)
+                check_schema(connection, self.folder)
+                use_wal(connection)
                 connection.executescript(_SCHEMA)
         except (OSError, sqlite3.Error, ValueError) as error:
             if isinstance(error, ModalNTKError):
@@ -110,8 +112,8 @@ class Store:
         if not path.is_file():
             remedy = "Run `modal-ntk bench --out DIR` first."
             raise checks.expected(f"a folder with {FILE_NAME}", f"{folder}, which has none", remedy)
-        with _reading(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            if not {"protocol", "rounds"} <= _check_schema(connection, Path(folder)):
+        with reading(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            if not {"protocol", "rounds"} <= check_schema(connection, Path(folder)):
                 raise ValueError("a database with other tables")
         return cls(folder)
 
@@ -126,14 +128,18 @@ class Store:
         Raises
         ------
         InvalidInputError
-            If it differs, showing where; nothing is changed then.
+            If it differs, showing where; nothing is changed then. Only rounds may be added to the schedule.
         """
         wanted = {key: json.dumps(value) for key, value in protocol.items()}
-        with _reading(self.folder / FILE_NAME), self._writing() as connection:
+        with reading(self.folder / FILE_NAME), self._writing() as connection:
             stored = dict(connection.execute("SELECT key, value FROM protocol"))
             if not stored:
                 connection.executemany("INSERT INTO protocol VALUES (?, ?)", wanted.items())
                 return
+            if is_longer(stored, wanted):
+                stored["batch_sizes"] = wanted["batch_sizes"]
+                if stored == wanted:
+                    connection.execute(_LENGTHEN, (wanted["batch_sizes"],))
         differences = [
             checks.one_line(f"{key} is {stored.get(key, 'absent')} there and {wanted.get(key, 'absent')} here")
             for key in sorted(stored.keys() | wanted.keys())
@@ -151,9 +157,9 @@ class Store:
         dict
             As given to `agree`.
         """
-        with _reading(self.folder / FILE_NAME), self._connected() as connection:
+        with reading(self.folder / FILE_NAME), self._connected() as connection:
             rows = connection.execute("SELECT key, value FROM protocol").fetchall()
-            return {str(key): _parsed(value, f"protocol, key {key!r}") for key, value in rows}
+            return {str(key): parsed(value, f"protocol, key {key!r}") for key, value in rows}
 
     def add(self, strategy: str, seed: int, curve: Iterable[Round], *, paired: bool = False) -> bool:
         """Store a finished cell, all of its rounds or none; a cell that is there already stays as it is.
@@ -186,8 +192,15 @@ class Store:
         ]
         details = [(strategy, seed, i, *details_of(r)) for i, r in enumerate(curve)]
         with self._writing() as connection:
-            if connection.execute("SELECT 1 FROM rounds WHERE strategy = ? AND seed = ?", (strategy, seed)).fetchone():
+            known = [row_of_values(values) for values in connection.execute(_OF_CELL, (strategy, seed)).fetchall()]
+            if len(known) >= len(curve):
                 return False
+            if [row.indices for row in known] != [tuple(r.indices.tolist()) for r in curve[: len(known)]]:
+                got = f"others for {checks.one_line(strategy)}, seed {seed}"
+                raise checks.expected("the rounds that are stored to be the first", got, "Use another folder.")
+            # A cell to which rounds are added is stored anew as a whole.
+            connection.execute("DELETE FROM rounds WHERE strategy = ? AND seed = ?", (strategy, seed))
+            connection.execute("DELETE FROM details WHERE strategy = ? AND seed = ?", (strategy, seed))
             if paired:
                 found = connection.execute(
                     "SELECT indices FROM rounds WHERE seed = ? AND round = 0", (seed,)
@@ -230,7 +243,7 @@ class Store:
         list of Round
             From the first on, without gaps.
         """
-        with _reading(self.folder / FILE_NAME), self._connected() as connection:
+        with reading(self.folder / FILE_NAME), self._connected() as connection:
             found = connection.execute(_NOTED, (strategy, seed)).fetchall()
             # Those after a gap cannot be gone on from.
             return [round_of(text) for i, (number, text) in enumerate(found) if i == number]
@@ -243,7 +256,7 @@ class Store:
         dict of (str, int) to int
             By strategy and seed.
         """
-        with _reading(self.folder / FILE_NAME), self._connected() as connection:
+        with reading(self.folder / FILE_NAME), self._connected() as connection:
             found = connection.execute("SELECT strategy, seed, COUNT(*) FROM unfinished GROUP BY strategy, seed")
             return {(str(strategy), int(seed)): int(n) for strategy, seed, n in found}
 
@@ -266,23 +279,47 @@ class Store:
         list of dict
             As given to `begin`, in order; empty for stores of early versions.
         """
-        with _reading(self.folder / FILE_NAME), self._connected() as connection:
+        with reading(self.folder / FILE_NAME), self._connected() as connection:
             found = connection.execute("SELECT id, manifest FROM runs ORDER BY id").fetchall()
-            manifests = [_parsed(text, f"runs, id {number}") for number, text in found]
+            manifests = [parsed(text, f"runs, id {number}") for number, text in found]
             if not all(isinstance(manifest, dict) for manifest in manifests):
                 raise ValueError("a manifest that is no table of values")
             return manifests
 
-    def finished(self) -> set[tuple[str, int]]:
+    def stored(self, strategy: str, seed: int) -> list[Round]:
+        """Return the rounds of a finished cell, from which it can go on where more are asked for.
+
+        Parameters
+        ----------
+        strategy : str
+            Name and parameters of the strategy.
+        seed : int
+            Seed of the cell.
+
+        Returns
+        -------
+        list of Round
+            From the first on; none in stores of early versions, which kept no details.
+        """
+        with reading(self.folder / FILE_NAME), self._connected() as connection:
+            rows = [row_of_values(values) for values in connection.execute(_OF_CELL, (strategy, seed)).fetchall()]
+        return [round_from(row) for row in rows] if all(row.fit_seed is not None for row in rows) else []
+
+    def finished(self, n_rounds: int = 1) -> set[tuple[str, int]]:
         """Return the cells that need not be run again.
+
+        Parameters
+        ----------
+        n_rounds : int, default=1
+            How many rounds are asked for, the one on the initial labels counted.
 
         Returns
         -------
         set of (str, int)
             Strategy and seed.
         """
-        with _reading(self.folder / FILE_NAME), self._connected() as connection:
-            return {(str(strategy), int(seed)) for strategy, seed in connection.execute(_CELLS)}
+        with reading(self.folder / FILE_NAME), self._connected() as connection:
+            return {(str(label), int(seed)) for label, seed, n in connection.execute(_COUNTS) if n >= n_rounds}
 
     def rows(self) -> list[Row]:
         """Return everything stored.
@@ -292,8 +329,8 @@ class Store:
         list of Row
             By strategy, seed and round.
         """
-        with _reading(self.folder / FILE_NAME), self._connected() as connection:
-            return [_row(values) for values in connection.execute(_ROWS).fetchall()]
+        with reading(self.folder / FILE_NAME), self._connected() as connection:
+            return [row_of_values(values) for values in connection.execute(_ROWS).fetchall()]
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -315,74 +352,6 @@ class Store:
             # A file from elsewhere may hold views and triggers: none of them may call a function.
             connection.execute("PRAGMA trusted_schema=OFF")
             yield connection
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    # Whatever a file from elsewhere holds, the reader is told that it is no store, never shown a traceback.
-    try:
-        yield
-    except ModalNTKError:
-        raise
-    except Exception as error:
-        remedy = "Name a folder that `modal-ntk bench` has written."
-        got = checks.one_line(str(error) or type(error).__name__)
-        raise checks.expected(f"{path} to be a store of results", got, remedy) from error
-
-
-def _check_schema(connection: sqlite3.Connection, folder: Path) -> set[str]:
-    # Views, triggers and tables that are computed could take for ever: a store has none.
-    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
-    if version > SCHEMA:
-        what = f"a store of version {SCHEMA} or before in {folder}"
-        raise checks.expected(what, f"version {version}", "It is a newer modal-ntk's: upgrade this one.")
-    found = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
-    tables = {str(name) for kind, name, _ in found if kind == "table"}
-    odd = [str(name) for kind, name, _ in found if kind not in ("table", "index")]
-    odd += [str(name) for kind, name, sql in found if kind == "table" and str(sql).upper().startswith("CREATE VIRTUAL")]
-    if odd or (tables and not tables <= _TABLES | {"sqlite_sequence", "sqlite_stat1"}):
-        names = ", ".join(sorted(odd) or sorted(tables))
-        raise ValueError(f"a database with other tables: {checks.one_line(names)}")
-    return tables
-
-
-def _parsed(text: Any, place: str) -> Any:
-    try:
-        value = json.loads(text)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{place}: {error}") from error
-    level = [value]
-    for _ in range(_MOST_NESTED):
-        level = [inner for outer in level for inner in _entries(outer)]
-        if not level:
-            return value
-    raise ValueError(f"{place}: nested more than {_MOST_NESTED} deep")
-
-
-def _entries(value: Any) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-
-
-def _row(values: tuple[Any, ...]) -> Row:
-    try:
-        return row_from(values)
-    except Exception as error:
-        cell = ", ".join(
-            f"{name} {value!r}" for name, value in zip(("strategy", "seed", "round"), values, strict=False)
-        )
-        raise ValueError(f"{checks.one_line(cell)}: {error or type(error).__name__}") from error
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    # Two processes that make one store at once: SQLite refuses the later switch instead of waiting for the first.
-    for attempt in range(100):
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or attempt == 99:
-                raise
-            time.sleep(0.05)
 
 
 def _check_paired(strategy: str, seed: int, started_from: list[int], others: tuple[str] | None) -> None:

@@ -119,7 +119,9 @@ def verify(
             stored[row.strategy, row.seed].append(row)
     differences = []
     for label, seed, curve in plan.curves(chosen, workers):
-        if found := _difference(stored[label, seed], label, seed, curve, tolerance):
+        if isinstance(curve, str):
+            differences.append(f"{checks.one_line(label)}, seed {seed}: could not be run: {curve}")
+        elif found := _difference(stored[label, seed], label, seed, curve, tolerance):
             differences.append(f"{checks.one_line(label)}, seed {seed}: {found}")
     return Verification(chosen, sorted(differences), _changes(versions))
 

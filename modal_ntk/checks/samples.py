@@ -234,5 +234,3 @@ def check_same_features(X_pool: Any, X_labeled: Any) -> None:
 def _row_shape(X: Any) -> tuple[int, ...] | None:
     shape = None if is_dataset(X) else getattr(X, "shape", None)
     return None if shape is None or len(shape) == 0 else tuple(int(n) for n in shape[1:])
-
-

@@ -58,6 +58,7 @@ class Maker:
             return self.project(data, gradient, name, pairs)
         return projected(self.factor(data, gradient, True, name), pairs)
 
+
 # Copying lines shorter than this one by one is slower than a copy of all lines for each axis.
 _SHORT = 32
 

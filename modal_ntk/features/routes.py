@@ -201,9 +201,7 @@ class Routes:
         # As settled on two samples.
         by_route = {r: [n for n, route in self.by_name.items() if route == r] for r in _SPEED}
         weigh = self._draws.weights if self._sort else None
-        recording = record(
-            self.net, batch, cotangents, weigh=weigh, watched=bool(by_route[FACTORED]), sort=self._sort
-        )
+        recording = record(self.net, batch, cotangents, weigh=weigh, watched=bool(by_route[FACTORED]), sort=self._sort)
         if self._layout is not None and _calls(recording, set(by_route[FACTORED])) != self._layout:
             remedy = "Leave verify=True, or use a module that does the same for every batch."
             raise checks.expected("the same layers called for every batch", "others than for the first", remedy)

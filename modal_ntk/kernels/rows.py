@@ -187,9 +187,7 @@ def kernel_rows(
 
 class _Reader:
     # Factors of a batch's gradients, by parameter.
-    def __init__(
-        self, net: FunctionalNet, samples: Samples, kind: str, labels: Any, signs: Any, verify: bool
-    ) -> None:
+    def __init__(self, net: FunctionalNet, samples: Samples, kind: str, labels: Any, signs: Any, verify: bool) -> None:
         self.net, self.samples, self.kind = net, samples, kind
         self.labels, self.signs = (
             by_sample(name, v, len(samples)) for name, v in (("labels", labels), ("signs", signs))

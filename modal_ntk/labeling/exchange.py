@@ -5,146 +5,53 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from modal_ntk import checks
 from modal_ntk.errors import InvalidInputError
+from modal_ntk.labeling import values
 from modal_ntk.writing import marked, replacing
 
 if TYPE_CHECKING:
     from modal_ntk.labeling.session import LabelingSession
 
 SKIPPED = object()
-Answer = tuple[int, Any]
 _ROW, _POOL = "modal_ntk_row", "modal_ntk_pool"
+_ROW_NUMBER = re.compile(r"\d{1,18}(\.0*)?", re.ASCII)  # as pandas writes integers where some are missing
 
 
-def plain(label: Any) -> Any:
-    """Return a label as JSON holds it.
+class Answer(NamedTuple):
+    """What somebody has answered.
 
     Parameters
     ----------
+    row : int
+        Of the pool.
     label : object
-        Text, number or truth value, of Python or NumPy.
-
-    Returns
-    -------
-    str, int, float or bool
-        Of Python.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is anything else.
-
-    Examples
-    --------
-    >>> plain(np.int64(3)), plain(np.str_("cat"))
-    (3, 'cat')
+        Its label, or `SKIPPED`.
+    place : str
+        Where it says so.
     """
-    value = label.item() if isinstance(label, np.generic) else label
-    if not isinstance(value, (str, int, float)) or value != value or value in (float("inf"), float("-inf")):
-        raise checks.expected("a label that is text, a number or a truth value", repr(label), "Convert it first.")
-    if isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
-        # NumPy takes a trailing NUL away, which would make one class of two; half a pair of characters is no text.
-        raise checks.expected("a label of characters that can be written", repr(label), "Take them out first.")
-    return value
+
+    row: int
+    label: Any
+    place: str
 
 
-def _kind(value: Any) -> str:
-    return "text" if isinstance(value, str) else "a truth value" if isinstance(value, bool) else "a number"
-
-
-def check_label(label: Any, classes: Sequence[Any] | None, other: Any) -> None:
-    """Check that a label is one of the classes, or of the kind of another label.
-
-    Parameters
-    ----------
-    label : str, int, float or bool
-        The label.
-    classes : sequence or None
-        What there may be.
-    other : object
-        A label that is there already; None if there is none.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is not: 1 and "1" would be two classes.
-    """
-    if classes is not None:
-        if not any(label == known and _kind(label) == _kind(known) for known in classes):
-            listing = ", ".join(map(repr, classes))
-            raise checks.expected(f"a label that is one of {listing}", repr(label), "Name one of the classes.")
-    elif other is not None and _kind(label) != _kind(other):
-        got = f"{label!r}, beside {other!r}"
-        raise checks.expected(f"a label that is {_kind(other)} like the others", got, "Keep to one kind of label.")
-
-
-def check_classes(classes: Sequence[Any]) -> list[Any]:
-    """Return classes as JSON holds them.
-
-    Parameters
-    ----------
-    classes : sequence
-        Labels.
-
-    Returns
-    -------
-    list
-        Of Python's values.
-
-    Raises
-    ------
-    InvalidInputError
-        If there are fewer than two, two alike, or of different kinds.
-    """
-    values = [plain(label) for label in classes]
-    if len(set(values)) != len(values) or len(values) < 2 or len({_kind(value) for value in values}) > 1:
-        raise checks.expected("two distinct classes or more, of one kind", repr(values), "Name each class once.")
-    return values
-
-
-def check_names(names: Sequence[str], n: int) -> list[str]:
-    """Return names of samples as a list.
-
-    Parameters
-    ----------
-    names : sequence of str
-        One for each sample.
-    n : int
-        Number of samples.
-
-    Returns
-    -------
-    list of str
-        The names.
-
-    Raises
-    ------
-    InvalidInputError
-        If they are not n distinct texts.
-    """
-    found = [str(name) for name in names]
-    if len(found) != n or len(set(found)) != n:
-        got = f"{len(found)} with {len(set(found))} distinct"
-        raise checks.expected(f"{n} distinct names, one for each sample", got, "Leave names out, or make them so.")
-    return found
-
-
-def import_answers(session: LabelingSession, answers: Iterable[Answer]) -> int:
+def import_answers(session: LabelingSession, answers: Sequence[Answer]) -> int:
     """Tell a session what others have answered.
 
     Parameters
     ----------
     session : LabelingSession
         The session.
-    answers : iterable of (int, object)
-        Rows with their label, or `SKIPPED`; the last counts.
+    answers : sequence of Answer
+        Of several for a row the last counts.
 
     Returns
     -------
@@ -156,12 +63,15 @@ def import_answers(session: LabelingSession, answers: Iterable[Answer]) -> int:
     InvalidInputError
         If a label is unusable; nothing is told then.
     """
-    last = dict(answers)
-    other = next(iter(session.labels.tolist()), None)
-    for label in last.values():
-        if label is not SKIPPED:
-            check_label(label, session.classes, other)
-            other = label if other is None else other
+    others = list(dict.fromkeys(session.labels.tolist()))
+    last: dict[int, Any] = {}
+    for row, label, place in answers:
+        try:
+            last[row] = label if label is SKIPPED else values.settled(values.plain(label), session.classes, others)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{place}: {error}") from error
+        if label is not SKIPPED and last[row] not in others:
+            others.append(last[row])
     skipped = set(session.skipped.tolist())
     n_new = 0
     for row, label in last.items():
@@ -189,69 +99,91 @@ def export_csv(session: LabelingSession, path: str | os.PathLike[str]) -> None:
         for row in sorted({*labels, *skipped, *session.pending.tolist()}):
             status = "labelled" if row in labels else "skipped" if row in skipped else "pending"
             name = "" if session.names is None else marked(session.names[row])
-            writer.writerow([row, name, status, _written(labels[row]) if row in labels else ""])
-
-
-def _written(label: Any) -> str:
-    # Text that would be read as a number or truth value is put in quotes, as JSON has it.
-    if not isinstance(label, str):
-        return json.dumps(label)
-    return json.dumps(label) if not isinstance(_read(label), str) or label[:1] == '"' or not label else marked(label)
-
-
-def _read(cell: str) -> Any:
-    if cell.startswith("'"):
-        return cell[1:]
-    try:
-        value = json.loads(cell)
-    except (ValueError, RecursionError):
-        return cell
-    return value if isinstance(value, (str, int, float)) else cell
+            writer.writerow([row, name, status, values.cell_of(labels[row]) if row in labels else ""])
 
 
 def read_csv(session: LabelingSession, path: str | os.PathLike[str]) -> list[Answer]:
     """Read answers; see `LabelingSession.import_csv`."""
+    known = session.classes or list(dict.fromkeys(session.labels.tolist()))
+    rows = _Rows(session)
+    answers: dict[int, Answer] = {}
+    for place, line in _lines(Path(path)):
+        cell, status = line.get("label", ""), line.get("status", "").strip().casefold()
+        if not cell.strip() and status != "skipped":
+            continue
+        row = rows.of(line.get("row"), line.get("name", ""), place)
+        answer = Answer(row, values.read_cell(cell, known) if cell.strip() else SKIPPED, place)
+        before = answers.setdefault(row, answer)
+        if before is not answer and before.label != answer.label:
+            got = f"{_told(before)}, and {_told(answer)}"
+            raise checks.expected(f"one answer for row {row}", got, "Keep the line that is right.")
+    return list(answers.values())
+
+
+def _told(answer: Answer) -> str:
+    return f"{'skipped' if answer.label is SKIPPED else repr(answer.label)} in {answer.place}"
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    # Each line of a table by the names of its columns, and where it stands.
+    number = 1
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.DictReader(file))
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader, header = _table(file, path)
+            while True:
+                number = reader.line_num + 1  # a cell may go on over several lines
+                cells = next(reader, None)
+                if cells is None:
+                    return
+                place = f"line {number} of {path}"
+                if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
+                    got = f"{len(cells)} cells"
+                    remedy = "Put a cell with the separator in it into quotes."
+                    raise checks.expected(f"at most {len(header)} cells in {place}, as in its header", got, remedy)
+                yield place, dict(zip(header, cells, strict=False))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise checks.expected(f"a CSV file at {path}", str(error), "Save it as CSV in UTF-8.") from error
-    if lines and not ({"row", "name"} & set(lines[0]) and "label" in lines[0]):
-        got = ", ".join(map(repr, lines[0]))
-        raise checks.expected(f"columns row or name, and label in {path}", got, "Name the columns so.")
-    answers = []
-    for number, line in enumerate(lines, start=2):
-        label, status = line.get("label") or "", line.get("status") or ""
-        if label or status == "skipped":
-            row = _row(session, line, f"line {number} of {path}")
-            answers.append((row, _as_class(session, plain(_read(label))) if label else SKIPPED))
-    return answers
+        got = checks.one_line(f"{error}, in line {number}")
+        raise checks.expected(f"a CSV file at {path}", got, "Save it as CSV in UTF-8.") from error
 
 
-def _row(session: LabelingSession, line: Mapping[str, Any], where: str) -> int:
-    name = _unmarked(str(line.get("name") or ""))
-    if name and session.names is not None:
-        if name not in session.names:
-            raise checks.expected(f"the name of a sample in {where}", repr(name), "Use the names of this pool.")
-        return session.names.index(name)
-    row = line.get("row")
-    text = str(row).strip()
-    n = checks.n_rows(session.X_pool)
-    if isinstance(row, bool) or not (text.isascii() and text.isdigit()) or int(text) >= n:
-        raise checks.expected(f"a row from 0 to {n - 1} in {where}", repr(row), "Rows are positions in X_pool.")
-    return int(text)
+def _table(file: IO[str], path: Path) -> tuple[Any, list[str]]:
+    # Commas, or what spreadsheets write in their place where the comma stands in numbers.
+    for delimiter in ",;\t":
+        file.seek(0)
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        header = [name.strip() for name in next(reader, [])]
+        if "label" in header and {"row", "name"} & set(header):
+            if repeated := [name for name in ("row", "name", "label", "status") if header.count(name) > 1]:
+                raise checks.expected(f"one column {repeated[0]} in {path}", "several", "Take the others out.")
+            return reader, header
+    file.seek(0)
+    got = repr(checks.one_line(file.readline(200))) if path.stat().st_size else "an empty file"
+    raise checks.expected(f"columns row or name, and label in {path}", got, "Name the columns so, in the first line.")
 
 
-def _unmarked(text: str) -> str:
-    return text[1:] if text.startswith("'") else text
+class _Rows:
+    # Rows of the pool by what files call them.
+    def __init__(self, session: LabelingSession) -> None:
+        self.n = checks.n_rows(session.X_pool)
+        self.names = {} if session.names is None else {name: i for i, name in enumerate(session.names)}
 
+    def of(self, row: Any, name: str, place: str) -> int:
+        name = name[1:] if name.startswith("'") else name
+        if not name or not self.names:
+            return self._numbered(row, place)
+        if name not in self.names:
+            raise checks.expected(f"the name of a sample in {place}", repr(name), "Use the names of this pool.")
+        if row is not None and row.strip() and self._numbered(row, place) != self.names[name]:
+            got = f"{name!r}, which is row {self.names[name]}"
+            raise checks.expected(f"the name of row {row.strip()} in {place}", got, "Mend one, or leave one out.")
+        return self.names[name]
 
-def _as_class(session: LabelingSession, label: Any) -> Any:
-    # Other programs turn numbers into text: the class that reads the same is meant.
-    known = session.classes or session.labels.tolist()
-    if any(label == value and _kind(label) == _kind(value) for value in known):
-        return label
-    return next((value for value in known if str(value) == str(label)), label)
+    def _numbered(self, row: Any, place: str) -> int:
+        text = str(row).strip()
+        if isinstance(row, (bool, float)) or not _ROW_NUMBER.fullmatch(text) or int(text.partition(".")[0]) >= self.n:
+            got = repr(row) if len(text) < 40 else f"{text[:40]!r}..."
+            raise checks.expected(f"a row from 0 to {self.n - 1} in {place}", got, "Rows are positions in X_pool.")
+        return int(text.partition(".")[0])
 
 
 def export_label_studio(
@@ -268,7 +200,7 @@ def export_label_studio(
     shown = sorted({*labels, *skipped, *session.pending.tolist()}) if rows is None else rows
     tasks: list[dict[str, Any]] = []
     for row in checks.check_rows("rows", shown, checks.n_rows(session.X_pool)).tolist():
-        task: dict[str, Any] = {"data": {**data(row), _ROW: row, _POOL: session.pool}}
+        task: dict[str, Any] = {"data": {**_shown(data, row), _ROW: row, _POOL: session.pool}}
         if row in labels:
             choice = {"from_name": from_name, "to_name": to_name, "type": "choices"}
             task["annotations"] = [{"result": [{**choice, "value": {"choices": [str(labels[row])]}}]}]
@@ -279,35 +211,104 @@ def export_label_studio(
         draft.write_text(json.dumps(tasks, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
+def _shown(data: Callable[[int], Mapping[str, Any]], row: int) -> Mapping[str, Any]:
+    shown = data(row)
+    try:
+        if not isinstance(shown, Mapping):
+            raise TypeError(f"{type(shown).__name__}")
+        json.dumps(dict(shown), ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        remedy = 'Return what JSON can hold, such as {"image": "https://..."}.'
+        raise checks.expected(
+            f"data({row}) to be a dict of texts and numbers", checks.one_line(str(error)), remedy
+        ) from error
+    return shown
+
+
 def read_label_studio(session: LabelingSession, path: str | os.PathLike[str], from_name: str) -> list[Answer]:
     """Read answers; see `LabelingSession.import_label_studio`."""
-    remedy = "Export the project as JSON or JSON-MIN, without changing the tasks' data."
+    what, remedy = "to be an export of Label Studio", "Export the project as JSON or JSON-MIN, with the tasks' data."
+    place = str(path)
     try:
         tasks = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(tasks, list):
             raise ValueError("no list of tasks")
-        return [answer for task in tasks for answer in _answers(session, task, from_name, str(path))]
+        reader = _Tasks(session, from_name)
+        for number, task in enumerate(tasks, start=1):
+            known = task.get("id") if isinstance(task, dict) else None
+            place = f"task {number}{f' (id {known!r})' if isinstance(known, (int, str)) else ''} of {path}"
+            reader.read(task, place)
     except InvalidInputError:
         raise
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError) as error:
+    except Exception as error:
         got = checks.one_line(f"{type(error).__name__}: {error}")
-        raise checks.expected(f"{path} to be an export of Label Studio", got, remedy) from error
+        raise checks.expected(f"{place} {what}", got, remedy) from error
+    reader.check_tags(str(path))
+    return reader.answers
 
 
-def _answers(session: LabelingSession, task: dict[str, Any], from_name: str, path: str) -> list[Answer]:
-    data = task.get("data", task)
-    if data.get(_POOL) != session.pool:
-        got = f"{data.get(_POOL)!r}"
-        raise checks.expected(f"tasks of this pool, {session.pool}, in {path}", got, "Import the export of its tasks.")
-    row = _row(session, {"row": data.get(_ROW)}, path)
-    if "annotations" not in task:  # JSON-MIN has the choice beside the data
-        return [(row, _as_class(session, plain(task[from_name])))] if task.get(from_name) else []
-    found: list[Answer] = []
-    for annotation in task["annotations"]:
-        if annotation.get("was_cancelled"):
-            found.append((row, SKIPPED))
-        for result in annotation["result"]:
-            if result.get("type") == "choices" and result.get("from_name") == from_name:
-                (choice,) = result["value"]["choices"]
-                found.append((row, _as_class(session, plain(choice))))
-    return found
+class _Tasks:
+    # What the tasks of an export say, and under which tags.
+    def __init__(self, session: LabelingSession, from_name: str) -> None:
+        self.session, self.from_name = session, from_name
+        self.known = session.classes or list(dict.fromkeys(session.labels.tolist()))
+        self.rows = _Rows(session)
+        self.answers: list[Answer] = []
+        self.others: dict[str, list[str]] = {}
+
+    def read(self, task: Any, place: str) -> None:
+        data = task.get("data", task)
+        if data.get(_POOL) != self.session.pool:
+            got = repr(data.get(_POOL))
+            remedy = "Import the export of its tasks."
+            raise checks.expected(f"tasks of this pool, {self.session.pool}, in {place}", got, remedy)
+        row = self.rows.of(data.get(_ROW), "", place)
+        if "annotations" not in task:  # JSON-MIN has the choice beside the data
+            self._read_least(task, row, place)
+            return
+        for annotation in task["annotations"]:
+            if annotation.get("was_cancelled"):
+                self.answers.append(Answer(row, SKIPPED, place))
+            chosen = [result for result in annotation["result"] if self._is_ours(result, place)]
+            self._choose([choice for result in chosen for choice in result["value"]["choices"]], row, place)
+
+    def _read_least(self, task: Mapping[str, Any], row: int, place: str) -> None:
+        if self.from_name not in task:
+            for key in set(task) - {_ROW, _POOL}:
+                self.others.setdefault(checks.one_line(str(key)), []).append(place)
+            return
+        found = task[self.from_name]
+        several = found["choices"] if isinstance(found, dict) else found if isinstance(found, list) else [found]
+        self._choose([choice for choice in several if choice not in (None, "")], row, place)
+
+    def _is_ours(self, result: Mapping[str, Any], place: str) -> bool:
+        tag, what = result.get("from_name"), result.get("type")
+        if tag != self.from_name:
+            if what == "choices":
+                self.others.setdefault(checks.one_line(str(tag)), []).append(place)
+            return False
+        if what != "choices":
+            got = f"a result of type {what!r}"
+            raise checks.expected(f"choices of the tag {tag!r} in {place}", got, "Name a Choices tag by from_name=.")
+        return True
+
+    def _choose(self, choices: list[Any], row: int, place: str) -> None:
+        if len(choices) > 1:
+            got = ", ".join(map(repr, choices))
+            remedy = 'Set choice="single" on the Choices tag, and mend the task.'
+            raise checks.expected(f"one choice of the tag {self.from_name!r} in {place}", got, remedy)
+        self.answers += [Answer(row, self._class(choice), place) for choice in choices]
+
+    def _class(self, choice: Any) -> Any:
+        # Label Studio turns numbers into text: the class that reads the same is meant.
+        if not isinstance(choice, str):
+            return choice
+        return next((value for value in self.known if value == choice or str(value) == choice), choice)
+
+    def check_tags(self, path: str) -> None:
+        if self.others and all(answer.label is SKIPPED for answer in self.answers):
+            names = ", ".join(repr(name) for name in sorted(self.others))
+            places = list(dict.fromkeys(place for found in self.others.values() for place in found))
+            got = f"none, but {names}, in {places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''}"
+            remedy = f"Pass from_name={next(iter(sorted(self.others)))!r}, or whichever names the Choices tag."
+            raise checks.expected(f"answers under the tag {self.from_name!r} in {path}", got, remedy)

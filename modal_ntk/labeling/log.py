@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from modal_ntk import checks
-from modal_ntk.errors import InvalidInputError
+from modal_ntk.errors import InvalidInputError, ModalNTKError, StorageError
+
+FORMAT = 1
+"""Version of the log, kept in the file under the key ``format``."""
 
 KINDS = ("ask", "label", "skip", "undo")
 
@@ -28,6 +32,8 @@ _STAY = "CREATE TRIGGER stay BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, '
 _REMAIN = "CREATE TRIGGER remain BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'events are not deleted'); END"
 
 _ADD = "INSERT INTO events (time, kind, row, value) VALUES (?, ?, ?, ?)"
+
+_OURS = frozenset({"stay", "remain"})
 
 
 @dataclass(frozen=True)
@@ -75,8 +81,9 @@ class EventLog:
         self.path = Path(path)
         wanted = {key: json.dumps(value) for key, value in about.items()}
         with self._reading(), self._writing() as connection:
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            if not tables:
+            found = connection.execute("SELECT type, name FROM sqlite_master").fetchall()
+            tables = {name for kind, name in found if kind == "table"}
+            if not found:
                 # One by one, inside the transaction: a script would commit before it begins.
                 connection.execute(_SESSION)
                 connection.execute(_EVENTS)
@@ -84,9 +91,10 @@ class EventLog:
                 connection.execute(_REMAIN)
                 connection.executemany("INSERT INTO session VALUES (?, ?)", wanted.items())
                 return
-            if not {"session", "events"} <= tables:
+            others = {name for kind, name in found if kind == "view" or (kind == "trigger" and name not in _OURS)}
+            if others or not {"session", "events"} <= tables:
                 raise ValueError("a database with other tables")
-            stored = dict(connection.execute("SELECT key, value FROM session"))
+            stored = {str(key): str(value) for key, value in connection.execute("SELECT key, value FROM session")}
         self._agree(stored, wanted)
 
     def _agree(self, stored: dict[str, str], wanted: dict[str, str]) -> None:
@@ -95,6 +103,10 @@ class EventLog:
             for key in sorted(stored.keys() | wanted.keys())
             if stored.get(key) != wanted.get(key)
         ]
+        if stored.get("format", "").isdecimal() and int(stored["format"][:9]) > FORMAT:
+            got = f"format {checks.one_line(stored['format'])}"
+            remedy = "It is a newer modal-ntk's: upgrade this one."
+            raise checks.expected(f"a log of format {FORMAT} or before at {self.path}", got, remedy)
         if differences:
             remedy = "Pass the pool and options of that session, or another path."
             raise InvalidInputError(f"{self.path} holds another session: {'; '.join(differences)}. {remedy}")
@@ -121,9 +133,7 @@ class EventLog:
             kind, row, value = decided
             time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
             entry = (time, kind, row, json.dumps(value))
-            added = connection.execute(
-                "INSERT INTO events (time, kind, row, value) VALUES (?, ?, ?, ?)", entry
-            ).lastrowid
+            added = connection.execute(_ADD, entry).lastrowid
         return [Event(int(added or 0), time, kind, row, value)]
 
     def since(self, after: int = 0) -> list[Event]:
@@ -172,9 +182,13 @@ class EventLog:
         # Whatever a file from elsewhere holds, the reader is told that it is no log, never shown a traceback.
         try:
             yield
-        except InvalidInputError:
+        except ModalNTKError:
             raise
-        except (sqlite3.Error, ValueError, TypeError, RecursionError, OSError) as error:
+        except Exception as error:
+            if isinstance(error, sqlite3.OperationalError) and re.search("full|readonly|disk I/O", str(error)):
+                remedy = "Free space, or make it writable, and answer again."
+                message = f"{self.path} could not be written: {error}. Every answer up to now is kept. {remedy}"
+                raise StorageError(message) from error
             remedy = "Name a file that a LabelingSession has written, or a new one in a folder that is there."
             got = checks.one_line(str(error))
             raise checks.expected(f"{self.path} to be the log of a labelling session", got, remedy) from error

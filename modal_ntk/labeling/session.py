@@ -11,9 +11,9 @@ import numpy as np
 from sklearn.base import clone
 
 from modal_ntk import checks, nets
-from modal_ntk.labeling import exchange
+from modal_ntk.labeling import exchange, values
 from modal_ntk.labeling.fingerprints import fingerprint
-from modal_ntk.labeling.log import Event, EventLog
+from modal_ntk.labeling.log import FORMAT, Event, EventLog
 from modal_ntk.labeling.state import State
 from modal_ntk.strategies.wrapping import seeded_copy
 
@@ -87,10 +87,10 @@ class LabelingSession:
         if query_strategy is not None and estimator is None:
             raise checks.expected("an estimator for query_strategy to ask with", "None", "Pass estimator=.")
         n = checks.n_rows(self.X_pool)
-        self.names = None if names is None else exchange.check_names(names, n)
-        self.classes = None if classes is None else exchange.check_classes(classes)
+        self.names = None if names is None else values.check_names(names, n)
+        self.classes = None if classes is None else values.check_classes(classes)
         self.pool = fingerprint(self.X_pool, self.names)
-        about = {"format": 1, "n_rows": n, "pool": self.pool, "classes": self.classes}
+        about = {"format": FORMAT, "n_rows": n, "pool": self.pool, "classes": self.classes}
         self._log = EventLog(path, {**about, "random_state": self.random_state})
         self._state = State(n)
 
@@ -252,7 +252,7 @@ class LabelingSession:
         self._label(row, label, again=True)
 
     def _label(self, row: int, label: Any, *, again: bool) -> None:
-        row, value = self._row(row), exchange.plain(label)
+        row, value = self._row(row), values.plain(label)
 
         def decide() -> tuple[str, int, Any]:
             labels = self._state.labels
@@ -260,8 +260,8 @@ class LabelingSession:
                 got = f"{labels[row]!r} already" if row in labels else "none"
                 remedy = "Use correct()." if row in labels else "Use tell()."
                 raise checks.expected(f"row {row} to have {'a' if again else 'no'} label", got, remedy)
-            exchange.check_label(value, self.classes, next(iter(labels.values()), None))
-            return "label", row, value
+            # The class itself is stored: 1.0, as spreadsheets and pandas write it, is the class 1.
+            return "label", row, values.settled(value, self.classes, labels.values())
 
         self._add(decide)
 
@@ -349,7 +349,9 @@ class LabelingSession:
         Parameters
         ----------
         path : str or path
-            A file with columns row or name, and label; maybe status, of which only "skipped" is read.
+            A file with columns row or name, and label, separated by commas, semicolons or tabs; maybe status, of which
+            only "skipped" is read. A label is the class that its cell can be read as: white space around it, 1.0 for
+            the class 1, or TRUE do no harm.
 
         Returns
         -------
@@ -360,7 +362,7 @@ class LabelingSession:
         Raises
         ------
         InvalidInputError
-            If a line is unusable; nothing is told then.
+            If a line is unusable, or two differ on a row; nothing is told then.
         """
         return exchange.import_answers(self, exchange.read_csv(self, path))
 
@@ -406,6 +408,7 @@ class LabelingSession:
         Raises
         ------
         InvalidInputError
-            If the file is no such export, or of another pool; nothing is told then.
+            If the file is no such export, of another pool, has answers under other tags alone, or several choices for a
+            task; nothing is told then.
         """
         return exchange.import_answers(self, exchange.read_label_studio(self, path, from_name))

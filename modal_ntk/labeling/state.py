@@ -8,6 +8,7 @@ from typing import Any
 
 from modal_ntk.errors import InvalidInputError
 from modal_ntk.labeling.log import Event
+from modal_ntk.labeling.values import plain
 
 _NOTHING = object()
 
@@ -88,7 +89,10 @@ class State:
         self._undoable.append((event.id, row, self.labels.get(row, _NOTHING), row in self.skipped))
         self.skipped.discard(row)
         if event.kind == "label":
-            self.labels[row] = event.value
+            try:
+                self.labels[row] = plain(event.value)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"Event {event.id} holds no label: {error} The log is damaged.") from error
         else:
             self.skipped.add(row)
 

@@ -1,8 +1,6 @@
 """Data sets, resumable runs, tables and the command line."""
 
 import json
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -148,10 +146,10 @@ class TestRun:
         command = [sys.executable, "-c", start, "bench", "--dataset", str(npz), "--strategy", "margin"]
         command += ["--strategy", "random_sampling", "--seeds", "3", "--initial", "6", "--batch", "4", "--rounds", "2"]
         process = subprocess.Popen([*command, "--quiet", "--out", str(out)], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while not ((out / "results.sqlite").exists() and Store(out).finished()) and time.monotonic() < deadline:
+        # However slow the machine is; the suite's own limit ends what never comes.
+        while process.poll() is None and not ((out / "results.sqlite").exists() and Store(out).finished()):
             time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
         with closing(sqlite3.connect(out / "results.sqlite")) as connection:
             counts = connection.execute("SELECT COUNT(*) FROM rounds GROUP BY strategy, seed").fetchall()

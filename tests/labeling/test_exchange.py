@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modal_ntk import LabelingSession
-from modal_ntk.errors import InvalidInputError
+from modal_ntk.errors import InvalidInputError, StorageError
 
 X, _ = zoo.blobs(n=12)
 NAMES = ["=cmd()", "'quoted", "b.png", *(f"file {i}" for i in range(9))]
@@ -40,7 +40,124 @@ def shown(row):
     return {"image": f"https://example.org/{row}.png"}
 
 
+def typed(folder, classes, *cells, header="row,label"):
+    """Labels that a session knows after an import of what somebody typed."""
+    session = LabelingSession(folder / f"{len(list(folder.iterdir()))}.sqlite", X, classes=classes)
+    lines = [header, *(f"{row},{cell}" for row, cell in enumerate(cells))]
+    (folder / "typed.csv").write_text("\n".join(lines), encoding="utf-8")
+    session.import_csv(folder / "typed.csv")
+    return [session.label_of(row) for row in range(len(cells))]
+
+
 class TestCSV:
+    @pytest.mark.parametrize(
+        ("classes", "cell", "wanted"),
+        [
+            ([0, 1, 2], "1.0", 1),
+            ([0, 1], '"1"', 1),
+            ([0.5, 1.5], "1.50", 1.5),
+            ([True, False], "TRUE", True),
+            ([True, False], "false", False),
+            (["true", "false"], "true", "true"),
+            (["1e5", "2e5"], "1e5", "1e5"),
+            (["NaN", "ok"], "NaN", "NaN"),
+            (["Infinity", "ok"], "Infinity", "Infinity"),
+            (["1.50", "2"], "1.50", "1.50"),
+            (["007", "7"], "007", "007"),
+            (["-0", "0"], "-0", "-0"),
+            (["null", "x"], "null", "null"),
+            (["cat", "dog"], " cat ", "cat"),
+            (["=A", "=B"], "=A", "=A"),
+            (["=A", "=B"], "'=A", "=A"),
+            (["'=A", "=A"], "'=A", "=A"),
+            (["'=A", "=A"], "''=A", "'=A"),
+            (["'a", "b"], "'a", "'a"),
+            (["9007199254740993", "9007199254740992"], "9007199254740993", "9007199254740993"),
+            ([9007199254740993, 9007199254740992], "9007199254740993", 9007199254740993),
+        ],
+    )
+    def test_a_cell_means_the_class_it_can_be_read_as(self, tmp_path, classes, cell, wanted):
+        """What somebody types, or a spreadsheet writes back, is the class itself, by value and kind."""
+        (found,) = typed(tmp_path, classes, cell)
+        assert (found, type(found)) == (wanted, type(wanted))
+
+    @pytest.mark.parametrize("classes", [None, [0, 1]])
+    def test_a_label_is_stored_as_what_it_equals(self, tmp_path, classes):
+        """1.0, of Python or NumPy, is the class 1, and without classes the 1 that was told before."""
+        session = LabelingSession(tmp_path / "a", X, classes=classes)
+        for row, label in enumerate([1, 1.0, np.float32(1), np.int8(0), 0.0]):
+            session.tell(row, label)
+        assert [(v, type(v)) for v in session.labels.tolist()] == [(1, int)] * 3 + [(0, int)] * 2
+
+    @pytest.mark.parametrize("separator", [";", "\t"])
+    def test_other_separators(self, tmp_path, separator):
+        """Semicolons and tabs, as spreadsheets write them, separate as commas do."""
+        text = f"row{separator}label\n0{separator}a,b\n1{separator}c\n"
+        (tmp_path / "other.csv").write_text(text)
+        session = LabelingSession(tmp_path / "s", X, classes=["a,b", "c"])
+        assert session.import_csv(tmp_path / "other.csv") == 2
+        assert session.labels.tolist() == ["a,b", "c"]
+
+    def test_lines_are_those_of_an_editor(self, tmp_path):
+        """Cells of several lines and empty lines do not shift the line that an error names."""
+        (tmp_path / "bad.csv").write_text('row,label\n0,"two\nlines"\n\n1,cat\n99,cat\n')
+        session = LabelingSession(tmp_path / "a", X)
+        with pytest.raises(InvalidInputError, match=r"a row from 0 to 11 in line 6 of .*, got '99'"):
+            session.import_csv(tmp_path / "bad.csv")
+        (tmp_path / "bad.csv").write_text('row,label\n0,"two\nlines"\n1,7\n')
+        with pytest.raises(InvalidInputError, match=r"line 4 of .*: Expected a label that is text .* got 7"):
+            session.import_csv(tmp_path / "bad.csv")
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("row,label\n3,cat\n4,dog\n3,dog\n", r"one answer for row 3, got 'cat' in line 2 of .*'dog' in line 4 of"),
+            (
+                "row,status,label\n3,,cat\n3,skipped,\n",
+                r"one answer for row 3, .* line 2 of .*skipped in line 3",
+            ),
+            ("row,label,label\n3,cat,dog\n", "one column label"),
+            ("row,label\n3,cat,dog\n", "at most 2 cells in line 2"),
+            ("row,name,label\n3,b.png,cat\n", "the name of row 3 in line 2 of .*, got 'b.png', which is row 2"),
+            (f"row,label\n{'9' * 5000},cat\n", "a row from 0 to 11 in line 2"),
+            (f"row,label\n3,{'x' * 1001}\n", "a label of at most 1000 characters"),
+            (f"row,label\n3,{'x' * 200_000}\n", "field larger than field limit .*, in line 2"),
+            ("", "an empty file"),
+            ('row,label\n3,"cat\n', "a CSV file at .*unexpected end of data, in line 2"),
+        ],
+    )
+    def test_nothing_is_guessed(self, tmp_path, text, message):
+        """Two answers, two columns, surplus cells and rows that disagree are errors; nothing is told."""
+        (tmp_path / "bad.csv").write_text(text)
+        session = LabelingSession(tmp_path / "a", X, names=NAMES, classes=["cat", "dog"])
+        with pytest.raises(InvalidInputError, match=message):
+            session.import_csv(tmp_path / "bad.csv")
+        assert session.events == []
+
+    def test_said_twice_alike_is_said_once(self, tmp_path):
+        """The same answer twice is no contradiction; rows may be written as pandas writes them."""
+        (tmp_path / "twice.csv").write_text("row,label\n3.0,cat\n3,cat\n")
+        session = LabelingSession(tmp_path / "a", X)
+        assert session.import_csv(tmp_path / "twice.csv") == 1
+
+    @pytest.mark.parametrize("label", ["a\0", "\ud800", "x" * 1001, 10**400, None, [1], np.datetime64("2020")])
+    def test_labels_that_files_cannot_hold(self, tmp_path, label):
+        """Are refused when they are told, and as classes."""
+        with pytest.raises(InvalidInputError):
+            LabelingSession(tmp_path / "a", X).tell(0, label)
+        with pytest.raises(InvalidInputError):
+            LabelingSession(tmp_path / "b", X, classes=[label, "b"])
+
+    @pytest.mark.parametrize("place", ["", "none/labels.csv"])
+    def test_where_nothing_can_be_written(self, tmp_path, place):
+        """A folder, or a folder that is not there, is an error of ours, and leaves nothing behind."""
+        session = filled(tmp_path / "a")
+        before = sorted(tmp_path.rglob("*"))
+        for export in (session.export_csv, lambda path: session.export_label_studio(path, shown)):
+            with pytest.raises(StorageError, match=r"could not be written: .* What was there is kept\."):
+                export(tmp_path / place)
+        assert sorted(tmp_path.rglob("*")) == before
+
     @settings(max_examples=40, deadline=None)
     @given(LABELS)
     def test_labels_come_back_as_they_went(self, tmp_path_factory, labels):
@@ -209,6 +326,51 @@ class TestLabelStudio:
         (tmp_path / "bad.json").write_text(f'[{{"data": {data}, "annotations": {annotations}}}]')
         with pytest.raises(InvalidInputError, match="export of Label Studio"):
             session.import_label_studio(tmp_path / "bad.json")
+
+    @staticmethod
+    def told(session, folder, *annotations, tag="label", least=False):
+        """Import an export in which each of the first rows has these annotations."""
+        tasks = []
+        for row, choices in enumerate(annotations):
+            data = {"modal_ntk_row": row, "modal_ntk_pool": session.pool}
+            result = [{"type": "choices", "from_name": tag, "value": {"choices": choices}}] if choices else []
+            full = {"id": 70 + row, "data": data, "annotations": [{"result": result}]}
+            tasks.append({"id": 70 + row, **data, tag: choices[0]} if least else full)
+        (folder / "told.json").write_text(json.dumps(tasks))
+        return session.import_label_studio(folder / "told.json")
+
+    @pytest.mark.parametrize("least", [False, True])
+    def test_a_tag_of_another_name_is_told(self, tmp_path, least):
+        """Answers under another tag are no silence: tag, tasks and the remedy are named, and the remedy works."""
+        session = LabelingSession(tmp_path / "a", X)
+        with pytest.raises(InvalidInputError, match=r"the tag .label.*mood.*task 1 \(id 70\) .* and 1 more") as e:
+            self.told(session, tmp_path, ["good"], ["bad"], tag="mood", least=least)
+        assert "from_name=" in str(e.value)
+        assert session.events == []
+        assert session.import_label_studio(tmp_path / "told.json", from_name="mood") == 2
+        assert session.labels.tolist() == ["good", "bad"]
+
+    def test_two_choices_on_a_task_are_told(self, tmp_path):
+        """The task is named with its number, its id and the choices."""
+        session = LabelingSession(tmp_path / "a", X)
+        with pytest.raises(InvalidInputError, match=r"one choice .* in task 2 \(id 71\) .*got .a., .b."):
+            self.told(session, tmp_path, ["a"], ["a", "b"])
+        assert session.events == []
+
+    def test_numbers_come_back_from_text(self, tmp_path):
+        """Label Studio shows classes as text; the class that reads so is stored."""
+        session = LabelingSession(tmp_path / "a", X, classes=[0, 1])
+        assert self.told(session, tmp_path, ["1"], ["0"], []) == 2
+        assert [type(v) for v in session.labels.tolist()] == [int, int]
+        with pytest.raises(InvalidInputError, match=r"task 1 \(id 70\) of .*: Expected .* one of 0, 1, got .2."):
+            self.told(session, tmp_path, ["2"])
+
+    @pytest.mark.parametrize("data", [5, {"a": np.int64(3)}, {"a": "\ud800"}])
+    def test_what_a_task_shows_must_fit_into_json(self, tmp_path, data):
+        """The row is named whose data cannot be written, and no file is made."""
+        with pytest.raises(InvalidInputError, match=r"data\(0\) to be a dict"):
+            filled(tmp_path / "a").export_label_studio(tmp_path / "tasks.json", lambda row: data)
+        assert not (tmp_path / "tasks.json").exists()
 
     def test_tasks_of_another_pool_are_refused(self, tmp_path):
         """Rows of another pool are other samples."""
