@@ -19,8 +19,8 @@ Kernel = Callable[[Tensor, Tensor], Tensor]
 STORED_BYTES = 2**30
 """Largest matrix of similarities that is kept; those of more rows are computed again where they are needed."""
 
-BLOCK_PAIRS = 2**20
-"""Pairs of rows whose similarities are computed at a time."""
+BLOCK_PAIRS = 2**24
+"""Pairs of rows whose similarities are computed at a time where they are not kept; each time all rows are read."""
 
 TILE = 512
 """Rows and columns whose similarities are computed at a time where all are kept: few enough for a cache."""
