@@ -5,10 +5,11 @@
     python examples/reproduce/ntkcpl_defaults.py choose OUT --report                tables from what is finished
 
 Five queries of two labels a class (banking77: one a class), the first without labels, from a pool of 4,000 rows that
-each seed draws anew; `confirm` goes on to 100 a class, but for banking77. The classifier is anew each
-round, learning rate 0.3. A difference is that of the means over the first five budgets, seed by seed, with its standard
-error. The run goes on where it was interrupted. OUT receives a store for each data set and seed, ntkcpl_CHOICES.md, and
-ntkcpl_CHOICES.csv with every seed's accuracies. With MODAL_NTK_SMALL=1 digits stand in.
+each seed draws anew; `confirm` goes on to 100 a class, but for banking77. The classifier is anew each round, learning
+rate 0.3. A difference is that of the means over the first five budgets, seed by seed, with its standard error. The run
+goes on where it was interrupted. OUT receives a store for each data set and seed, ntkcpl_CHOICES.md with the tables,
+ntkcpl_CHOICES.png with ranks by labels a class, and ntkcpl_CHOICES.csv with every row, from which --report makes the
+others again. With MODAL_NTK_SMALL=1 digits stand in.
 """
 
 import argparse
@@ -18,12 +19,15 @@ import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+from scipy.stats import rankdata
 
 from modal_ntk.bench import Protocol, default_estimator, load_dataset
+from modal_ntk.bench.figures import figure, styles
 from modal_ntk.bench.runner import run_protocol
-from modal_ntk.bench.statistics import curves
+from modal_ntk.bench.statistics import curves, shared
 from modal_ntk.bench.store import Store
 from modal_ntk.bench.workers import Workers
 
@@ -33,6 +37,7 @@ SETS = {
     "cifar10_efficientnet": (20, 64),
     "banking77_minilm": (77, 256),
 }
+N_CLASSES = {"digits": 10, "fashion_mnist_simclr": 10, "cifar10_efficientnet": 10, "banking77_minilm": 77}
 BASELINES = ("random_sampling", "typiclust")
 OTHERS = ("maxherding", "variance_design")
 WARM = ("margin", "badge")  # they start from random labels
@@ -87,16 +92,30 @@ def compute(choices, out, n_seeds, sets, jobs, small):
         run_protocol(protocol, out=folder, dataset=data, estimator=estimator, workers=Workers(jobs=jobs))
 
 
-def found_in(folder):
-    """Curves by arm, over the stores of a data set."""
-    rows = [row for store in sorted(folder.glob("*/")) for row in Store.open(store).rows()]
-    return curves(rows)
+def rows_of(choices, out):
+    """Rows by data set: those of the stores, kept in the CSV too, or where there are no stores those of the CSV."""
+    path, stores = out / f"ntkcpl_{choices}.csv", sorted(out.glob("*/*/"))
+    if stores:
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["data", "strategy", "seed", "n_labels", "score", "query_seconds"])
+            for store in stores:
+                for row in Store.open(store).rows():
+                    kept = row.strategy, row.seed, row.n_labels, f"{row.score:.4f}", f"{row.query_seconds:.2f}"
+                    writer.writerow([store.parent.name, *kept])
+    rows = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            kept = SimpleNamespace(strategy=row["strategy"], fit_seconds=0.0)
+            kept.seed, kept.n_labels = int(row["seed"]), int(row["n_labels"])
+            kept.score, kept.query_seconds = float(row["score"]), float(row["query_seconds"])
+            rows.setdefault(row["data"], []).append(kept)
+    return rows
 
 
 def difference(curve, baseline, few):
-    """Mean and standard error over the common seeds of the difference of means over few budgets, in per cent."""
-    first, second = (dict(zip(c.seeds, c.scores[:, few].mean(axis=1), strict=True)) for c in (curve, baseline))
-    paired = np.array([first[s] - second[s] for s in sorted(set(first) & set(second))]) * 100
+    """Mean and standard error over the seeds of the difference of means over few budgets, in per cent."""
+    paired = 100 * (curve.scores - baseline.scores)[:, few].mean(axis=1)
     return f"{paired.mean():+.1f} ± {paired.std(ddof=1) / len(paired) ** 0.5:.1f}" if len(paired) > 1 else ""
 
 
@@ -114,22 +133,39 @@ def table(found):
     return "\n".join(lines)
 
 
+def draw_ranks(sets):
+    """Mean rank of every arm that all sets have, by labels a class, over sets and seeds, with its standard error."""
+    ranks = {}
+    arms = sorted(set.intersection(*(set(found) for found in sets.values())))
+    for name, found in sets.items():
+        scores = np.array([found[arm].scores for arm in arms])
+        for column, labels in enumerate(found[arms[0]].budgets):
+            a_class = labels / N_CLASSES[name]
+            ranks.setdefault(a_class, []).extend(rankdata(-scores[:, :, column], axis=0).T)
+    drawing, axes = figure()
+    points = sorted(ranks)
+    means = np.array([np.mean(ranks[x], axis=0) for x in points])
+    errors = np.array([np.std(ranks[x], axis=0, ddof=1) / len(ranks[x]) ** 0.5 for x in points])
+    for (arm, style), mean, error in zip(styles(arms).items(), means.T, errors.T, strict=True):
+        axes.plot(points, mean, label=arm, **style)
+        axes.fill_between(points, mean - error, mean + error, color=style["color"], alpha=0.15)
+    axes.set(xscale="log", xlabel="labels a class", ylabel="mean rank of the accuracy (1 is best)")
+    axes.set_xticks([1, 2, 5, 10, 20, 50, 100], labels=["1", "2", "5", "10", "20", "50", "100"])
+    axes.invert_yaxis()
+    axes.legend(fontsize="small", ncols=2)
+    return drawing
+
+
 def write(choices, out):
-    """Write tables and rows of what is finished."""
+    """Write tables, rows and ranks of what is finished: the seeds that every arm has."""
     names = ("torch", "scikit-learn", "skorch", "numpy", "modal-ntk")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     command = shlex.join(["python", "examples/reproduce/ntkcpl_defaults.py", choices, "OUT"])
     text = [f"# NTKCPL's defaults: {choices}\n\ncommand: MODAL_NTK_DATA=... {command}\n", f"versions: {versions}\n"]
-    with (out / f"ntkcpl_{choices}.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["data", "arm", "seed", "labels", "accuracy"])
-        for folder in sorted(path for path in out.iterdir() if path.is_dir()):
-            found = found_in(folder)
-            text.append(f"## {folder.name}\n\n{table(found)}\n")
-            for arm, curve in found.items():
-                for seed, scores in zip(curve.seeds, curve.scores, strict=True):
-                    for budget, score in zip(curve.budgets, scores, strict=True):
-                        writer.writerow([folder.name, arm, seed, budget, f"{score:.4f}"])
+    sets = {name: shared(curves(rows)) for name, rows in rows_of(choices, out).items()}
+    text += [f"## {name}\n\n{table(found)}\n" for name, found in sets.items()]
+    if all(len(found[BASELINES[0]].seeds) > 1 for found in sets.values()):
+        draw_ranks(sets).savefig(out / f"ntkcpl_{choices}.png", dpi=130)
     (out / f"ntkcpl_{choices}.md").write_text("\n".join(text))
     print("\n".join(text))
 
