@@ -38,6 +38,7 @@ SETS = {
     "banking77_minilm": (77, 256),
 }
 N_CLASSES = {"digits": 10, "fashion_mnist_simclr": 10, "cifar10_efficientnet": 10, "banking77_minilm": 77}
+BINS = {"1-2": (1, 2), "3-5": (3, 5), "6-10": (6, 10), "20-30": (20, 30), "40-50": (40, 50), "100": (100, 100)}
 BASELINES = ("random_sampling", "typiclust")
 OTHERS = ("maxherding", "variance_design")
 WARM = ("margin", "badge")  # they start from random labels
@@ -60,14 +61,20 @@ CHANGES = (
 )
 STUDIES = {
     "choose": (100, CHANGES, OTHERS, (), [1] * 4),
-    "confirm": (200, ("",), (*OTHERS, "uherding"), WARM, [1] * 4 + [5] * 4 + [25]),
+    "confirm": (200, ("",), (*OTHERS, "uherding:features=fixed"), WARM, [1] * 4 + [5] * 4 + [25]),
 }
+
+
+def arms_of(choices):
+    """Strategies that start without labels, and those that do not."""
+    _, changes, others, warm, _ = STUDIES[choices]
+    return [*BASELINES, *others, *(f"ntkcpl:{change}" if change else "ntkcpl" for change in changes)], [*warm]
 
 
 def protocols(choices, n_seeds, sets, small):
     """One protocol for each data set and seed, which draws its own pool."""
-    first, changes, others, warm, rounds = STUDIES[choices]
-    arms = [*BASELINES, *others, *(f"ntkcpl:{change}" if change else "ntkcpl" for change in changes)]
+    first, *_, rounds = STUDIES[choices]
+    arms, warm = arms_of(choices)
     for seed in range(first, first + n_seeds):
         for name in sets:
             batch, n_hidden = SETS[name]
@@ -99,8 +106,11 @@ def rows_of(choices, out):
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["data", "strategy", "seed", "n_labels", "score", "query_seconds"])
+            asked = {strategy for part in arms_of(choices) for strategy in part}
             for store in stores:
                 for row in Store.open(store).rows():
+                    if row.strategy not in asked:
+                        continue
                     kept = row.strategy, row.seed, row.n_labels, f"{row.score:.4f}", f"{row.query_seconds:.2f}"
                     writer.writerow([store.parent.name, *kept])
     rows = {}
@@ -134,25 +144,28 @@ def table(found):
 
 
 def draw_ranks(sets):
-    """Mean rank of every arm that all sets have, by labels a class, over sets and seeds, with its standard error."""
-    ranks = {}
+    """Mean rank of every arm by labels a class, over sets and seeds, with its standard error over these."""
     arms = sorted(set.intersection(*(set(found) for found in sets.values())))
-    for name, found in sets.items():
+    ranks = {name: [] for name in BINS}
+    for data, found in sets.items():
         scores = np.array([found[arm].scores for arm in arms])
-        for column, labels in enumerate(found[arms[0]].budgets):
-            a_class = labels / N_CLASSES[name]
-            ranks.setdefault(a_class, []).extend(rankdata(-scores[:, :, column], axis=0).T)
-    drawing, axes = figure()
-    points = sorted(ranks)
-    means = np.array([np.mean(ranks[x], axis=0) for x in points])
-    errors = np.array([np.std(ranks[x], axis=0, ddof=1) / len(ranks[x]) ** 0.5 for x in points])
-    for (arm, style), mean, error in zip(styles(arms).items(), means.T, errors.T, strict=True):
-        axes.plot(points, mean, label=arm, **style)
-        axes.fill_between(points, mean - error, mean + error, color=style["color"], alpha=0.15)
-    axes.set(xscale="log", xlabel="labels a class", ylabel="mean rank of the accuracy (1 is best)")
-    axes.set_xticks([1, 2, 5, 10, 20, 50, 100], labels=["1", "2", "5", "10", "20", "50", "100"])
+        by_budget = rankdata(-scores, axis=0)
+        a_class = found[arms[0]].budgets / N_CLASSES[data]
+        for name, (least, most) in BINS.items():
+            inside = (a_class >= least) & (a_class <= most)
+            if inside.any():
+                ranks[name].extend(by_budget[:, :, inside].mean(axis=2).T)
+    ranks = {name: np.array(values) for name, values in ranks.items() if len(values) > 1}
+    drawing, axes = figure(4.8)
+    for (arm, style), places in zip(styles(arms).items(), range(len(arms)), strict=True):
+        mean = np.array([values[:, places].mean() for values in ranks.values()])
+        error = np.array([values[:, places].std(ddof=1) / len(values) ** 0.5 for values in ranks.values()])
+        axes.errorbar(range(len(ranks)), mean, error, label=arm, capsize=2, **style)
+    axes.set_xticks(range(len(ranks)), labels=list(ranks))
+    axes.set(xlabel="labels a class", ylabel="mean rank of the accuracy (1 is best)")
     axes.invert_yaxis()
-    axes.legend(fontsize="small", ncols=2)
+    axes.legend(fontsize="small", ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False)
+    drawing.tight_layout()
     return drawing
 
 
