@@ -49,7 +49,7 @@ def infinite_width_ntk(
     -----
     The limit of `modal_ntk.kernels.empirical_ntk` for `modal_ntk.kernels.ntk_head` as ``n_hidden`` grows, where all
     outputs share one kernel (Jacot, Gabriel, Hongler 2018; the arc-cosine kernels of Cho and Saul 2009). With norms
-    n = |x| / sqrt(d) and t the angle between two samples,
+    ``n = |x| / sqrt(d)`` and t the angle between two samples,
 
         K(x, x') = n n' (sin t + 2 (pi - t) cos t) / (2 pi).
 

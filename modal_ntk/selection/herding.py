@@ -40,7 +40,7 @@ FARTHEST = -80.0
 
 @dataclass(frozen=True)
 class Gaussian:
-    """The similarity exp(-|x - y|^2 / width^2) of two rows.
+    """The similarity ``exp(-|x - y|^2 / width^2)`` of two rows.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def max_herding(
     weights : array (n,), optional
         What covering each row is worth, at least zero; one each by default.
     kernel : float or callable, default=1.0
-        The width of a Gaussian, exp(-|x - y|^2 / width^2); or a function from rows (n, d) and (m, d), float64, to
+        The width of a Gaussian, ``exp(-|x - y|^2 / width^2)``; or a function from rows (n, d) and (m, d), float64, to
         their similarities (n, m), which must be symmetric and finite.
     device : torch.device or str, optional
         Where to compute; where `X` lies by default.

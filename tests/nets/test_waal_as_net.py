@@ -67,7 +67,9 @@ def plain_loss():
     return nn.functional.cross_entropy
 
 
-@pytest.mark.parametrize("options", [{"criterion": plain_loss}, {"head": nn.Identity, "n_features": 8}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"criterion": plain_loss}, {"head": nn.Identity, "n_features": 8}], ids=["criterion", "head"]
+)
 def test_parts_without_parameters_have_no_optimizer(options):
     """A criterion that is a function, and a head that has nothing to learn, train as for any skorch net."""
     net = waal(nn.Sequential(nn.Linear(6, 8), nn.ReLU()), **options).fit(X[:20], y[:20])

@@ -25,7 +25,7 @@ class MaxHerding(DistanceStrategy):
     Parameters
     ----------
     kernel : float or callable, default=1.0
-        The similarity of two samples: a number is the width of a Gaussian, exp(-|x - y|^2 / width^2); a function
+        The similarity of two samples: a number is the width of a Gaussian, ``exp(-|x - y|^2 / width^2)``; a function
         takes float64 tensors (n, d) and (m, d) of features to their similarities (n, m), such as
         ``lambda x, y: x @ y.T``.
     normalise : bool, default=True
