@@ -15,6 +15,7 @@ others again. With MODAL_NTK_SMALL=1 digits stand in.
 import argparse
 import csv
 import os
+import platform
 import shlex
 import sys
 from importlib.metadata import version
@@ -123,6 +124,11 @@ def rows_of(choices, out):
     return rows
 
 
+def shown(arm):
+    """An arm as the tables name it: uherding's features are its default since, and the published values have a name."""
+    return arm.replace(PUBLISHED, "as_published()").removesuffix(":features=fixed")
+
+
 def difference(curve, baseline, few):
     """Mean and standard error over the seeds of the difference of means over few budgets, in per cent."""
     paired = 100 * (curve.scores - baseline.scores)[:, few].mean(axis=1)
@@ -136,7 +142,7 @@ def table(found):
     lines = [f"| arm | {' | '.join(map(str, budgets))} | mean | minus random | minus TypiClust | query s | seeds |"]
     lines.append("|" + "---|" * (len(budgets) + 6))
     for arm, curve in sorted(found.items(), key=lambda entry: -entry[1].scores[:, few].mean()):
-        name = arm.replace(PUBLISHED, "as_published()")
+        name = shown(arm)
         cells = [f"{100 * value:.1f}" for value in [*curve.mean, curve.scores[:, few].mean()]]
         cells += [difference(curve, found[b], few) if arm != b else "" for b in BASELINES]
         lines.append(f"| `{name}` | {' | '.join(cells)} | {curve.query_seconds.mean():.1f} | {len(curve.seeds)} |")
@@ -160,7 +166,7 @@ def draw_ranks(sets):
     for (arm, style), places in zip(styles(arms).items(), range(len(arms)), strict=True):
         mean = np.array([values[:, places].mean() for values in ranks.values()])
         error = np.array([values[:, places].std(ddof=1) / len(values) ** 0.5 for values in ranks.values()])
-        axes.errorbar(range(len(ranks)), mean, error, label=arm, capsize=2, **style)
+        axes.errorbar(range(len(ranks)), mean, error, label=shown(arm), capsize=2, **style)
     axes.set_xticks(range(len(ranks)), labels=list(ranks))
     axes.set(xlabel="labels a class", ylabel="mean rank of the accuracy (1 is best)")
     axes.invert_yaxis()
@@ -175,6 +181,9 @@ def write(choices, out):
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     command = shlex.join(["python", "examples/reproduce/ntkcpl_defaults.py", choices, "OUT"])
     text = [f"# NTKCPL's defaults: {choices}\n\ncommand: MODAL_NTK_DATA=... {command}\n", f"versions: {versions}\n"]
+    text.append(
+        f"machine: {os.cpu_count()} cores, {platform.machine()}, shared with other work: seconds are upper bounds\n"
+    )
     sets = {name: shared(curves(rows)) for name, rows in rows_of(choices, out).items()}
     text += [f"## {name}\n\n{table(found)}\n" for name, found in sets.items()]
     if all(len(found[BASELINES[0]].seeds) > 1 for found in sets.values()):
