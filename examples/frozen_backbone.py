@@ -95,8 +95,8 @@ net = NeuralNetClassifier(
 # %%
 # From no label on
 # ----------------
-# `variant="self"` makes clusters of the samples as they are, here the backbone's features; the default, ``"al"``,
-# does so until there are labels and takes the trained classifier's features from then on.
+# By default NTKCPL makes clusters of the samples as they are, here the backbone's features; ``variant="al"`` does so
+# until there are labels, and takes the trained classifier's features from then on.
 
 curves, first_picks = {}, {}
 for strategy in (RandomSampling(random_state=0), NTKCPL(variant="self", n_candidates=1000, random_state=0)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -265,7 +266,7 @@ def _report(arguments: argparse.Namespace) -> None:
     for folder in folders:
         _print_report(folder, arguments.dataset, arguments.baseline, arguments.target)
     if len(folders) > 1:
-        _print_across(folders, Path(arguments.out[0]))
+        _print_across(folders, Path(os.path.commonpath([folder.resolve() for folder in folders])))
 
 
 def _comparisons(out: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import modal_ntk
 from modal_ntk import checks, host
 
 _TEMPLATE = "epsilon_margin"
+_IMPORTED = {"QueryStrategy", "Selection", "StrategySpec"}  # what the template's module has under these names
 
 
 def new_plugin(name: str, folder: str | os.PathLike[str] | None = None) -> Path:
@@ -39,8 +40,9 @@ def new_plugin(name: str, folder: str | os.PathLike[str] | None = None) -> Path:
     >>> sorted(path.name for path in folder.iterdir())
     ['README.md', 'modal_ntk_my_margin', 'pyproject.toml', 'tests']
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise checks.expected("a name of lower-case letters, digits and underscores", repr(name), "Try my_margin.")
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or _class_name(name) in _IMPORTED:
+        what = "a name of lower-case letters and digits, words joined by underscores"
+        raise checks.expected(what, repr(name), "Try my_margin.")
     taken = host.build_host().strategies.get(name)
     if taken is not None:
         got = f"{name}, which {taken.distribution} {taken.version} has"
@@ -62,11 +64,15 @@ def _renamed(text: str, name: str) -> str:
     spelt = {
         _TEMPLATE: name,
         _TEMPLATE.replace("_", "-"): name.replace("_", "-"),
-        "EpsilonMargin": "".join(part.capitalize() for part in name.split("_")),
+        "EpsilonMargin": _class_name(name),
     }
     for old, new in spelt.items():
         text = text.replace(old, new)
     return text
+
+
+def _class_name(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
 
 
 def _without_renaming_steps(text: str) -> str:

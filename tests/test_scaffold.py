@@ -50,7 +50,14 @@ def test_the_command_writes_it_and_says_how_to_go_on(tmp_path, monkeypatch, caps
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("My Margin", "Try my_margin"), ("../up", "lower-case"), ("entropy", "modal-ntk .* has")]
+    ("name", "message"),
+    [
+        ("My Margin", "Try my_margin"),
+        ("../up", "lower-case"),
+        ("my_", "joined"),
+        ("selection", "joined"),
+        ("entropy", "modal-ntk .* has"),
+    ],
 )
 def test_a_name_that_cannot_be_is_refused_before_anything_is_written(tmp_path, name, message):
     """Names that are no identifiers, lead elsewhere or are taken leave no file."""

@@ -11,7 +11,6 @@ from sklearn.base import clone
 
 from modal_ntk import checks, nets
 from modal_ntk.bench.datasets import Dataset
-from modal_ntk.errors import InvalidInputError
 
 N_POOL = 100
 """Samples of the pool that a strategy is tried on."""
@@ -61,8 +60,8 @@ def lacking(
                 learner.X_training, learner.y_training = X[known], y[known]
             try:
                 learner.query(X[pool], n_instances=n_instances)
-            except InvalidInputError:
-                pass
+            except ValueError:
+                pass  # a sample of the pool may be too small for it
             except Exception as error:  # noqa: BLE001 - whatever it is, this strategy cannot be run
                 found[text] = checks.one_line(f"{type(error).__name__}: {error}")
     return found

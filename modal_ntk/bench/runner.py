@@ -321,10 +321,16 @@ class Plan:
 
         running: set[Cell] = set()
 
+        failed: list[Exception] = []
+
         def tasks(some: Iterable[Cell]) -> Iterator[Any]:
-            for cell in some:
-                running.add(cell)
-                yield task(cell)
+            # What goes wrong here, in this process, is no worker's end: what is under way ends first, and it is raised.
+            try:
+                for cell in some:
+                    running.add(cell)
+                    yield task(cell)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failed.append(error)
 
         # What a cell raises comes back as its result, so an exception here is a worker's end. Any of the cells under
         # way may be to blame: each is tried again by itself, so that only the one that ends its worker again is lost.
@@ -337,7 +343,7 @@ class Plan:
                     for found in parallel(tasks(rest if group is None else group)):
                         running.discard(found[:2])
                         yield found
-                    if group is None:
+                    if group is None and not failed:
                         return
                 except Exception as error:  # noqa: BLE001 - backends have classes of their own for it
                     if group is None:
@@ -350,6 +356,8 @@ class Plan:
                         running.clear()
                         yield from lost
                     running.clear()
+            if failed:
+                raise failed[0]
 
 
 def _cell(

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import clone
 
 from modal_ntk import checks
+from modal_ntk.nets.learners import taught_estimator
 from modal_ntk.nets.rows import stack_rows, take_rows
 from modal_ntk.nets.teaching import as_before_on_failure, for_labels, for_training, readable
 
@@ -99,8 +100,7 @@ class ActiveLearner(modAL.models.ActiveLearner):
         return np.asarray(self._taught().classes_)
 
     def _taught(self) -> Any:
-        # A net is taught by the numbers of labels that are none; what numbers them is made by the latest fit.
-        return getattr(self, "_encoded", None) or self.estimator
+        return taught_estimator(self)
 
     def _checked(self, X: Any, y: Any) -> tuple[Any, Any]:
         samples = checks.check_samples("X", X, finite=self.force_all_finite)

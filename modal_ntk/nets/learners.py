@@ -30,8 +30,25 @@ def estimator_of(learner: Any) -> Any:
         The learner's estimator, or the argument itself. With a net that was taught by strings, a `LabelEncoded`.
     """
     if callable(getattr(learner, "query", None)) and hasattr(learner, "estimator"):
-        return getattr(learner, "_encoded", None) or learner.estimator
+        return taught_estimator(learner)
     return learner
+
+
+def taught_estimator(learner: Any) -> Any:
+    """Return what answers for a learner: its estimator, or what numbers its labels, made by the latest fit.
+
+    Parameters
+    ----------
+    learner : modAL learner
+        With an ``estimator``.
+
+    Returns
+    -------
+    estimator
+        The estimator itself where it has been replaced since, or was taught as it is.
+    """
+    encoded = getattr(learner, "_encoded", None)
+    return learner.estimator if encoded is None or encoded.estimator is not learner.estimator else encoded
 
 
 def labeled_set_of(learner: Any) -> tuple[Any, Any]:

@@ -147,13 +147,15 @@ class NetView:
         """
         return len(self.classes) if self.net is None else self.probabilities(take_rows(X, np.zeros(1, int))).shape[1]
 
-    def labels_at(self, columns: np.ndarray) -> np.ndarray:
+    def labels_at(self, columns: np.ndarray, n_outputs: int) -> np.ndarray:
         """Return the labels that columns of `probabilities` stand for.
 
         Parameters
         ----------
         columns : numpy.ndarray (n,), int64
             Positions.
+        n_outputs : int
+            How many columns there are.
 
         Returns
         -------
@@ -161,7 +163,7 @@ class NetView:
             Of `classes` where these name all columns; else the positions, which are a plain net's labels.
         """
         classes = self.classes
-        if self.net is None or self.is_encoded or int(columns.max(initial=-1)) < len(classes):
+        if self.net is None or self.is_encoded or len(classes) == n_outputs:
             return classes[np.minimum(columns, len(classes) - 1)]
         return columns
 

@@ -205,6 +205,7 @@ class QueryStrategy(BaseEstimator, ABC):
         started = perf_counter()
         self.check_params()
         query = self._query(learner, X_pool, n_instances, X_labeled, y_labeled)
+        self._check_query(query)
         name = type(self).__name__
         with query.view.no_trace():
             try:
@@ -225,6 +226,9 @@ class QueryStrategy(BaseEstimator, ABC):
 
     def check_params(self) -> None:
         """Check the strategy's own parameters; called first in every query, and by a run before its first."""
+
+    def _check_query(self, query: Query) -> None:
+        """Refuse what the query's sizes rule out, before anything is computed."""
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - for strategies that start cold
         """Return the needs that the learner cannot meet; what depends on parameters overrides this."""

@@ -107,7 +107,7 @@ def held_out_temperature(query: Query, rng: np.random.Generator) -> float:
     view = _fitted_copy(query, seen, int(rng.integers(2**32)))
     probabilities = view.probabilities(nets.take_rows(query.X_labeled, held))
     columns = probabilities.argmax(dim=1).numpy()
-    right = np.asarray(view.labels_at(columns) == query.y_labeled[held])
+    right = np.asarray(view.labels_at(columns, probabilities.shape[1]) == query.y_labeled[held])
     confidences = [tempered(probabilities, t).max(dim=1).values.numpy() for t in TEMPERATURES]
     return float(TEMPERATURES[int(np.argmin([calibration_error(c, right) for c in confidences]))])
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from modal_ntk import checks, features, kernels, nets
+from modal_ntk import checks, kernels, nets
 from modal_ntk.strategies.base import Query
 
 if TYPE_CHECKING:
@@ -198,13 +198,8 @@ def net_kernel(query: Query, *, kind: Literal["pseudo", "trace"], dtype: str) ->
     """
     import torch
 
-    from modal_ntk.features.samples import as_samples
-
-    view = query.view
-    module = nets.logit_module(view, query.X_pool)
-    parts = [X for X in (query.X_labeled, query.X_pool) if X is not None]
-    batches = [batch for X in parts for batch in nets.input_batches(view, X)]
-    x = features.concatenated([as_samples(batch, lambda part: part) for batch in batches])
+    x = nets.stacked_inputs(query.view, query.X_labeled, query.X_pool)
+    module = nets.logit_module(query.view, query.X_pool)
     return kernels.empirical_ntk(module, x, kind=kind, dtype=getattr(torch, dtype))
 
 

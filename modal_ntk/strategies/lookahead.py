@@ -187,8 +187,10 @@ class LookAhead(QueryStrategy):
             needed.add("embedding")
         return [need for need in sorted(needed) if not view.offers(need)]
 
-    def _select(self, query: Query) -> Selection:
+    def _check_query(self, query: Query) -> None:
         check_kernel_memory(query, self.n_candidates, self.dtype, self.memory_budget)
+
+    def _select(self, query: Query) -> Selection:
         clock = Clock()
         few, positions = candidates_of(query, self.n_candidates)
         targets, kernel, f0 = self._of_the_net(few) if self.variant == "trained" else self._of_a_new_head(few)

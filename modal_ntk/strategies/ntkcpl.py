@@ -159,7 +159,7 @@ class NTKCPL(QueryStrategy):
     without BatchNorm and in NTK parametrisation its limit of infinite width is used. The number of clusters is half the
     labels there will be after this query; the objective is summed over the candidate subset and all labelled samples,
     in the limit of training time. Clusters cover the whole pool, the kernel only the subset. Memory peaks at one square
-    matrix over subset and labelled samples, beside what computing the kernel takes.
+    matrix over subset and labelled samples, and a double-precision column of it for each label and pick.
 
     Scores are the objective after each pick; the smaller the better. ``info`` holds the number of clusters, the risk
     after each pick, the ties, the broken constraints, the jitter and the seconds by stage.
@@ -309,9 +309,11 @@ class NTKCPL(QueryStrategy):
             needed.add("embedding")
         return [need for need in sorted(needed) if not view.offers(need)]
 
+    def _check_query(self, query: Query) -> None:
+        check_kernel_memory(query, self.n_candidates, self.dtype, self.memory_budget)
+
     def _belief(self, query: Query, *, clock: Clock | None = None, n_outputs: int = 0) -> Belief:
         # What a query rests on; at least `n_outputs` outputs are drawn for the head.
-        check_kernel_memory(query, self.n_candidates, self.dtype, self.memory_budget)
         clock = Clock() if clock is None else clock
         # The labelled rows come first, then the whole pool: one numbering for features, clusters, kernel.
         features = stacked(query, lambda X: query.view.features(X, self.features))
@@ -389,5 +391,5 @@ ntkcpl = NTKCPL()
 @hookimpl
 def modal_ntk_strategies() -> Iterable[StrategySpec]:
     """Announce the strategy."""
-    summary = "NTK look-ahead at the 0-1 risk over the pool, against clustering pseudo-labels"
+    summary = "NTK look-ahead at the error over the pool, against clustering pseudo-labels"
     return [StrategySpec("ntkcpl", NTKCPL, summary, NTKCPL.needs, "NTKCPL (Wen, Pizarro, Williams)")]

@@ -223,6 +223,7 @@ def diagnose(strategy: NTKCPL, learner: Any, X: Any, y: Any, labeled: Any, n_ins
     known, rest = (samples_at(X, part) for part in np.split(order, [len(rows)]))
     strategy.check_params()
     query = strategy._query(learner, rest, n_instances, known, truth[rows])
+    strategy._check_query(query)
     with query.view.no_trace():
         belief = strategy._belief(query, n_outputs=len(np.unique(truth)))
         counted = order[belief.rows]

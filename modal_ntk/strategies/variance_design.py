@@ -31,7 +31,7 @@ class VarianceDesign(QueryStrategy):
     """Query the samples that take most posterior variance from the whole pool, under a neural tangent kernel.
 
     A Gaussian process with the network's kernel knows, before any label is bought, how sure it will be everywhere.
-    Greedily, each pick is the sample after which the variance summed over the candidates is least.
+    Greedily, each pick is the sample after which the variance summed over candidates and labelled samples is least.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class VarianceDesign(QueryStrategy):
         For "infinite", what is done to the features first: columns of mean zero and then rows of length one; the latter
         alone; columns of mean zero and deviation one; or nothing.
     n_candidates : int or None, default=10000
-        Size of the random part of the pool that is both candidate and evaluation set; None takes all.
+        Size of the random part of the pool that may be picked, and over which variance is summed; None takes all.
     rel_jitter : float, default=1e-6
         Jitter of the regression relative to the kernel's mean diagonal.
     dtype : {"float32", "float64"}, default="float32"
@@ -122,8 +122,10 @@ class VarianceDesign(QueryStrategy):
             needed.add("embedding")
         return [need for need in sorted(needed) if not view.offers(need)]
 
-    def _select(self, query: Query) -> Selection:
+    def _check_query(self, query: Query) -> None:
         check_kernel_memory(query, self.n_candidates, self.dtype, self.memory_budget)
+
+    def _select(self, query: Query) -> Selection:
         clock = Clock()
         few, positions = candidates_of(query, self.n_candidates)
         if self.kernel == "net":

@@ -104,8 +104,8 @@ class WAAL(QueryStrategy):
         parts = over_pool(query, self._of_shard)
         uncertainty, g = (np.concatenate(column) for column in zip(*parts, strict=True))
         spread = {"uncertainty": float(uncertainty.std()), "critic": float(g.std())}
-        # A term that is the same everywhere orders nothing, whatever it is divided by.
-        per, per_g = ([value or 1.0 for value in spread.values()]) if self.standardise else (1.0, 1.0)
+        # A term that is the same everywhere orders nothing; its deviation may be a rounding away from zero.
+        per, per_g = (float(term.std()) if self.standardise and np.ptp(term) > 0 else 1.0 for term in (uncertainty, g))
         scores = uncertainty / per - self.coefficient * g / per_g
         # Smallest first; `top_b` takes the largest and orders equals by seed.
         indices = selection.top_b(-scores, query.n_instances, rng=query.rng)

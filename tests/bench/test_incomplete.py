@@ -37,6 +37,24 @@ def results(store):
     return [row.result for row in store.rows()]
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_fails_between_cells_is_no_workers_end(tmp_path, monkeypatch, jobs):
+    """A store that cannot be read while cells are handed out stops the run with its error; the rows before are kept."""
+    asked, finished = [], Store.finished
+
+    def failing(self, *args):
+        asked.append(args)
+        if len(asked) == 3:
+            raise OSError("the disk is gone")
+        return finished(self, *args)
+
+    monkeypatch.setattr(Store, "finished", failing)
+    with pytest.raises(OSError, match="the disk is gone"):
+        run(tmp_path, seeds=6, workers=Workers(jobs=jobs))
+    monkeypatch.undo()
+    assert len(run(tmp_path, seeds=6).finished()) == 6
+
+
 class TestStrategiesThatCannotWork:
     def test_are_named_before_the_first_run_and_the_others_run(self, tmp_path):
         """One that needs a torch net is warned about at once, the others run as without it, the end is an error."""

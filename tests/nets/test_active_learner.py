@@ -107,3 +107,15 @@ def test_a_pipeline_that_ends_in_a_net(active_learner):
         learner.teach(samples, y[pool[indices]])
         pool = np.delete(pool, indices)
     assert len(learner.X_training) == 18
+
+
+def test_a_replaced_estimator_answers_for_itself():
+    """What numbers the labels belongs to the net that it was made for: another estimator's answers are its own."""
+    X, y = zoo.blobs()
+    names = np.array(["ant", "bee", "cat"])[y]
+    learner = ActiveLearner(zoo.net(), X_training=X[:12], y_training=names[:12])
+    assert set(learner.predict(X)) <= {"ant", "bee", "cat"}
+    other = zoo.net(classes=[0, 1, 2]).fit(X[:12], y[:12])
+    learner.estimator = other
+    np.testing.assert_array_equal(learner.predict(X), other.predict(X))
+    assert learner.classes_.tolist() == [0, 1, 2]

@@ -254,8 +254,16 @@ class TestAbsentClasses:
     def test_labels_of_columns(self):
         """Columns are the classes' where all are named, else the labels themselves."""
         view = NetView(zoo.net(classes=None).fit(X[self.rows], y[self.rows]))
-        assert view.labels_at(np.array([0, 2, 1])).tolist() == [0, 2, 1]
-        assert NetView(zoo.net(classes=[5, 6, 7]).initialize()).labels_at(np.array([2, 0])).tolist() == [7, 5]
+        assert view.labels_at(np.array([0, 2, 1]), 3).tolist() == [0, 2, 1]
+        assert NetView(zoo.net(classes=[5, 6, 7]).initialize()).labels_at(np.array([2, 0]), 3).tolist() == [7, 5]
+
+    def test_labels_do_not_depend_on_which_columns_are_asked(self):
+        """Taught labels 1 and 2 of three outputs, column 1 is label 1, whatever the largest column of a batch is."""
+        seen = np.isin(y, [1, 2])
+        view = NetView(zoo.net(classes=None).fit(X[seen], y[seen]))
+        assert view.classes.tolist() == [1, 2]
+        assert view.labels_at(np.array([1, 1]), 3).tolist() == [1, 1]
+        assert view.labels_at(np.array([1, 2]), 3).tolist() == [1, 2]
 
 
 READING = [modal_ntk.LpNTK(), DynamicAL(), LookAhead(), modal_ntk.DDAL(), Margin()]

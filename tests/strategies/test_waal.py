@@ -83,13 +83,26 @@ def test_standardised_terms_have_one_spread(rows, g, coefficient):
     """Each term is divided by its deviation over the pool, one that is constant stays; a unit changes nothing."""
     p = rows / rows.sum(axis=1, keepdims=True)
     terms = np.array(oracle.score(p, np.zeros(9), 0.0)), g
-    expected = terms[0] / (np.std(terms[0]) or 1) - coefficient * g / (np.std(g) or 1)
+    per, per_g = (np.std(term) if np.ptp(term) > 0 else 1 for term in terms)
+    expected = terms[0] / per - coefficient * g / per_g
     model = Table(3).fit(None, None)
     options = {"standardise": True, "coefficient": coefficient, "random_state": 0}
     selected = WAAL(critic=lambda X: X[:, 3], **options).select(model, np.column_stack([p, g]), 9)
     np.testing.assert_allclose(selected.scores, expected[selected.indices], rtol=1e-6, atol=1e-6)
     assert selected.info["spread"] == pytest.approx({"uncertainty": np.std(terms[0]), "critic": np.std(g)})
     np.testing.assert_allclose(selected.info["critic"], g[selected.indices])
+
+
+def test_a_constant_critic_orders_nothing():
+    """Values of 0.1 for all have a deviation of 1e-17, by which nothing is divided: the order is the uncertainty's."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(3), size=7)
+    model, pool = Table(3).fit(None, None), np.column_stack([p, np.full(7, 0.1)])
+    picks = [
+        WAAL(critic=lambda X: X[:, 3], standardise=True, coefficient=c, random_state=0).select(model, pool, 7)
+        for c in (0, 10)
+    ]
+    assert picks[0].indices.tolist() == picks[1].indices.tolist()
 
 
 @settings(deadline=None)

@@ -238,7 +238,8 @@ class ALBL(_BaseComposition, QueryStrategy):
             found.append(at)
         if not turns:
             return turns
-        predicted = query.view.labels_at(query.view.predictions(query.X_labeled).numpy())
+        view = query.view
+        predicted = view.labels_at(view.predictions(query.X_labeled).numpy(), view.n_outputs(query.X_labeled))
         correct = np.asarray(predicted == query.y_labeled, dtype=np.float64)
         turns[-1] = replace(turns[-1], reward=self._reward(query, turns, found, correct))
         return turns
