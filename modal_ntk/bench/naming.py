@@ -32,8 +32,8 @@ def parse_strategy(text: str) -> Any:
 
     Examples
     --------
-    >>> parse_strategy("ntkcpl:max_clusters=50,variant=self")
-    NTKCPL(max_clusters=50, variant='self')
+    >>> parse_strategy("ntkcpl:max_clusters=50,variant=al")
+    NTKCPL(max_clusters=50, variant='al')
     """
     name, _, rest = text.partition(":")
     strategy = host.get_strategy(name)
