@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from modal_ntk.features.factors import Dense, Factor, Lookup, Outer, add_gram, squared_norms
+from modal_ntk.features.functional import FunctionalNet
 
 # Bytes that intermediate results of a block may take.
 _BUDGET = 2**28
@@ -57,13 +58,15 @@ def _zeros(n: int, like: Factor) -> Factor:
     return Dense(like.gradient.new_zeros(n, like.size))
 
 
-def held_together(parts: list[tuple[int, dict[str, Factor]]]) -> PackedGradients:
+def held_together(parts: list[tuple[int, dict[str, Factor]]], net: FunctionalNet) -> PackedGradients:
     """Join the gradients of consecutive samples; the parts are emptied on the way.
 
     Parameters
     ----------
     parts : list of (n, dict of str to Factor)
         Number of samples, and their gradients by parameter; where a part has none of a parameter they are zero.
+    net : FunctionalNet
+        Whose gradients they are; where there are none at all, zeros of its type on its device stand for them.
 
     Returns
     -------
@@ -76,7 +79,10 @@ def held_together(parts: list[tuple[int, dict[str, Factor]]]) -> PackedGradients
         like = next(part[name] for _, part in parts if name in part)
         # Each parameter's pieces go as soon as they are joined.
         held[name] = concatenated([part.pop(name) if name in part else _zeros(n, like) for n, part in parts])
-    return PackedGradients(held or {"": Dense(torch.zeros(sum(n for n, _ in parts), 0))})
+    if not held:
+        none = torch.zeros(sum(n for n, _ in parts), 0, dtype=net.held_dtype, device=net.device)
+        held[""] = Dense(none)
+    return PackedGradients(held)
 
 
 def taken(factor: Factor, rows: Tensor) -> Factor:

@@ -235,7 +235,7 @@ class _Job:
         # Where not all samples can be read at once, their gradients alone may still fit: half of the budget is theirs.
         if not self.joint or not self.routes.names():
             return False
-        one = held_together([self._packed(left.rows(0, 1), 0)])
+        one = held_together([self._packed(left.rows(0, 1), 0)], self.net)
         return 2 * n * one.n_bytes <= self.budget
 
     def _held_whole(self, left: _Side, right: _Side | None) -> Tensor:
@@ -250,7 +250,7 @@ class _Job:
 
     def _held(self, side: _Side, direction: int) -> PackedGradients:
         chunks = self._progress(len(side), max(1, self.n_chunk * self.n_directions // 2))
-        return held_together([self._packed(side.rows(start, stop), direction) for start, stop in chunks])
+        return held_together([self._packed(side.rows(start, stop), direction) for start, stop in chunks], self.net)
 
     def _packed(self, side: _Side, direction: int) -> tuple[int, dict[str, Factor]]:
         gradients = self._gradients(side, direction)

@@ -181,7 +181,7 @@ def kernel_rows(
                 for number, name, factor in reader.factors(start, stop)
             }
             parts.append((stop - start, part))
-    gradients = held_together(parts)
+    gradients = held_together(parts, net)
     return KernelRows(gradients, {"method": method, "bytes": gradients.n_bytes, "routes": reader.routes.by_name})
 
 
@@ -201,7 +201,7 @@ class _Reader:
         return [(numbers[name], name, gradients.factor(name, joint=True)) for name in gradients.names]
 
     def n_bytes(self) -> int:
-        one = held_together([(1, {name: packed(factor) for _, name, factor in self.factors(0, 1)})])
+        one = held_together([(1, {name: packed(factor) for _, name, factor in self.factors(0, 1)})], self.net)
         return one.n_bytes * len(self.samples)
 
 

@@ -128,7 +128,7 @@ def input_batches(view: NetView, X: Any) -> Iterator[Tensor | dict[str, Tensor]]
         inputs, _ = unpack_data(batch)
         values = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
         if not all(isinstance(value, Tensor) for value in values):
-            remedy = "Pass a dict, with a key for each argument of the module's forward."
+            remedy = "Let the module's forward take each input by name, and pass a dict of them."
             raise checks.expected("samples that are one tensor, or several by name", type(inputs).__name__, remedy)
         yield inputs if isinstance(inputs, Tensor) else dict(inputs)
 

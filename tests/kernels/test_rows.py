@@ -118,6 +118,20 @@ def test_what_does_not_fit_is_sketched_and_said():
         kernel_rows(module, x, labels=y, method="exact", memory_budget=1000)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_where_nothing_depends_on_the_parameters_the_kernel_is_zero(dtype):
+    """Cross-entropy over one class is zero for all parameters: so is the kernel, in the type asked for."""
+    torch.manual_seed(0)
+    module, x, labels = nn.Linear(6, 1), torch.from_numpy(X), torch.zeros(30, dtype=torch.long)
+    rows = kernel_rows(module, x, kind="loss", labels=labels, dtype=dtype)
+    for kernel in (rows.matrix(), rows.take([3, 1]).cross(rows), rows.diagonal()):
+        assert torch.from_numpy(kernel).dtype == dtype
+        assert not kernel.any()
+    held = empirical_ntk(module, x, x[:4], kind="loss", labels=(labels, labels[:4]), dtype=dtype, memory_budget=1)
+    torch.testing.assert_close(held, torch.zeros(30, 4, dtype=dtype), rtol=0, atol=0)
+
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

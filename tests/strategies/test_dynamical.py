@@ -48,7 +48,7 @@ def given_problem(name, seed=0):
     if x.is_floating_point():
         x = torch.randn(3 * len(x), *x.shape[1:], dtype=torch.float64)
     else:
-        x = x.repeat(3, 1).roll(1, 0) if len(x) else x
+        x = torch.randint(int(x.max()) + 1, (3 * len(x), *x.shape[1:]))
     labels = torch.arange(5) % 3
     return module, x[:5], labels, x[5:]
 
@@ -279,7 +279,8 @@ def test_classes_not_seen_yet_keep_their_columns():
     """A skorch net that has seen labels 0 and 2 alone still has class 2 in the third column."""
     rows = np.flatnonzero(y != 1)[:6]
     net = zoo.net(classes=None).fit(X[rows], y[rows])
-    selected = DynamicAL().select(net, X, 48, X_labeled=X[rows], y_labeled=y[rows])
+    pool = np.delete(X, rows, axis=0)
+    selected = DynamicAL().select(net, pool, 5, X_labeled=X[rows], y_labeled=y[rows])
     labeled = oracle.gradients(net.module_, torch.from_numpy(X[rows]), y[rows])[0]
     np.testing.assert_allclose(selected.info["dynamics"], oracle.dynamics(labeled), rtol=1e-4)
 
@@ -373,16 +374,31 @@ def test_samples_of_several_named_inputs(batch):
     np.testing.assert_allclose(selected.scores, joined.scores, rtol=1e-4)
 
 
-def test_samples_of_several_nameless_inputs_are_refused(net):
-    """A tuple of inputs cannot be passed on; the message says what to do."""
+class Halves(NeuralNetClassifier):
+    # Reads each sample as a list of two inputs.
+    def get_iterator(self, dataset, training=False):
+        return [(list(x.split(3, dim=1)), labels) for x, labels in super().get_iterator(dataset, training)]
 
-    class Tuples(NeuralNetClassifier):
-        def get_iterator(self, dataset, training=False):
-            return [([torch.zeros(2, 6), torch.zeros(2, 6)], None)]
 
-    other = Tuples(zoo.MLP, criterion=nn.CrossEntropyLoss, classes=[0, 1, 2], verbose=0).initialize()
-    with pytest.raises(InvalidInputError, match="several by name"):
-        DynamicAL().select(other, X[8:], 2, **LABELED)
+class Listed(nn.Module):
+    # Takes its inputs in a list.
+    def __init__(self):
+        super().__init__()
+        self.inner = zoo.DictNet()
+
+    def forward(self, parts):
+        return self.inner(a=parts[0], b=parts[1])
+
+
+def test_samples_of_several_nameless_inputs_are_refused():
+    """Inputs without names are refused, even where the net reads them; by name, as the message says, they pass."""
+    net = Halves(Listed, criterion=nn.CrossEntropyLoss, classes=[0, 1, 2], verbose=0).initialize()
+    assert net.predict_proba(X[8:]).shape == (40, 3)
+    with pytest.raises(InvalidInputError, match=r"several by name, got list.* pass a dict"):
+        DynamicAL().select(net, X[8:], 2, **LABELED)
+    pool, labeled = ({"a": X[rows, :3], "b": X[rows, 3:]} for rows in (slice(8, None), slice(8)))
+    chosen = DynamicAL().select(zoo.net(zoo.DictNet).initialize(), pool, 2, X_labeled=labeled, y_labeled=y[:8])
+    assert len(chosen.indices) == 2
 
 
 def linear(scale):
