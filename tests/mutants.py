@@ -209,7 +209,7 @@ class FallsBackToRandom(Entropy):
     def _select(self, query):
         try:
             return super()._select(query)
-        except RuntimeError:
+        except (RuntimeError, ValueError):
             return Selection(np.arange(query.n_instances), np.zeros(query.n_instances))
 
 
