@@ -115,7 +115,9 @@ def _is_missing(value: Any) -> bool:
 
 def _of_one_kind(labels: np.ndarray) -> np.ndarray:
     if labels.dtype.kind in "cV":
-        remedy = "Pass strings, integers or booleans."
+        # The words that scikit-learn's own checks of estimators look for.
+        advice = "Complex data not supported: pass" if labels.dtype.kind == "c" else "Pass"
+        remedy = f"{advice} strings, integers or booleans."
         raise expected("labels that are names or numbers", f"an array of {labels.dtype}", remedy)
     if labels.dtype != object:
         return labels

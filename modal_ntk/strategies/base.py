@@ -215,7 +215,9 @@ class QueryStrategy(BaseEstimator, ABC):
             except Exception as error:
                 # A model that has diverged fails in many places; what is wrong with it is told in one.
                 if cause := gate.what_the_model_says(query):
-                    raise InvalidInputError(f"{name}: {cause}") from error
+                    # An error in our words would only say the same again; what lies beneath it is torch's own.
+                    origin = error.__cause__ if isinstance(error, InvalidInputError) else None
+                    raise InvalidInputError(f"{name}: {cause}") from origin or error
                 raise
         selection.info.setdefault("seconds", {})["total"] = perf_counter() - started
         return selection

@@ -96,9 +96,9 @@ def test_shards_are_whole_batches(monkeypatch):
 
         class Recording(Entropy):
             @classmethod
-            def _shard_scores(cls, view, X, number):
+            def _shard_scores(cls, view, X, number, **options):
                 seen.append((number, len(X)))
-                return super()._shard_scores(view, X, number)
+                return super()._shard_scores(view, X, number, **options)
 
         Recording(random_state=0).select(net(), POOL, 3)
         assert [number for number, _ in seen] == list(range(len(seen)))
@@ -154,9 +154,9 @@ def test_threads_do_not_share_a_net(small_shards):
 
     class Recording(Entropy):
         @classmethod
-        def _shard_scores(cls, view, X, number):
+        def _shard_scores(cls, view, X, number, **options):
             threads.add(threading.get_ident())
-            return super()._shard_scores(view, X, number)
+            return super()._shard_scores(view, X, number, **options)
 
     with joblib.parallel_config("threading", n_jobs=2):
         Recording(random_state=0).select(net(), POOL, 3)

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
+from skorch.helper import SliceDataset
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from modal_ntk import MaxHerding, UHerding
 from modal_ntk.errors import InvalidInputError, UnmetNeedError
@@ -194,6 +196,11 @@ class Flat(nn.Module):
         (sparse.csr_matrix, "input"),
         (lambda X: X.reshape(-1, 1, 2, 3), "embedding"),
         (lambda X: (10 * X).astype(int), "embedding"),
+        (lambda X: TensorDataset(torch.from_numpy(X)), "input"),
+        (lambda X: TensorDataset(torch.from_numpy(X), torch.arange(len(X))), "input"),
+        (lambda X: SliceDataset(TensorDataset(torch.from_numpy(X))), "input"),
+        (lambda X: TensorDataset(torch.from_numpy(X.reshape(-1, 1, 2, 3))), "embedding"),
+        (lambda X: TensorDataset(torch.from_numpy(X).mul(10).long()), "embedding"),
     ],
 )
 def test_features_stay_fixed_where_samples_are_rows_of_real_numbers(change, source):

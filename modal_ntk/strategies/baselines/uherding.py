@@ -157,6 +157,11 @@ class UHerding(MaxHerding):
 
 def _are_real_rows(X: Any) -> bool:
     # Whole numbers may be those of words or categories, of which distances say nothing.
+    if checks.is_dataset(X):
+        from modal_ntk.nets import as_pairs
+
+        first = as_pairs(X)[0][0]
+        return len(getattr(first, "shape", ())) == 1 and "float" in str(first.dtype)
     if isinstance(X, list):
         X = np.asarray(X[:1])
     if hasattr(X, "dtypes"):
