@@ -292,10 +292,12 @@ def _warning_filters_kept() -> Iterator[None]:
 def _interrupts() -> Iterator[list[int]]:
     # Those of Ctrl-C: a KeyboardInterrupt without one is raised by the plugin itself, and an error like any other.
     caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
+    handler = signal.getsignal(signal.SIGINT)
+    # Where Ctrl-C is ignored, as in a job in the background, or left to the system, none raises.
+    if threading.current_thread() is not threading.main_thread() or handler in (signal.SIG_IGN, signal.SIG_DFL):
         yield caught
         return
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if handler is not signal.default_int_handler:
         yield [signal.SIGINT]  # who handles it is not known, so that any may be a Ctrl-C
         return
 

@@ -17,7 +17,11 @@ N_POOL = 100
 
 
 def lacking(
-    data: Dataset, simulation: Any, strategies: Mapping[str, Any], batch_sizes: Iterable[int]
+    data: Dataset,
+    simulation: Any,
+    strategies: Mapping[str, Any],
+    batch_sizes: Iterable[int],
+    device: str | None = None,
 ) -> dict[str, str]:
     """Find the strategies that cannot work for the estimator.
 
@@ -31,6 +35,8 @@ def lacking(
         By text.
     batch_sizes : iterable of int
         The schedule.
+    device : str, optional
+        For the estimator's ``device``; its own by default.
 
     Returns
     -------
@@ -50,6 +56,8 @@ def lacking(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of so few samples
         try:
+            if device is not None:
+                estimator.set_params(device=device)
             with nets.seeded(0):
                 estimator = estimator if cold else estimator.fit(X[known], y[known], **more)
         except Exception:  # noqa: BLE001 - the runs will tell

@@ -166,7 +166,7 @@ def run_protocol(
     plan = Plan.of(protocol, dataset=dataset, estimator=estimator)
     workers.check()
     mode = mode_of(progress, sys.stderr)
-    failed = _lacking(plan, protocol)
+    failed = _lacking(plan, protocol, workers)
     store = Store(out)
     store.agree(protocol.shared(plan.data, plan.simulation.estimator, plan.batch_sizes))
     n_rounds = len(plan.batch_sizes) + 1
@@ -201,9 +201,11 @@ def run_protocol(
     return store
 
 
-def _lacking(plan: Plan, protocol: Protocol) -> dict[Cell, str]:
-    # A single strategy tells in its first run what it lacks.
-    reasons = lacking(plan.data, plan.simulation, plan.strategies, plan.batch_sizes) if len(plan.strategies) > 1 else {}
+def _lacking(plan: Plan, protocol: Protocol, workers: Workers) -> dict[Cell, str]:
+    reasons = {}
+    if len(plan.strategies) > 1:  # a single one tells in its first run what it lacks
+        device = workers.devices[0] if workers.devices else None
+        reasons = lacking(plan.data, plan.simulation, plan.strategies, plan.batch_sizes, device)
     failed = {(label, seed): reasons[label] for label, seed in protocol.cells if label in reasons}
     if failed and len(reasons) == len(plan.strategies):
         raise IncompleteRunError(f"{_told(failed)}\nNothing was run.")
