@@ -322,7 +322,6 @@ class Plan:
             return delayed(_cell)(simulation, data.x_train, data.y_train, *held_out, label, seed, workers, place)
 
         running: set[Cell] = set()
-
         failed: list[Exception] = []
 
         def tasks(some: Iterable[Cell]) -> Iterator[Any]:
@@ -346,18 +345,21 @@ class Plan:
                         running.discard(found[:2])
                         yield found
                     if group is None and not failed:
-                        return
+                        # A pool that ends may have asked for one more on another thread, which nobody has run.
+                        if not running:
+                            return
+                        alone = [[cell] for cell in sorted(running)]
                 except Exception as error:  # noqa: BLE001 - backends have classes of their own for it
                     if group is None:
                         alone = [[cell] for cell in sorted(running)]
+                        running.difference_update(cell for [cell] in alone)
                     else:
                         reason = (
                             f"its worker was killed twice ({type(error).__name__}). Give it more memory, or lower jobs"
                         )
                         lost = [(*cell, reason) for cell in group]
-                        running.clear()
+                        running.difference_update(group)
                         yield from lost
-                    running.clear()
             if failed:
                 raise failed[0]
 

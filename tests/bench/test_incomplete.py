@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 import modal_ntk
 from modal_ntk.bench import Dataset, Protocol, SimulatedActiveLearning, Workers, run_protocol
+from modal_ntk.bench.runner import Plan
 from modal_ntk.bench.store import Store
 from modal_ntk.cli import main
 from modal_ntk.errors import IncompleteRunError, InvalidInputError, ModalNTKWarning
@@ -116,6 +117,32 @@ class TestRunsThatFail:
         fragile.deaths = 0
         whole = run(tmp_path / "out", seeds=3, estimator=fragile, workers=Workers(jobs=2))
         assert results(whole) == results(calm)
+
+
+    def test_a_run_that_an_ending_pool_took_is_run(self):
+        """What another thread asks for after the pool has ended comes back with the others."""
+
+        class Ending(Workers):
+            passes = []
+
+            @contextmanager
+            def parallel(self):
+                if len(Ending.passes) == 1:
+                    next(Ending.passes[0])
+                yield self._results
+
+            def _results(self, tasks):
+                Ending.passes.append(tasks)
+                for function, args, kwargs in tasks:
+                    if len(Ending.passes) == 1:
+                        raise RuntimeError("the pool has ended")
+                    yield function(*args, **kwargs)
+
+        protocol = Protocol(dataset="blobs", strategies=["margin"], seeds=3, n_initial=6, batch_size=4, n_rounds=1)
+        plan = Plan.of(protocol, dataset=DATA, estimator=LogisticRegression())
+        found = list(plan.curves(protocol.cells, Ending()))
+        assert sorted(seed for _, seed, curve in found if not isinstance(curve, str)) == [0, 1, 2]
+        assert len(found) == 3
 
 
 SCRIPT = """
