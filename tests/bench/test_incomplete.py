@@ -118,7 +118,6 @@ class TestRunsThatFail:
         whole = run(tmp_path / "out", seeds=3, estimator=fragile, workers=Workers(jobs=2))
         assert results(whole) == results(calm)
 
-
     def test_a_run_that_an_ending_pool_took_is_run(self):
         """What another thread asks for after the pool has ended comes back with the others."""
 
