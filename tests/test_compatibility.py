@@ -99,6 +99,7 @@ def test_modals_own_learner_teaches(order):
     assert set(states) <= {repairs.ACTIVE, repairs.NOT_NEEDED}
 
 
+@pytest.mark.skipif(repairs.states()[repairs.CHECKS] != repairs.ACTIVE, reason="this scikit-learn knows the old name")
 def test_repairs_are_switched_off_and_taken_back():
     """With the variable nothing of modAL is replaced; restoring gives its own functions again, and its loader stays."""
     look = "import modal_ntk, modAL.models.base as b, modAL.models.learners as l; from modal_ntk import repairs as r; "
