@@ -91,13 +91,13 @@ class BAIT(QueryStrategy):
         pool = self._rows(query, query.X_pool)
         labeled = pool[:0] if query.X_labeled is None else self._rows(query, query.X_labeled)
         pool, labeled = self._reduced(pool, labeled)
-        probabilities = query.view.probabilities(query.X_pool)
+        probabilities = _summing_to_one(query.view.probabilities(query.X_pool))
         n_weights = pool.shape[1] * probabilities.shape[1]
         if 8 * n_weights**2 > self.memory_budget:
             what = f"matrices of at most {self.memory_budget} bytes"
             got = f"{probabilities.shape[1]} classes and {pool.shape[1]} features, {8 * n_weights**2} bytes"
             raise checks.expected(what, got, "Pass n_components=, or raise memory_budget.")
-        known = probabilities[:0] if not len(labeled) else query.view.probabilities(query.X_labeled)
+        known = probabilities[:0] if not len(labeled) else _summing_to_one(query.view.probabilities(query.X_labeled))
         indices, scores, objective = bait(
             LastLayer(pool, probabilities),
             LastLayer(labeled, known),
@@ -120,6 +120,12 @@ class BAIT(QueryStrategy):
         # Of the second moments, not of the covariance: the layer sees features as they are, their mean included.
         axes = torch.linalg.eigh(pool.T @ pool).eigenvectors.flip(1)[:, : self.n_components]
         return pool @ axes, labeled @ axes
+
+
+def _summing_to_one(probabilities):
+    # Single precision sums to one up to rounding, which a small regularisation would blow up.
+    p = probabilities.double()
+    return p / p.sum(dim=1, keepdim=True)
 
 
 @hookimpl

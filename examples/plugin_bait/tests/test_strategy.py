@@ -23,6 +23,12 @@ MODEL = LogisticRegression().fit(X[:12], y[:12])
 KNOWN = {"X_labeled": X[:12], "y_labeled": y[:12]}
 
 
+def probabilities(X):
+    """Those of the model, which may hold them in single precision, summing to one in double."""
+    p = MODEL.predict_proba(X).astype(float)
+    return p / p.sum(axis=1, keepdims=True)
+
+
 def fisher(h, p):
     """Sum over labels of p_y times the outer product of the gradient of log p_y in the weights of a softmax layer."""
     total = 0
@@ -60,7 +66,7 @@ def slow(pool, p_pool, labeled, p_labeled, b, regularisation=1.0, oversampling=2
 def test_choices_follow_the_definition(options):
     """Picks and objective are those of the slow greedy steps in float64."""
     selected = BAIT(features="input", **options).select(MODEL, X[12:42], 4, **KNOWN)
-    p = MODEL.predict_proba(X)
+    p = probabilities(X)
     h = X.astype(float)
     chosen, objective = slow(h[12:42], p[12:42], h[:12], p[:12], 4, **options)
     assert selected.indices.tolist() == chosen
@@ -70,7 +76,7 @@ def test_choices_follow_the_definition(options):
 
 def test_information_in_factors_is_that_of_the_gradients():
     """V V' of each sample, and their sum, are the Fisher information taken by autograd."""
-    p = MODEL.predict_proba(X[:5])
+    p = probabilities(X[:5])
     layer = LastLayer(torch.from_numpy(X[:5]).double(), torch.from_numpy(p))
     expected = [fisher(h.astype(float), q) for h, q in zip(X[:5], p, strict=True)]
     for row in range(5):
