@@ -243,7 +243,7 @@ class _Search:
         if self.tie_break == "random":
             return self.rng.permutation(tied)
         engine = self.engine
-        # Each engine knows one of the two at least, and check_ties has refused the other.
+        # Each engine knows one of the two at least, and check_objective has refused the other.
         if isinstance(engine, Deferred) or (isinstance(engine, Limit) and self.tie_break == "variance"):
             lead = engine.variance_reduction(tied)
         else:

@@ -12,6 +12,7 @@ from modal_ntk import checks, kernels, nets, selection, structure
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.kernel_query import candidates_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,8 +137,8 @@ class LpNTK(QueryStrategy):
 
     def _select(self, query: Query) -> Selection:
         started = perf_counter()
-        pool = self._candidates(query)
-        rows, labels = self._kernel(query, pool)
+        few, pool = candidates_of(query, self.n_candidates)
+        rows, labels = self._kernel(few)
         prepared = perf_counter()
         seconds = {"kernel": prepared - started}
         if self.rule == "coverage":
@@ -174,21 +175,14 @@ class LpNTK(QueryStrategy):
         share = (query.n_labeled + query.n_instances) / (query.n_labeled + query.n_pool)
         return "small" if share <= self.small_share else "large"
 
-    def _candidates(self, query: Query) -> np.ndarray:
-        if self.n_candidates is None or self.n_candidates >= query.n_pool:
-            return np.arange(query.n_pool)
-        size = max(self.n_candidates, query.n_instances)  # never fewer than the batch needs
-        return np.sort(query.rng.choice(query.n_pool, size, replace=False))
-
-    def _kernel(self, query: Query, pool: np.ndarray) -> tuple[KernelRows, np.ndarray]:
+    def _kernel(self, query: Query) -> tuple[KernelRows, np.ndarray]:
         view = query.view
-        X_pool = query.X_pool if len(pool) == query.n_pool else nets.take_rows(query.X_pool, pool)
-        logits = view.logits(X_pool)
+        logits = view.logits(query.X_pool)
         known = nets.class_columns(view, query.y_labeled, logits.shape[1])
         labels = np.concatenate([known, logits.argmax(dim=1).numpy()])
         rows = kernels.kernel_rows(
-            nets.logit_module(view, X_pool),
-            nets.stacked_inputs(view, query.X_labeled, X_pool),
+            nets.logit_module(view, query.X_pool),
+            nets.stacked_inputs(view, query.X_labeled, query.X_pool),
             labels=labels,
             method=self.method,
             memory_budget=self.memory_budget,
