@@ -240,8 +240,9 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     protocol = None
     if arguments.protocol is not None:
-        name = str(Store.open(arguments.out).protocol().get("dataset"))
         protocols = _read(arguments.protocol)
+        of, folder = str(Store.open(arguments.out).protocol().get("dataset")), Path(arguments.out).resolve().name
+        name = folder if folder in protocols else of
         if name not in protocols:
             remedy = f"It holds {', '.join(protocols)}."
             raise checks.expected(f"a protocol of {checks.one_line(name)!r} in {arguments.protocol}", "none", remedy)

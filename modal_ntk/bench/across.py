@@ -157,16 +157,21 @@ def report_across(folders: Sequence[str | os.PathLike[str]], out: str | os.PathL
     Raises
     ------
     InvalidInputError
-        As for `compare_sets`; also if a folder holds no results, or two hold the same data set.
+        As for `compare_sets`; also if a folder holds no results, or two hold the same data set under one name.
     MissingExtraError
         If matplotlib is not installed.
     """
     by_dataset: dict[str, dict[str, Curves]] = {}
-    for folder in folders:
-        store = Store.open(folder)
-        name = checks.one_line(str(store.protocol().get("dataset", "unnamed")))
+    stores = {Path(folder).resolve(): Store.open(folder) for folder in folders}
+    if len(stores) < len(folders):
+        raise checks.expected("one comparison for each data set", "one folder twice", "Name each folder once.")
+    of = {folder: checks.one_line(str(store.protocol().get("dataset", "unnamed"))) for folder, store in stores.items()}
+    for folder, store in stores.items():
+        # One data set may be there in several ways, such as balanced and not: each has a folder of its own.
+        several = list(of.values()).count(of[folder]) > 1
+        name = checks.one_line(folder.name) if several else of[folder]
         if name in by_dataset:
-            raise checks.expected("one comparison for each data set", f"two on {name}", "Name each folder once.")
+            raise checks.expected("one comparison for each data set", f"two called {name}", "Rename one folder.")
         by_dataset[name] = {checks.one_line(key): curve for key, curve in curves(store.rows()).items()}
     found = compare_sets(by_dataset)
     written = Written(Path(out))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.model_selection import train_test_split
 
 from modal_ntk import checks
@@ -17,6 +17,7 @@ from modal_ntk.errors import InvalidInputError
 
 DATA_VARIABLE = "MODAL_NTK_DATA"
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
+_SHIPPED = {"digits": load_digits, "breast_cancer": load_breast_cancer, "wine": load_wine}
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,14 @@ def load_dataset(name: str | os.PathLike[str]) -> Dataset:
     Parameters
     ----------
     name : str or path
-        "digits"; the name of an ``.npz`` file in the folder that the environment variable MODAL_NTK_DATA
-        names; or the path of one. Such a file holds x_train, y_train, x_test and y_test; bytes are read as
+        "digits", "breast_cancer" or "wine", which scikit-learn ships; the name of an ``.npz`` file in the folder that
+        the environment variable MODAL_NTK_DATA names; or the path of one. Such a file holds x_train, y_train, x_test and y_test; bytes are read as
         pixels and scaled to [0, 1], images of three or four dimensions get their channels first.
 
     Returns
     -------
     Dataset
-        In float32; features of numbers keep their scale.
+        In float32; features of numbers keep their scale, but for the two tables, whose columns are standardised.
 
     Raises
     ------
@@ -84,8 +85,8 @@ def load_dataset(name: str | os.PathLike[str]) -> Dataset:
     >>> load_dataset("digits").x_train.shape
     (1257, 64)
     """
-    if name == "digits":
-        return _digits()
+    if name in _SHIPPED:
+        return _shipped(str(name))
     path = Path(name)
     if path.suffix != ".npz":
         return _from_npz(_named(str(name)))
@@ -94,11 +95,14 @@ def load_dataset(name: str | os.PathLike[str]) -> Dataset:
     return _from_npz(path)
 
 
-def _digits() -> Dataset:
-    X, y = load_digits(return_X_y=True)
-    X = (X / 16).astype(np.float32)
+def _shipped(name: str) -> Dataset:
+    X, y = _SHIPPED[name](return_X_y=True)
     parts = train_test_split(X, y.astype(np.int64), test_size=0.3, random_state=0, stratify=y)
-    return Dataset("digits", parts[0], parts[2], parts[1], parts[3], np.arange(10))
+    known = parts[0]
+    # Pixels of digits go from 0 to 16; the columns of the tables have units of their own.
+    shift, scale = (0.0, 16.0) if name == "digits" else (known.mean(axis=0), known.std(axis=0))
+    x_train, x_test = (((part - shift) / scale).astype(np.float32) for part in parts[:2])
+    return Dataset(name, x_train, parts[2], x_test, parts[3], np.unique(y))
 
 
 def _named(name: str) -> Path:
@@ -107,7 +111,7 @@ def _named(name: str) -> Path:
     if name not in files:
         remedy = f"Or pass the path of an .npz file; {DATA_VARIABLE} "
         remedy += f"is {folder!r}." if folder else "may name a folder of such files and is not set."
-        raise checks.unknown_name("data set", name, ["digits", *files], remedy)
+        raise checks.unknown_name("data set", name, [*_SHIPPED, *files], remedy)
     return files[name]
 
 

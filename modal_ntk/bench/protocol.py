@@ -17,6 +17,7 @@ from sklearn.metrics import get_scorer_names
 
 from modal_ntk import checks
 from modal_ntk.bench.naming import strategy_text
+from modal_ntk.bench.rounds import INITIAL
 from modal_ntk.bench.splits import carve
 from modal_ntk.errors import ModalNTKError
 
@@ -42,13 +43,13 @@ class Protocol:
     seeds : int or sequence of int, default=3
         Seeds, or how many from zero on.
     n_initial : int, default=20
-        Labels before the first query; within a seed the same for every strategy, except with ``initial="query"``.
+        Labels before the first query; within a seed the same for every strategy that does not choose them.
     batch_size : int or sequence of int, default=20
         Labels added by each query; a sequence gives one size for each round.
     n_rounds : int, default=5
         Number of queries, where `batch_size` is one number.
-    initial : {"random", "stratified", "query"}, default="random"
-        How the initial labels are chosen.
+    initial : {"random", "stratified", "query", "query_or_random"}, default="random"
+        As for `SimulatedActiveLearning`.
     reinitialise : bool, default=True
         Whether each round trains anew, or continues by ``partial_fit`` from the weights of the round before.
     estimator : str or None, default=None
@@ -135,7 +136,7 @@ class Protocol:
     def _check_types(self) -> None:
         if not isinstance(self.dataset, str) or not self.dataset:
             raise checks.expected("dataset to be a name or a path", repr(self.dataset), 'Write one, such as "digits".')
-        checks.check_choice("initial", self.initial, ("random", "stratified", "query"))
+        checks.check_choice("initial", self.initial, INITIAL)
         checks.check_flag("reinitialise", self.reinitialise)
         for name in ("estimator", "unlabeled_param"):
             value = getattr(self, name)
@@ -214,7 +215,7 @@ class Protocol:
 
     @classmethod
     def all_from_toml(cls, path: str | os.PathLike[str]) -> dict[str, Protocol]:
-        """Read a protocol for each data set of a TOML file, where ``dataset`` may be a list.
+        """Read every protocol of a TOML file, where ``dataset`` may be a list, or ``[parts.NAME]`` tables differ.
 
         Parameters
         ----------
@@ -224,29 +225,27 @@ class Protocol:
         Returns
         -------
         dict of str to Protocol
-            By the name of the data set, that of its file without folder and ending.
+            By the name of the part; of a list, by the name of the data set, that of its file without folder and ending.
 
         Raises
         ------
         ModalNTKError
             If the file cannot be read, or holds what is no protocol, or two data sets have one name.
+
+        Notes
+        -----
+        A table ``[parts.NAME]`` holds what one part of a study has otherwise than the keys above it: its data set,
+        schedule, imbalance, estimator.
         """
         try:
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             remedy = 'Write one with keys such as dataset = "digits" and strategies = ["margin"].'
             raise checks.expected(f"{path} to be a TOML file", checks.one_line(str(error)), remedy) from error
-        given = values.get("dataset", cls.dataset)
-        names = given if _is_list(given) else [given]
-        remedy = "Name each data set once; results are kept by its name."
-        if not names or not all(isinstance(name, str) for name in names):
-            raise checks.expected("dataset to be a name or a list of different ones", given, remedy)
         try:
-            found = {Path(name).stem: cls.from_dict({**values, "dataset": name}) for name in names}
+            found = {name: cls.from_dict(part) for name, part in _parts(values, cls.dataset).items()}
         except ModalNTKError as error:
             raise type(error)(f"{path}: {error}") from error
-        if len(found) < len(names):
-            raise checks.expected("dataset to be a name or a list of different ones", given, remedy)
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -376,3 +375,24 @@ def _imported(path: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise checks.expected(f"estimator {path!r} to be importable", str(error), remedy) from error
+
+
+def _parts(values: Mapping[str, Any], default: str) -> dict[str, dict[str, Any]]:
+    # What each protocol of a file is made from: by its table of differences, or by its entry in the list of data sets.
+    common = {key: value for key, value in values.items() if key != "parts"}
+    if "parts" in values:
+        parts = values["parts"]
+        plain = isinstance(parts, Mapping) and all(isinstance(part, Mapping) for part in parts.values())
+        if not plain or not parts or any(Path(name).name != name for name in parts):
+            remedy = "Write [parts.NAME] for each; results are kept in a folder of that name."
+            raise checks.expected("parts to be tables with names for folders", parts, remedy)
+        return {name: {**common, **part} for name, part in parts.items()}
+    given = values.get("dataset", default)
+    names = given if _is_list(given) else [given]
+    remedy = "Name each data set once; results are kept by its name."
+    if not names or not all(isinstance(name, str) for name in names):
+        raise checks.expected("dataset to be a name or a list of different ones", given, remedy)
+    found = {Path(name).stem: {**common, "dataset": name} for name in names}
+    if len(found) < len(names):
+        raise checks.expected("dataset to be a name or a list of different ones", given, remedy)
+    return found

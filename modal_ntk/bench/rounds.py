@@ -11,6 +11,11 @@ import numpy as np
 
 from modal_ntk.bench.memory import Peak
 
+DRAWN = ("random", "stratified")
+"""How the first labels of a replay are chosen without asking the strategy."""
+INITIAL = (*DRAWN, "query", "query_or_random")
+"""How they can be chosen."""
+
 
 @dataclass(frozen=True)
 class Round:

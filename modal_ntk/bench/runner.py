@@ -21,7 +21,7 @@ from modal_ntk.bench.naming import checked_strategies
 from modal_ntk.bench.probing import lacking
 from modal_ntk.bench.progress import Progress, mode_of
 from modal_ntk.bench.protocol import Protocol
-from modal_ntk.bench.rounds import Round
+from modal_ntk.bench.rounds import DRAWN, Round
 from modal_ntk.bench.simulation import SimulatedActiveLearning
 from modal_ntk.bench.store import Store
 from modal_ntk.bench.workers import Workers, limited_threads, terminating, worker_number
@@ -39,7 +39,7 @@ def run(
     n_initial: int = 20,
     batch_size: int | Sequence[int] = 20,
     n_rounds: int = 5,
-    initial: Literal["random", "stratified", "query"] = "random",
+    initial: Literal["random", "stratified", "query", "query_or_random"] = "random",
     reinitialise: bool = True,
     estimator: Any = None,
     metrics: Sequence[str] = (),
@@ -59,16 +59,16 @@ def run(
     out : str or path
         Folder of the results.
     seeds : int or sequence of int, default=3
-        Seeds, or how many from zero on. Within a seed all strategies start from the same labels, except
-        with ``initial="query"``.
+        Seeds, or how many from zero on. Within a seed all strategies start from the same labels, unless
+        they choose these themselves.
     n_initial : int, default=20
         Labels before the first query.
     batch_size : int or sequence of int, default=20
         Labels added by each query.
     n_rounds : int, default=5
         Number of queries, where `batch_size` is one number.
-    initial : {"random", "stratified", "query"}, default="random"
-        How the initial labels are chosen.
+    initial : {"random", "stratified", "query", "query_or_random"}, default="random"
+        As for `SimulatedActiveLearning`.
     reinitialise : bool, default=True
         Whether each round trains anew, or continues by ``partial_fit`` from the weights of the round before.
     estimator : estimator, str or None, default=None
@@ -192,7 +192,7 @@ def run_protocol(
             if isinstance(curve, str):
                 failed[label, seed] = curve
                 continue
-            store.add(label, seed, curve, paired=protocol.initial != "query")
+            store.add(label, seed, curve, paired=protocol.initial in DRAWN)
             shown.done(label, seed)
     if failed:
         raise IncompleteRunError(

@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from modal_ntk import checks, nets
 from modal_ntk.bench.memory import PeakMemory
+from modal_ntk.bench.rounds import DRAWN, INITIAL
 from modal_ntk.bench.rounds import Round as Round
 from modal_ntk.bench.stopping import Watch
-from modal_ntk.errors import InvalidInputError
+from modal_ntk.errors import InvalidInputError, UnmetNeedError
 from modal_ntk.strategies.wrapping import seeded_copy
 
 
@@ -48,9 +49,9 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         Labels added by each query; a sequence gives one size for each round.
     n_rounds : int, default=5
         Number of queries; not read where `batch_size` is a sequence.
-    initial : {"random", "stratified", "query"}, default="random"
-        How the first labels are chosen: at random; at random with the classes as equal as can be; or by the
-        strategy itself, which must then be one that starts without labels.
+    initial : {"random", "stratified", "query", "query_or_random"}, default="random"
+        How the first labels are chosen: at random; at random with the classes as equal as can be; by the strategy
+        itself, which must then be one that starts without labels; or by those that do, and at random for the others.
     reinitialise : bool, default=True
         Whether each round fits a fresh clone, or continues by ``partial_fit`` on all labels so far.
     evaluation_set : tuple (X, y) or None, default=None
@@ -112,7 +113,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         n_initial: int = 20,
         batch_size: int | Sequence[int] = 20,
         n_rounds: int = 5,
-        initial: Literal["random", "stratified", "query"] = "random",
+        initial: Literal["random", "stratified", "query", "query_or_random"] = "random",
         reinitialise: bool = True,
         evaluation_set: tuple[Any, Any] | None = None,
         scoring: Any = None,
@@ -205,7 +206,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         watch = Watch(self.stopping, n, rng)
         steps = [self.n_initial, *sizes]
         # Criteria, and whoever keeps them, look at the estimator of every round.
-        if self.keep_estimators or watch.criteria or not self._belongs(past, steps, n, seeds, first_rows):
+        fixed = first_rows if self.initial in DRAWN else None
+        if self.keep_estimators or watch.criteria or not self._belongs(past, steps, n, seeds, fixed):
             past = ()
         labeled = np.concatenate([np.zeros(0, np.int64), *(entry.indices for entry in past)])
         self.curve_: list[Round] = list(past)
@@ -216,8 +218,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
                 self._train(learner, X, y, labeled, len(past) - 1)
         rest = range(len(past), len(steps))
         for step in tqdm(rest, desc="rounds", initial=len(past), total=len(steps), disable=not self.verbose):
-            wanted = first_rows if step == 0 and first_rows is not None else steps[step]
-            entry = self._round(learner, X, y, labeled, step, wanted, int(seeds[step, 0]))
+            drawn = first_rows if step == 0 else None
+            entry = self._round(learner, X, y, labeled, step, steps[step], drawn, int(seeds[step, 0]))
             labeled = np.concatenate([labeled, entry.indices])
             self.curve_.append(entry)
             if on_round is not None and not _has_state(strategy):
@@ -294,7 +296,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         """
         checks.check_integer("n_initial", self.n_initial)
         checks.check_flag("reinitialise", self.reinitialise)
-        checks.check_choice("initial", self.initial, ("random", "stratified", "query"))
+        checks.check_choice("initial", self.initial, INITIAL)
         if isinstance(self.batch_size, (Sequence, np.ndarray)):
             sizes = [checks.check_integer("every entry of batch_size", size) for size in self.batch_size]
         else:
@@ -347,21 +349,32 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         name = getattr(learner.query_strategy, "__name__", type(learner.query_strategy).__name__)
         return pool[checks.check_picks(name, indices, size, len(pool))]
 
+    def _chosen(
+        self, learner: Any, X: Any, labeled: np.ndarray, size: int, drawn: np.ndarray | None
+    ) -> tuple[np.ndarray, bool]:
+        # What is labelled next, and whether the strategy chose it. `drawn`: rows at random, for the first round.
+        if drawn is not None and self.initial in DRAWN:
+            return drawn, False
+        try:
+            return self._query(learner, X, labeled, size), True
+        except UnmetNeedError:
+            if drawn is None:
+                raise
+            return drawn, False
+
     def _round(
-        self, learner: Any, X: Any, y: np.ndarray, labeled: np.ndarray, step: int, wanted: int | np.ndarray, seed: int
+        self, learner: Any, X: Any, y: np.ndarray, labeled: np.ndarray, step: int, size: int, drawn: Any, seed: int
     ) -> Round:
-        # `wanted`: the rows to label, or how many the strategy shall choose.
         started, memory = perf_counter(), PeakMemory()
-        drawn = isinstance(wanted, np.ndarray)
-        chosen = wanted if isinstance(wanted, np.ndarray) else self._query(learner, X, labeled, wanted)
-        queried = perf_counter()
+        chosen, queried = self._chosen(learner, X, labeled, size, drawn)
+        decided = perf_counter()
         labeled = np.concatenate([labeled, chosen])
         with nets.seeded(seed):
             self._train(learner, X, y, labeled, step)
             fitted, peak = perf_counter(), memory.peak()
             score, metrics = self._scores(learner.estimator, X, y, labeled)
-        scores = None if drawn else getattr(getattr(learner.query_strategy, "last_selection_", None), "scores", None)
-        times = (0.0 if drawn else queried - started, fitted - queried)
+        scores = getattr(getattr(learner.query_strategy, "last_selection_", None), "scores", None) if queried else None
+        times = (decided - started if queried else 0.0, fitted - decided)
         return Round(len(labeled), score, *times, chosen, scores, metrics, seed, peak)
 
     def _train(self, learner: Any, X: Any, y: np.ndarray, labeled: np.ndarray, step: int) -> None:

@@ -51,6 +51,14 @@ class TestDatasets:
         assert one.x_train.max() == 1
         assert np.bincount(one.y_test).min() > 50
 
+    def test_tables_are_standardised_by_their_pool(self):
+        """Columns of the pool have mean zero and deviation one; the test set is shifted by the same amounts."""
+        data = load_dataset("wine")
+        np.testing.assert_allclose(data.x_train.mean(axis=0), 0, atol=1e-5)
+        np.testing.assert_allclose(data.x_train.std(axis=0), 1, rtol=1e-5)
+        assert 0 < np.abs(data.x_test.mean(axis=0)).max() < 0.5
+        assert len(load_dataset("breast_cancer").classes) == 2
+
     def test_labels_become_positions(self, npz):
         """Labels with gaps are numbered by class; their values are kept."""
         data = load_dataset(npz)

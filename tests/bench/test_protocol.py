@@ -277,6 +277,39 @@ def test_a_file_for_several_data_sets(file, tmp_path, capsys):
     assert (tmp_path / "out" / "fewer" / "report.html").exists()
 
 
+def test_parts_of_a_file_differ_in_what_their_tables_say(tmp_path):
+    """Each table is the protocol that the common keys and its own make; one data set may be there twice."""
+    file = tmp_path / "study.toml"
+    common = 'strategies = ["margin"]\nseeds = 2\npool_size = 100\n'
+    file.write_text(common + '[parts.even]\ndataset = "digits"\n[parts.odd]\nimbalance = 3\npool_size = 50\n')
+    assert Protocol.all_from_toml(file) == {
+        "even": Protocol(strategies=["margin"], seeds=2, pool_size=100, dataset="digits"),
+        "odd": Protocol(strategies=["margin"], seeds=2, pool_size=50, imbalance=3),
+    }
+
+
+@pytest.mark.parametrize("parts", ["parts = 3", "[parts]", "parts.a = 1", '[parts."../a"]\nseeds = 1', "[parts.a]\nsedes = 1"])
+def test_parts_that_are_none_are_told_with_the_file(tmp_path, parts):
+    """What is no table, has no name for a folder, or holds an unknown key is refused, and the file named."""
+    file = tmp_path / "study.toml"
+    file.write_text(f'strategies = ["margin"]\n{parts}\n')
+    with pytest.raises(ModalNTKError, match=r"study\.toml"):
+        Protocol.all_from_toml(file)
+
+
+def test_a_store_of_a_part_is_verified_by_its_file(tmp_path, capsys):
+    """A part's rows come out again by the file it came from, found by the name of its folder."""
+    file = tmp_path / "study.toml"
+    file.write_text(
+        'strategies = ["margin", "coreset"]\nseeds = 1\nn_initial = 12\nbatch_size = [5]\ninitial = "query_or_random"\n'
+        'estimator = { path = "sklearn.naive_bayes:GaussianNB" }\n[parts.a]\npool_size = 60\n[parts.b]\nimbalance = 2\n'
+    )
+    assert main(["bench", str(file), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    assert main(["verify", str(tmp_path / "out" / "b"), "--protocol", str(file), "--cells", "2"]) == 0
+    assert "2 of 2 cells reproduced" in capsys.readouterr().out
+    assert "on 2 data sets" in (tmp_path / "out" / "across.html").read_text()
+
+
 def test_a_missing_data_set_is_told_first(file, tmp_path, capsys):
     """A list whose last entry is nowhere stops the command before the first one runs."""
     text = file.read_text()

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GridSearchCV
 
-from modal_ntk import NTKCPL, Entropy, Margin, RandomSampling
+from modal_ntk import NTKCPL, CoreSet, Entropy, Margin, RandomSampling
 from modal_ntk.bench import SimulatedActiveLearning
 from modal_ntk.errors import InvalidInputError, UnmetNeedError
 
@@ -116,6 +116,17 @@ def test_the_strategy_may_choose_the_first_labels():
     assert curve[0].query_seconds > 0
     with pytest.raises(UnmetNeedError, match="start without labels"):
         simulate(Entropy(), initial="query").fit(X, y)
+
+
+def test_those_that_need_labels_may_start_from_random_ones():
+    """initial="query_or_random": as "query" where the strategy starts from nothing, as "random" where it cannot."""
+    for strategy, as_if in ((CoreSet(), "query"), (Entropy(), "random")):
+        own, other = (simulate(strategy, initial=initial).fit(X, y) for initial in ("query_or_random", as_if))
+        np.testing.assert_array_equal(own.labeled_indices_, other.labeled_indices_)
+        assert [r.score for r in own.curve_] == [r.score for r in other.curve_]
+        assert (own.curve_[0].query_seconds > 0) == (as_if == "query")
+        again = simulate(strategy, initial="query_or_random").replay(X, y, past=own.curve_[:2])
+        np.testing.assert_array_equal(again.labeled_indices_, own.labeled_indices_)
 
 
 def test_continuing_keeps_the_weights():
