@@ -1,5 +1,7 @@
 """The convolutional net that `strategies.toml` trains from its first layer on."""
 
+from itertools import pairwise
+
 import torch
 from skorch import NeuralNetClassifier
 from torch import nn
@@ -14,7 +16,7 @@ class ConvNet(nn.Module):
         super().__init__()
         widths = [n_channels, 16, 32, 64]
         layers = []
-        for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
+        for n_in, n_out in pairwise(widths):
             layers += [nn.Conv2d(n_in, n_out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
         self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(576, 64), nn.ReLU())
         self.dropout = nn.Dropout(0.25)

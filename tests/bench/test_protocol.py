@@ -288,7 +288,9 @@ def test_parts_of_a_file_differ_in_what_their_tables_say(tmp_path):
     }
 
 
-@pytest.mark.parametrize("parts", ["parts = 3", "[parts]", "parts.a = 1", '[parts."../a"]\nseeds = 1', "[parts.a]\nsedes = 1"])
+@pytest.mark.parametrize(
+    "parts", ["parts = 3", "[parts]", "parts.a = 1", '[parts."../a"]\nseeds = 1', "[parts.a]\nsedes = 1"]
+)
 def test_parts_that_are_none_are_told_with_the_file(tmp_path, parts):
     """What is no table, has no name for a folder, or holds an unknown key is refused, and the file named."""
     file = tmp_path / "study.toml"
