@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -152,14 +153,14 @@ def select_by_diffusion(
         tol=tol,
         tie_break=checks.check_choice("tie_break", tie_break, ("random", "farthest")),
         device=device,
+        n_instances=n_instances,
+        per_round=per_round,
         rng=checks.check_random_state(random_state),
     )
-    n_instances = checks.check_n_instances(n_instances, len(rounds.candidates))
-    per_round = n_instances if per_round is None else checks.check_integer("per_round", per_round, optional=True)
-    while len(rounds.chosen) < n_instances:
-        picks, values = rounds.choose(min(per_round, n_instances - len(rounds.chosen)))
+    while (left := rounds.n_instances - len(rounds.chosen)) > 0:
+        picks, values = rounds.choose(min(rounds.per_round, left))
         # The last picks need no guesses, but an oracle is asked about them too.
-        if oracle is not None or len(rounds.chosen) < n_instances:
+        if oracle is not None or len(picks) < left:
             rounds.answer(picks, values, oracle)
     return Selection(rounds.chosen, rounds.scores, rounds.info)
 
@@ -205,6 +206,8 @@ class _Rounds:
         tol: float | None,
         tie_break: TieBreak,
         device: Any,
+        n_instances: int,
+        per_round: int | None,
         rng: np.random.Generator,
     ) -> None:
         n = transition.shape[0]
@@ -214,8 +217,9 @@ class _Rounds:
         self.candidates = rest if candidates is None else checks.check_rows("candidates", candidates, n)
         if known[self.candidates].any():
             raise checks.expected("candidates without a label", "labelled ones", "Pass unlabelled rows only.")
-        self.labels, self.rng = labels, rng
-        self.n_steps, self.tol = n_steps, tol
+        self.n_instances = n = checks.check_n_instances(n_instances, len(self.candidates))
+        self.per_round = n if per_round is None else checks.check_integer("per_round", per_round, optional=True)
+        self.labels, self.rng, self.n_steps = labels, rng, n_steps
         self.criterion, self.norm_order, self.tie_break = criterion, norm_order, tie_break
         self.mode: Mode = "one_vs_all" if criterion in ONE_VS_ALL else "multivariate"
         self.chosen, self.scores = np.zeros(0, np.int64), np.zeros(0)
@@ -230,15 +234,18 @@ class _Rounds:
         self._uncovered[self._component[self.candidates]] = True
         self._uncovered[self._component[labels.rows]] = False
         self.info |= self._reach()
-        self._matrix = transition if str(device) == "cpu" else structure.as_torch(transition, device)
+        self._diffuse: Callable[..., Any]
+        if str(device) == "cpu" and tol is None and self.per_round < self.n_instances:
+            self._diffuse = structure.GrowingDiffusion(transition, n_steps, self.mode)
+        else:
+            matrix = transition if str(device) == "cpu" else structure.as_torch(transition, device)
+            self._diffuse = partial(structure.diffuse, matrix, n_steps=n_steps, mode=self.mode, tol=tol)
         self._lap("hops")
 
     def choose(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Diffuse and take `size` candidates; returns their positions and the values of all rows."""
         labels = self.labels
-        values = structure.diffuse(
-            self._matrix, labels.rows, labels.codes, labels.n_classes, self.n_steps, self.mode, tol=self.tol
-        )
+        values = self._diffuse(labels.rows, labels.codes, labels.n_classes)
         values = values.cpu().numpy() if hasattr(values, "cpu") else values
         self._lap("diffusion")
         scores = certainty(values, self.criterion, self.norm_order)[self.candidates].astype(np.float64)

@@ -10,6 +10,7 @@ from .farthest_point import redundant_samples as redundant_samples
 from .graph import affinity_transition as affinity_transition
 from .graph import knn_transition as knn_transition
 from .graph import nearest_neighbors as nearest_neighbors
+from .growing_diffusion import GrowingDiffusion as GrowingDiffusion
 from .hops import HopDistances as HopDistances
 from .neighbors import distance_to_other_groups as distance_to_other_groups
 from .neighbors import nearest_rows as nearest_rows

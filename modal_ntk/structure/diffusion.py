@@ -112,12 +112,32 @@ def diffuse(
     n_steps = checks.check_integer("n_steps", n_steps, minimum=0)
     if tol is not None:
         checks.check_positive("tol", tol)
-    rows, start = _clamped(transition, labeled, labels, n_classes, mode)
+    rows, start = clamped(transition, labeled, labels, n_classes, mode)
     values: Any
     if hasattr(transition, "detach"):
         values = _on_torch(transition, rows, start, n_steps, tol)
     else:
         values = _on_cpu(sp.csr_matrix(transition), rows, start, n_steps, tol)
+    return finished(values, mode, n_classes)
+
+
+def finished(values: Any, mode: Mode, n_classes: int) -> Any:
+    """Return values from differences, in place.
+
+    Parameters
+    ----------
+    values : numpy.ndarray or Tensor (n, C)
+        Differences from the starting value, diffused.
+    mode : {"one_vs_all", "multivariate"}
+        See `diffuse`.
+    n_classes : int
+        Number of classes C.
+
+    Returns
+    -------
+    numpy.ndarray or Tensor (n, C)
+        What `diffuse` returns.
+    """
     if not bool((values == values).all()):
         raise checks.expected("a transition matrix of finite numbers", "NaN or infinity", "Make one by knn_transition.")
     if mode == "multivariate":
@@ -127,8 +147,21 @@ def diffuse(
     return values.clip(low, high, out=values) if isinstance(values, np.ndarray) else values.clamp_(low, high)
 
 
-def _clamped(transition: Any, labeled: Any, labels: Any, n_classes: int, mode: Mode) -> tuple[np.ndarray, np.ndarray]:
-    # The labelled rows and what they hold, as differences from the starting value of all others.
+def clamped(transition: Any, labeled: Any, labels: Any, n_classes: int, mode: Mode) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labelled rows and what they hold.
+
+    Parameters
+    ----------
+    transition, labeled, labels, n_classes, mode
+        As for `diffuse`.
+
+    Returns
+    -------
+    rows : numpy.ndarray (l,)
+        The labelled rows.
+    start : numpy.ndarray (l, C)
+        What they hold at every step, as differences from the starting value of all others.
+    """
     if len(transition.shape) != 2 or transition.shape[0] != transition.shape[1]:
         got = f"shape {tuple(transition.shape)}"
         raise checks.expected("a square transition matrix", got, "Make one by knn_transition.")

@@ -45,7 +45,7 @@ class HopDistances:
         # Distances spread against the direction of walks.
         matrix = sp.csr_matrix(transition)
         n = matrix.shape[0]
-        self._into = _reversed(matrix.indptr, matrix.indices)
+        self._into = reversed_edges(matrix.indptr, matrix.indices)
         self.max_hops = n if max_hops is None else checks.check_integer("max_hops", max_hops, minimum=0)
         self.hops = np.full(n, UNREACHED, np.int32)
         self.add(labeled)
@@ -72,8 +72,8 @@ class HopDistances:
 
 
 @numba.njit(cache=True)
-def _reversed(indptr, indices):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    # For every row, the rows that lead to it.
+def reversed_edges(indptr, indices):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return for every row the rows that lead to it, as starts (n + 1,) and sources (edges,)."""
     n = len(indptr) - 1
     starts = np.zeros(n + 1, np.int64)
     for target in indices:

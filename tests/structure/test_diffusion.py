@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.semi_supervised import LabelPropagation
 
 from modal_ntk.errors import InvalidInputError, ModalNTKWarning
-from modal_ntk.structure import HopDistances, diffuse, knn_transition, n_diffusion_steps
+from modal_ntk.structure import GrowingDiffusion, HopDistances, diffuse, knn_transition, n_diffusion_steps
 from modal_ntk.structure.diffusion import as_torch
 from modal_ntk.structure.hops import UNREACHED
 
@@ -48,6 +48,49 @@ def test_values_are_those_of_the_dense_loop(mode, seed, n_steps, n_labeled):
     single = diffuse(M.astype(np.float32), labeled, labels, 3, n_steps, mode)
     assert single.dtype == np.float32
     np.testing.assert_allclose(single, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    n=st.sampled_from([8, 60]),
+    n_steps=st.integers(0, 5),
+    sizes=st.lists(st.integers(0, 3), min_size=1, max_size=5),
+    symmetrise=st.sampled_from([None, "max"]),
+)
+def test_growing_labels_have_the_values_of_the_dense_loop(mode, seed, n, n_steps, sizes, symmetrise):
+    """Whatever labels come one call after the other, on a graph they reach in part or wholly, values are the loop's."""
+    rng = np.random.default_rng(seed)
+    M = knn_transition(rng.normal(size=(n, 2)), 3, symmetrise=symmetrise)
+    order, labels = rng.permutation(n)[:8], rng.integers(4, size=8)
+    growing, single = GrowingDiffusion(M, n_steps, mode), GrowingDiffusion(M.astype(np.float32), n_steps, mode)
+    for known in np.minimum(np.cumsum(sizes), 8):
+        expected = oracle.dense_diffusion(M.toarray(), order[:known], labels[:known], 4, n_steps, mode)
+        np.testing.assert_allclose(growing(order[:known], labels[:known], 4), expected, atol=1e-12)
+        found = single(order[:known], labels[:known], 4)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_labels_that_do_not_go_on_start_anew(mode):
+    """Fewer labels, other labels for the same rows, and one more class are answered as if nothing came before."""
+    M, labeled, labels = problem(1, n=40)
+    growing = GrowingDiffusion(M, 4, mode)
+    given = [(labeled, labels, 3), (labeled[:3], labels[:3], 3), (labeled[:3], (labels[:3] + 1) % 3, 3)]
+    for rows, classes, n_classes in [*given, (labeled, labels, 4)]:
+        expected = oracle.dense_diffusion(M.toarray(), rows, classes, n_classes, 4, mode)
+        np.testing.assert_allclose(growing(rows, classes, n_classes), expected, atol=1e-12)
+
+
+def test_what_is_returned_of_growing_labels_is_the_callers():
+    """Writing into returned values changes no later ones."""
+    M, labeled, labels = problem(2)
+    growing = GrowingDiffusion(M, 3)
+    growing(labeled[:4], labels[:4], 3)[:] = 7
+    expected = oracle.dense_diffusion(M.toarray(), labeled, labels, 3, 3, "one_vs_all")
+    np.testing.assert_allclose(growing(labeled, labels, 3), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("mode", MODES)
