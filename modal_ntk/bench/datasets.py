@@ -65,8 +65,8 @@ def load_dataset(name: str | os.PathLike[str]) -> Dataset:
     ----------
     name : str or path
         "digits", "breast_cancer" or "wine", which scikit-learn ships; the name of an ``.npz`` file in the folder that
-        the environment variable MODAL_NTK_DATA names; or the path of one. Such a file holds x_train, y_train, x_test and
-        y_test; bytes are read as pixels and scaled to [0, 1], images of three or four dimensions get their channels
+        the environment variable MODAL_NTK_DATA names; or the path of one. Such a file holds x_train, y_train, x_test
+        and y_test; bytes are read as pixels and scaled to [0, 1], images of three or four dimensions get their channels
         first.
 
     Returns
