@@ -15,8 +15,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from modal_ntk.bench import report, run
-from modal_ntk.bench.significance import penalty_matrix
-from modal_ntk.bench.statistics import curves, summarise
+from modal_ntk.bench.analysis.significance import penalty_matrix
+from modal_ntk.bench.analysis.statistics import curves, summarise
 
 SMALL = bool(os.environ.get("MODAL_NTK_SMALL"))
 N_SEEDS, N_ROUNDS = (2, 2) if SMALL else (10, 5)

@@ -167,9 +167,9 @@ def _new_plugin(arguments: argparse.Namespace) -> None:
 def _bench(arguments: argparse.Namespace) -> None:
     # Imported here: listing strategies must not wait for torch.
     from modal_ntk import bench
-    from modal_ntk.bench import figures
-    from modal_ntk.bench.runner import Plan
-    from modal_ntk.bench.store import FILE_NAME, Store
+    from modal_ntk.bench.reports import figures
+    from modal_ntk.bench.running.runner import Plan
+    from modal_ntk.bench.storage.store import FILE_NAME, Store
 
     progress = "plain" if arguments.plain else not arguments.quiet
     protocols = _protocols(arguments)
@@ -236,7 +236,7 @@ def _workers(arguments: argparse.Namespace) -> Workers:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from modal_ntk import bench
-    from modal_ntk.bench.store import Store
+    from modal_ntk.bench.storage.store import Store
 
     protocol = None
     if arguments.protocol is not None:
@@ -271,14 +271,14 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _comparisons(out: Path) -> list[Path]:
-    from modal_ntk.bench.store import FILE_NAME
+    from modal_ntk.bench.storage.store import FILE_NAME
 
     inside = sorted(path.parent for path in out.glob(f"*/{FILE_NAME}"))
     return inside if inside and not (out / FILE_NAME).is_file() else [out]
 
 
 def _print_across(folders: list[Path], out: Path) -> None:
-    from modal_ntk.bench import across
+    from modal_ntk.bench.reports import across
 
     print(across.report_across(folders, out).table)
     print(f"report: {out / across.PAGE}")

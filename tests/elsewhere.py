@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from modal_ntk import Entropy
-from modal_ntk.bench.workers import worker_number
+from modal_ntk.bench.running.workers import worker_number
 
 
 class Whose(Entropy):

@@ -23,9 +23,9 @@ import numpy as np
 
 from modal_ntk import LabelingSession
 from modal_ntk.bench import Protocol, load_dataset
-from modal_ntk.bench.rounds import Round
-from modal_ntk.bench.store import FILE_NAME, Store
-from modal_ntk.bench.verification import _last_run
+from modal_ntk.bench.loop.rounds import Round
+from modal_ntk.bench.running.verification import _last_run
+from modal_ntk.bench.storage.store import FILE_NAME, Store
 from modal_ntk.errors import ModalNTKError
 
 X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)

@@ -16,9 +16,9 @@ from sklearn.linear_model import LogisticRegression
 
 import modal_ntk
 from modal_ntk.bench import load_dataset, report, run
-from modal_ntk.bench.naming import parse_strategy
-from modal_ntk.bench.simulation import Round
-from modal_ntk.bench.store import FILE_NAME, Store
+from modal_ntk.bench.experiment.naming import parse_strategy
+from modal_ntk.bench.loop.simulation import Round
+from modal_ntk.bench.storage.store import FILE_NAME, Store
 from modal_ntk.cli import main
 from modal_ntk.errors import InvalidInputError, UnknownNameError
 from modal_ntk.writing import write_csv

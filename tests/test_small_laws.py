@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from modal_ntk import LabelingSession
-from modal_ntk.bench.significance import detectable_difference, doubts
-from modal_ntk.bench.statistics import Curves
+from modal_ntk.bench.analysis.significance import detectable_difference, doubts
+from modal_ntk.bench.analysis.statistics import Curves
 from modal_ntk.kernels.posterior import condition_block, posterior
 from modal_ntk.nets.adversarial import waal_coefficients
 from modal_ntk.selection import look_ahead

@@ -14,7 +14,7 @@ from skorch.dataset import ValidSplit
 
 from modal_ntk import nets
 from modal_ntk.bench import load_dataset
-from modal_ntk.bench.estimators import LeNet
+from modal_ntk.bench.experiment.estimators import LeNet
 from modal_ntk.errors import UnknownNameError
 from modal_ntk.pruning import LpNTKPruner
 

@@ -11,7 +11,7 @@ from sklearn.model_selection import cross_val_predict
 from torch.nn import functional as F
 
 from modal_ntk import nets
-from modal_ntk.bench.estimators import LeNet
+from modal_ntk.bench.experiment.estimators import LeNet
 from modal_ntk.kernels import kernel_rows
 from modal_ntk.pruning import EL2N, find_label_conflicts, predict_forgetting
 from modal_ntk.pruning.forgetting import ForgettingEvents

@@ -26,11 +26,11 @@ import numpy as np
 from scipy.stats import rankdata
 
 from modal_ntk.bench import Protocol, default_estimator, load_dataset
-from modal_ntk.bench.figures import figure, styles
-from modal_ntk.bench.runner import run_protocol
-from modal_ntk.bench.statistics import curves, shared
-from modal_ntk.bench.store import Store
-from modal_ntk.bench.workers import Workers
+from modal_ntk.bench.analysis.statistics import curves, shared
+from modal_ntk.bench.reports.figures import figure, styles
+from modal_ntk.bench.running.runner import run_protocol
+from modal_ntk.bench.running.workers import Workers
+from modal_ntk.bench.storage.store import Store
 
 SETS = {
     "digits": (10, 64),

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from modal_ntk.bench import default_estimator, load_dataset, run
-from modal_ntk.bench.figures import draw_gain
-from modal_ntk.bench.statistics import curves, effective_budget_ratio
-from modal_ntk.bench.store import Store
+from modal_ntk.bench.analysis.statistics import curves, effective_budget_ratio
+from modal_ntk.bench.reports.figures import draw_gain
+from modal_ntk.bench.storage.store import Store
 from modal_ntk.errors import UnknownNameError
 
 BATCHES = [20] * 4 + [100] * 4 + [500] * 3

@@ -6,7 +6,7 @@ import torch
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from modal_ntk.bench.estimators import BatchLoader
+from modal_ntk.bench.experiment.estimators import BatchLoader
 
 
 class ConvNet(nn.Module):

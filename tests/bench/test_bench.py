@@ -14,8 +14,8 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 
 from modal_ntk import NTKCPL
 from modal_ntk.bench import default_estimator, load_dataset, report, run
-from modal_ntk.bench.naming import parse_strategy
-from modal_ntk.bench.store import Store
+from modal_ntk.bench.experiment.naming import parse_strategy
+from modal_ntk.bench.storage.store import Store
 from modal_ntk.cli import main
 from modal_ntk.errors import InvalidInputError, UnknownNameError
 
@@ -219,7 +219,7 @@ class TestRun:
 class TestReport:
     def test_table_holds_mean_and_deviation(self, tmp_path):
         """Scores .1, .3 and .8 have mean .4000 and sample deviation .3606; one seed has no deviation."""
-        from modal_ntk.bench.simulation import Round
+        from modal_ntk.bench.loop.simulation import Round
 
         store = Store(tmp_path)
         store.agree({"dataset": "made up"})

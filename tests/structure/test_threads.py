@@ -12,7 +12,8 @@ from modal_ntk.structure.threads import threads_of_torch
 START = "import torch; torch.set_num_threads(1); import numpy as np; X = np.random.default_rng(0).normal(size=(60, 3));"
 LOOPS = {
     "look-ahead": "from modal_ntk import NTKCPL; NTKCPL(max_clusters=5, random_state=0).select(None, X, 4)",
-    "a comparison's cell": "from modal_ntk.bench.workers import limited_threads\nwith limited_threads(2): pass\n",
+    "a comparison's cell": "from modal_ntk.bench.running.workers import limited_threads\n"
+    "with limited_threads(2): pass\n",
     "approximate neighbours": "from modal_ntk.structure import nearest_neighbors; "
     "nearest_neighbors(X, 3, method='approximate', random_state=0)",
 }

@@ -57,7 +57,7 @@ def _session(trial: Trial, situation: Situation, estimator: Any) -> None:
 
 def _bench_cell(trial: Trial, situation: Situation, estimator: Any) -> None:
     from modal_ntk.bench import SimulatedActiveLearning
-    from modal_ntk.bench.store import Store
+    from modal_ntk.bench.storage.store import Store
 
     simulation = SimulatedActiveLearning(
         estimator, clone(trial.strategy), n_initial=N_INITIAL, batch_size=2, n_rounds=1, random_state=3

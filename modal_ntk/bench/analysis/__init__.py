@@ -1,0 +1,1 @@
+"""Numbers made of rounds: curves, areas, tests and ranks."""

@@ -1,0 +1,286 @@
+"""The pictures of a report, narrow enough for a phone; drawn without a display and without a user's pyplot."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modal_ntk import checks
+from modal_ntk.bench.analysis.significance import Ranks
+from modal_ntk.bench.analysis.statistics import Curves
+from modal_ntk.writing import replacing
+
+# Okabe and Ito's colours, told apart by colour-blind eyes too; markers help where colours come round again.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6BB1")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
+_WIDTH = 5.0  # inches
+
+
+NO_PICTURES = 'matplotlib is not installed, so the page has no pictures. Run: pip install "modal-ntk[bench]"'
+
+
+def can_draw() -> bool:
+    """Say whether matplotlib is there."""
+    return importlib.util.find_spec("matplotlib") is not None and sys.modules.get("matplotlib", 1) is not None
+
+
+def styles(strategies: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return a colour and a marker for each strategy, the same in every picture.
+
+    Parameters
+    ----------
+    strategies : sequence of str
+        Names.
+
+    Returns
+    -------
+    dict of str to dict
+        Arguments of matplotlib's ``plot``.
+    """
+    pairs = zip(cycle(_COLOURS), cycle(_MARKERS), strict=False)
+    looks = ({"color": c, "marker": m, "markersize": 4, "linewidth": 1.5} for c, m in pairs)
+    return dict(zip(strategies, looks, strict=False))
+
+
+def figure(height: float = 4.2) -> tuple[Any, Any]:
+    """Return an empty figure with axes.
+
+    Parameters
+    ----------
+    height : float, default=4.2
+        In inches; the width is that of all pictures.
+
+    Returns
+    -------
+    tuple
+        Figure and axes.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+    """
+    drawing = canvas(height)
+    return drawing, drawing.subplots()
+
+
+def canvas(height: float) -> Any:
+    """Return a figure without axes.
+
+    Parameters
+    ----------
+    height : float
+        In inches.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+    """
+    checks.check_installed("The pictures of a report", ["matplotlib"], extra="bench")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(_WIDTH, height), layout="constrained")
+    FigureCanvasAgg(drawing)
+    return drawing
+
+
+def draw_curves(found: Mapping[str, Curves], title: str) -> Any:
+    """Draw mean scores with bands of one deviation.
+
+    Parameters
+    ----------
+    found : dict of str to Curves
+        The curves.
+    title : str
+        Its heading.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The picture.
+    """
+
+    def plot(axes: Any, name: str, curve: Curves, look: dict[str, Any]) -> None:
+        spread = np.nan_to_num(curve.deviation)
+        axes.plot(curve.budgets, curve.mean, label=name, **look)
+        band = (curve.mean - spread, curve.mean + spread)
+        axes.fill_between(curve.budgets, *band, color=look["color"], alpha=0.15, linewidth=0)
+
+    return _lines(found, plot, title, "score")
+
+
+def draw_gain(found: Mapping[str, Curves], baseline: str) -> Any:
+    """Draw mean scores less the baseline's, with one deviation of the baseline as a band (NTKCPL's figure 3).
+
+    Parameters
+    ----------
+    found : dict of str to Curves
+        The curves.
+    baseline : str
+        Which of them is zero.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The picture.
+    """
+    zero = found[baseline]
+    levels = dict(zip(zero.budgets.tolist(), zero.mean, strict=True))
+
+    def plot(axes: Any, name: str, curve: Curves, look: dict[str, Any]) -> None:
+        known = np.isin(curve.budgets, zero.budgets)
+        budgets = curve.budgets[known]
+        axes.plot(budgets, curve.mean[known] - [levels[n] for n in budgets.tolist()], label=name, **look)
+        if name == baseline:
+            spread = np.nan_to_num(curve.deviation)
+            axes.fill_between(budgets, -spread, spread, color=look["color"], alpha=0.15, linewidth=0)
+
+    return _lines(found, plot, f"Gain over {baseline}", "score, difference of means")
+
+
+def draw_balance(budgets: Mapping[str, np.ndarray], balance: Mapping[str, np.ndarray], pool: float) -> Any:
+    """Draw how even the classes of the labels are.
+
+    Parameters
+    ----------
+    budgets, balance : dict of str to numpy.ndarray (n_budgets,)
+        Numbers of labels, and `modal_ntk.bench.reports.queried.evenness` at each, by strategy.
+    pool : float
+        The evenness of the whole pool.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The picture.
+    """
+
+    def plot(axes: Any, name: str, even: np.ndarray, look: dict[str, Any]) -> None:
+        axes.plot(budgets[name], even, label=name, **look)
+
+    drawing = _lines(balance, plot, "How even the classes of the labels are", "entropy over that of equal classes")
+    axes = drawing.axes[0]
+    axes.axhline(pool, color="0.4", linestyle=":", label="the whole pool")
+    _legend(drawing, axes)
+    return drawing
+
+
+def _lines(
+    found: Mapping[str, Any], plot: Callable[[Any, str, Any, dict[str, Any]], None], title: str, ylabel: str
+) -> Any:
+    drawing, axes = figure(3.4 + 0.2 * len(found))
+    looks = styles(list(found))
+    for name, values in found.items():
+        plot(axes, name, values, looks[name])
+    axes.set_xlabel("labels")
+    axes.set_ylabel(ylabel, fontsize="small")
+    # Names are shown as they are: a dollar sign in one is no formula.
+    axes.set_title(title, parse_math=False, fontsize="medium")
+    axes.grid(alpha=0.3)
+    _legend(drawing, axes)
+    return drawing
+
+
+def _legend(drawing: Any, axes: Any) -> None:
+    # Below the axes: names may be as long as the picture is wide.
+    for old in drawing.legends:
+        old.remove()
+    handles, labels = axes.get_legend_handles_labels()
+    legend = drawing.legend(handles, labels, loc="outside lower left", fontsize="small", frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def draw_ranks(ranks: Ranks) -> Any:
+    """Draw average ranks, and which of them the critical difference cannot tell from the best.
+
+    Parameters
+    ----------
+    ranks : Ranks
+        As `rank_areas` returns them.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The picture, the best strategy on top.
+    """
+    order = np.argsort(ranks.average, kind="stable")
+    drawing, axes = figure(1.2 + 0.36 * len(order))
+    best = ranks.average[order[0]]
+    far = max(len(order), best + ranks.critical_difference)
+    axes.axvspan(best, best + ranks.critical_difference, color="0.9", label="not told from the best")
+    looks = styles(ranks.strategies)
+    for place, i in enumerate(order):
+        name, rank = ranks.strategies[i], ranks.average[i]
+        axes.plot(rank, place, **looks[name])
+        # Inside, on the side with more room: a name may be as long as the picture is wide.
+        right = rank > (1 + far) / 2
+        at = {"ha": "right" if right else "left", "xytext": (8 if right else -4, -5), "textcoords": "offset points"}
+        axes.annotate(name, (rank, place), va="top", fontsize="small", parse_math=False, **at)
+    axes.set_yticks([])
+    axes.set_ylim(len(order) - 0.2, -0.5)
+    axes.set_xlim(0.8, far + 0.2)
+    axes.set_xlabel("average rank (1 is best)")
+    _legend(drawing, axes)
+    return drawing
+
+
+def draw_images(rounds: Sequence[np.ndarray], captions: Sequence[str]) -> Any:
+    """Draw images in rows, one for each round.
+
+    Parameters
+    ----------
+    rounds : sequence of numpy.ndarray (b, channels, height, width)
+        Images with one channel or three, values of any range.
+    captions : sequence of str
+        What stands left of each row.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The picture.
+    """
+    columns = max(len(images) for images in rounds)
+    drawing = canvas(0.2 + 4.4 / columns * len(rounds))
+    grid = drawing.subplots(len(rounds), columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for row, images, caption in zip(grid, rounds, captions, strict=True):
+        row[0].text(-0.15, 0.5, caption, transform=row[0].transAxes, ha="right", va="center", fontsize="small")
+        for axes, image in zip(row, images, strict=False):
+            low, high = float(image.min()), float(image.max())
+            shown = (image.transpose(1, 2, 0) - low) / (high - low or 1.0)
+            axes.imshow(shown if shown.shape[2] == 3 else shown[..., 0], cmap="gray", vmin=0, vmax=1)
+    return drawing
+
+
+def save(drawing: Any, path: Path) -> bytes:
+    """Write a picture as PNG.
+
+    Parameters
+    ----------
+    drawing : matplotlib.figure.Figure
+        The picture.
+    path : Path
+        Where to.
+
+    Returns
+    -------
+    bytes
+        What was written.
+    """
+    with replacing(path) as written:
+        drawing.savefig(written, dpi=150)
+        return written.read_bytes()

@@ -1,0 +1,374 @@
+"""The sections of a report: what each shows, and the pictures and tables it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modal_ntk import checks
+from modal_ntk.bench.analysis.significance import Ranks, penalty_matrix, rank_areas
+from modal_ntk.bench.analysis.statistics import AUBC, Curves, Summary, find_baseline, shared, summarise
+from modal_ntk.bench.experiment.datasets import Dataset
+from modal_ntk.bench.reports import figures, page
+from modal_ntk.bench.reports.queried import Queried, count_classes, evenness, first_images
+from modal_ntk.bench.storage.store import Row
+from modal_ntk.writing import write_csv
+
+_MOST_CLASSES = 20  # columns that a table of classes may have and be read
+
+
+@dataclass
+class Written:
+    """The folder of a report, and what has been written there.
+
+    Parameters
+    ----------
+    folder : Path
+        Where pictures and tables go.
+    files : list of Path
+        Those that are there.
+    """
+
+    folder: Path
+    files: list[Path] = field(default_factory=list)
+
+    def picture(self, draw: Callable[[], Any], name: str, text: str) -> list[tuple[bytes, str]]:
+        """Draw and write a picture, and return it with its caption; nothing where matplotlib is missing."""
+        if not figures.can_draw():
+            return []
+        self.files.append(self.folder / name)
+        return [(figures.save(draw(), self.files[-1]), text)]
+
+    def table(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Write a table."""
+        self.files.append(self.folder / name)
+        write_csv(self.files[-1], header, rows)
+
+
+def curves_section(found: Mapping[str, Curves], name: str, written: Written, baseline: str | None) -> str:
+    """Show curves, and gains over the baseline.
+
+    Parameters
+    ----------
+    found : dict of str to Curves
+        The curves.
+    name : str
+        The data set.
+    written : Written
+        Takes the pictures.
+    baseline : str or None
+        What gains are over; random sampling if None.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    seeds = sorted({len(curve.seeds) for curve in found.values()})
+    n_seeds = "-".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))
+    text = f"Mean score on {name} over {n_seeds} seeds, with bands of one sample deviation."
+    drawn = written.picture(lambda: figures.draw_curves(found, name), "curves.png", text)
+    reference = find_baseline(found) if baseline is None else baseline
+    if reference is not None:
+        text = f"Mean score less that of {reference}; the band is one sample deviation of {reference}."
+        drawn += written.picture(lambda: figures.draw_gain(found, reference), "gain.png", text)
+    return page.section("Curves", page.pictures(drawn) if drawn else page.paragraph(figures.NO_PICTURES, "note"))
+
+
+def summary_section(found: Mapping[str, Curves], written: Written, baseline: str | None, target: float | None) -> str:
+    """Show the figures of each strategy.
+
+    Parameters
+    ----------
+    found : dict of str to Curves
+        The curves.
+    written : Written
+        Takes the table.
+    baseline, target
+        As for `summarise`.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    summaries = summarise(found, baseline=baseline, target=target)
+    written.table(
+        "summary.csv", [f.name for f in fields(Summary)], [list(asdict(s).values()) for s in summaries.values()]
+    )
+    reference = find_baseline(found) if baseline is None else baseline
+    if target is None and reference is not None:
+        target = float(found[reference].mean[-1])
+    goal = "target" if target is None else f"{target:.4f}"
+    header = ["strategy", "seeds", "area", "final score", f"labels to {goal}", "speed-up", "effective budget"]
+    rows: list[page.Row] = [
+        [
+            s.strategy,
+            str(s.n_seeds),
+            _spread(s.area, s.area_deviation),
+            _spread(s.final, s.final_deviation),
+            s.labels_to_target,
+            s.speed_up,
+            "-" if np.isnan(s.effective_budget_ratio) else f"{100 * s.effective_budget_ratio:.0f} %",
+        ]
+        for s in summaries.values()
+    ]
+    terms = [("area", AUBC), ("final score", "at the last number of labels; mean ± sample deviation over seeds")]
+    if reference is not None:
+        terms += [
+            ("speed-up", f"labels {reference} takes to {goal} over labels the strategy takes, on the curves of means"),
+            ("effective budget", f"share of the labels at which the mean exceeds {reference}'s plus its deviation"),
+        ]
+    return page.section("Figures", page.table(header, rows, "One row for each strategy."), page.definitions(terms))
+
+
+def _spread(mean: float, spread: float) -> str:
+    return f"{mean:.4f}" if np.isnan(spread) else f"{mean:.4f} ± {spread:.4f}"
+
+
+def budgets_section(found: Mapping[str, Curves], written: Written) -> str:
+    """Show mean and deviation at each number of labels.
+
+    Parameters
+    ----------
+    found : dict of str to Curves
+        The curves.
+    written : Written
+        Takes the table.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    budgets = sorted({int(n) for curve in found.values() for n in curve.budgets})
+    cells = {
+        (name, int(n)): (mean, spread)
+        for name, curve in found.items()
+        for n, mean, spread in zip(curve.budgets, curve.mean, curve.deviation, strict=True)
+    }
+    long = [(name, n, len(found[name].seeds), *cells[name, n]) for name, n in sorted(cells)]
+    written.table("curves.csv", ["strategy", "n_labels", "n_seeds", "mean", "deviation"], long)
+    rows = [[name, *(_spread(*cells[name, n]) if (name, n) in cells else "-" for n in budgets)] for name in found]
+    caption = "Mean score ± sample deviation over seeds, by number of labels."
+    return page.section("Scores", page.table(["strategy", *map(str, budgets)], rows, caption))
+
+
+def tests_section(found: Mapping[str, Curves], written: Written) -> str:
+    """Show who beats whom.
+
+    Parameters
+    ----------
+    found : dict of str to Curves
+        The curves.
+    written : Written
+        Takes the table.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    penalties = penalty_matrix(found)
+    names = penalties.strategies
+    written.table(
+        "penalties.csv", ["better", *names], [[n, *row] for n, row in zip(names, penalties.matrix, strict=True)]
+    )
+    if not penalties.n_tests:
+        return page.section("Wins", page.paragraph("Nothing could be tested: that takes two strategies and two seeds."))
+    rows: list[page.Row] = []
+    for i, name in enumerate(names):
+        shares = [page.Share(float("nan") if i == j else float(x)) for j, x in enumerate(penalties.matrix[i])]
+        rows.append([f"{i + 1}. {name}", *shares])
+    caption = "Share of the numbers of labels at which the row is significantly better than the column."
+    text = (
+        f"{penalties.n_tests} two-sided paired t-tests over the shared seeds, one for each pair of strategies and "
+        f"number of labels, at {penalties.alpha:.0%} for all together (Holm). A row with high figures wins; a column "
+        "with high figures loses. Numbers of labels at which two strategies agree on every seed are not tested."
+    )
+    header = ["row beats column", *(str(i + 1) for i in range(len(names)))]
+    return page.section("Wins", page.table(header, rows, caption), page.paragraph(text, "note"))
+
+
+def ranks_section(found: Mapping[str, Curves], written: Written) -> str:
+    """Show average ranks with their critical difference.
+
+    Parameters
+    ----------
+    found : dict of str to Curves
+        The curves.
+    written : Written
+        Takes picture and table.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    if len(found) < 2 or not next(iter(shared(found).values())).scores.size:
+        said = "There is nothing to rank: that takes two strategies with seeds and numbers of labels in common."
+        return page.section("Ranks", page.paragraph(said))
+    note = "The blocks are seeds of one data set: the order is one for this data set."
+    drawn = ranks_picture(rank_areas(found), written, "ranks", "seeds")
+    return page.section("Ranks", drawn, page.paragraph(note, "note"))
+
+
+def ranks_picture(ranks: Ranks, written: Written, name: str, blocks: str) -> str:
+    """Draw average ranks with their critical difference, and write them as a table.
+
+    Parameters
+    ----------
+    ranks : Ranks
+        The ranks.
+    written : Written
+        Takes picture and table.
+    name : str
+        Of both files, without its ending.
+    blocks : str
+        What was ranked within, in the plural.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    pairs = sorted(zip(ranks.average, ranks.strategies, strict=True))
+    written.table(f"{name}.csv", ["strategy", "average_rank"], [(strategy, rank) for rank, strategy in pairs])
+    text = f"Average rank by area within each of {ranks.n_blocks} {blocks}; critical difference "
+    text += f"{ranks.critical_difference:.2f} (Nemenyi, 5 %)"
+    text += "." if np.isnan(ranks.p_value) else f"; Friedman's p {ranks.p_value:.2g}."
+    return page.pictures(written.picture(lambda: figures.draw_ranks(ranks), f"{name}.png", text))
+
+
+def times_section(found: Mapping[str, Curves]) -> str:
+    """Show seconds.
+
+    Parameters
+    ----------
+    found : dict of str to Curves
+        The curves.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    rows: list[page.Row] = [
+        [
+            name,
+            *(float(curve.query_seconds[:, i].mean()) for i in (min(1, len(curve.budgets) - 1), -1)),
+            float(curve.query_seconds.sum(axis=1).mean()),
+            float(curve.fit_seconds.sum(axis=1).mean()),
+        ]
+        for name, curve in found.items()
+    ]
+    header = ["strategy", "first query", "last query", "all queries", "all fits"]
+    return page.section("Times", page.table(header, rows, "Seconds, mean over seeds."))
+
+
+def queried_section(rows: Sequence[Row], data: Dataset | str, written: Written) -> str:
+    """Show classes and images that were queried.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        Of the store.
+    data : Dataset or str
+        The data, or why they are not at hand.
+    written : Written
+        Takes pictures and table.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    heading = "What was queried"
+    if isinstance(data, str):
+        return page.section(heading, page.paragraph(f"Not shown, since the data are not at hand: {data}", "note"))
+    counted = count_classes(rows, data)
+    parts = [page.pictures(_balance(counted, data, written)), _classes(counted, data, written)]
+    drawn: list[tuple[bytes, str]] = []
+    for i, (strategy, shown) in enumerate(first_images(rows, data).items(), start=1):
+        captions = [f"to {row.n_labels}" for row in shown]
+        draw = partial(figures.draw_images, [data.x_train[list(row.indices)] for row in shown], captions)
+        text = f"The first images queried by {strategy}, seed {shown[0].seed}; one row for each round."
+        drawn += written.picture(draw, f"images_{i}.png", text)
+    return page.section(heading, *parts, *([page.pictures(drawn)] if drawn else []))
+
+
+def _balance(counted: Mapping[str, Queried], data: Dataset, written: Written) -> list[tuple[bytes, str]]:
+    pool = float(evenness(np.bincount(data.y_train, minlength=len(data.classes))))
+    budgets = {name: entry.budgets for name, entry in counted.items()}
+    shares = {name: entry.evenness for name, entry in counted.items()}
+    text = "Balance of the classes among the labels: entropy of shares over that of equal shares, mean over seeds."
+    return written.picture(lambda: figures.draw_balance(budgets, shares, pool), "balance.png", text)
+
+
+def _classes(counted: Mapping[str, Queried], data: Dataset, written: Written) -> str:
+    names = [checks.one_line(str(label)) for label in data.classes]
+    long = [
+        (strategy, int(n), label, count)
+        for strategy, entry in counted.items()
+        for n, counts in zip(entry.budgets, entry.counts, strict=True)
+        for label, count in zip(names, counts, strict=True)
+    ]
+    written.table("classes.csv", ["strategy", "n_labels", "class", "mean_count"], long)
+    if len(names) > _MOST_CLASSES:
+        return page.paragraph(f"Counts of the {len(names)} classes are in classes.csv.", "note")
+    rows = [[strategy, *(f"{count:.1f}" for count in entry.counts[-1])] for strategy, entry in counted.items()]
+    return page.table(["strategy", *names], rows, "Labels of each class at the end, mean over seeds.")
+
+
+def protocol_section(protocol: Mapping[str, Any], manifests: Sequence[Mapping[str, Any]]) -> str:
+    """Show what all runs share, and where they were run last.
+
+    Parameters
+    ----------
+    protocol : dict
+        Of the store.
+    manifests : sequence of dict
+        Of the calls that ran it.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    parts = [page.definitions(_pairs(protocol))]
+    if manifests:
+        last = {key: value for key, value in manifests[-1].items() if key != "protocol"}
+        said = f"Run by {len(manifests)} calls; the last:" if len(manifests) > 1 else "Run by one call:"
+        parts += [page.paragraph(said, "note"), page.definitions(_pairs(last))]
+    return page.section("Protocol", *parts)
+
+
+def _pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(checks.one_line(str(key)), checks.one_line(_text(value))) for key, value in values.items()]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (Mapping, list)) and not value:
+        return "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(entry)}" for key, entry in value.items())
+    return ", ".join(map(_text, value)) if isinstance(value, list) else str(value)
+
+
+def write_rounds(rows: Sequence[Row], written: Written) -> None:
+    """Write every round as a row of ``rounds.csv``, without the indices.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        Of the store.
+    written : Written
+        Takes the table.
+    """
+    names = ["strategy", "seed", "round", "n_labels", "score", "query_seconds", "fit_seconds"]
+    written.table("rounds.csv", names, [[getattr(row, name) for name in names] for row in rows])

@@ -1,0 +1,1 @@
+"""Carrying out a protocol: cells handed to processes, resumed, watched and verified."""

@@ -1,0 +1,361 @@
+"""One SQLite file per comparison: what was asked, and a row for every round of every finished cell."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from modal_ntk import checks
+from modal_ntk.bench.loop.rounds import Round, details_of, round_from, round_of, text_of
+from modal_ntk.bench.loop.rounds import Row as Row
+from modal_ntk.bench.storage.storefile import check_schema, is_longer, parsed, reading, row_of_values, use_wal
+from modal_ntk.errors import InvalidInputError, ModalNTKError, StorageError
+
+FILE_NAME = "results.sqlite"
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS protocol (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS rounds (
+    strategy TEXT NOT NULL, seed INTEGER NOT NULL, round INTEGER NOT NULL,
+    n_labels INTEGER NOT NULL, score REAL NOT NULL, query_seconds REAL NOT NULL, fit_seconds REAL NOT NULL,
+    indices TEXT NOT NULL,
+    PRIMARY KEY (strategy, seed, round)
+);
+CREATE TABLE IF NOT EXISTS details (
+    strategy TEXT NOT NULL, seed INTEGER NOT NULL, round INTEGER NOT NULL,
+    scores TEXT NOT NULL, metrics TEXT NOT NULL, fit_seed INTEGER NOT NULL,
+    peak_memory INTEGER, peak_gpu_memory INTEGER,
+    PRIMARY KEY (strategy, seed, round)
+);
+CREATE TABLE IF NOT EXISTS unfinished (
+    strategy TEXT NOT NULL, seed INTEGER NOT NULL, round INTEGER NOT NULL, entry TEXT NOT NULL,
+    PRIMARY KEY (strategy, seed, round)
+);
+CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, manifest TEXT NOT NULL);
+PRAGMA user_version = 1;
+"""
+# Details have a table of their own so that stores from before there were any stay as they are.
+
+_ROWS = """
+SELECT strategy, seed, round, n_labels, score, query_seconds, fit_seconds, indices,
+    scores, metrics, fit_seed, peak_memory, peak_gpu_memory
+FROM rounds LEFT JOIN details USING (strategy, seed, round) ORDER BY strategy, seed, round
+"""
+
+_COUNTS = "SELECT strategy, seed, COUNT(*) FROM rounds GROUP BY strategy, seed"
+
+_LENGTHEN = "UPDATE protocol SET value = ? WHERE key = 'batch_sizes'"
+
+_OF_CELL = """
+SELECT strategy, seed, round, n_labels, score, query_seconds, fit_seconds, indices,
+    scores, metrics, fit_seed, peak_memory, peak_gpu_memory
+FROM rounds LEFT JOIN details USING (strategy, seed, round) WHERE strategy = ? AND seed = ? ORDER BY round
+"""
+
+_NOTED = "SELECT round, entry FROM unfinished WHERE strategy = ? AND seed = ? ORDER BY round"
+
+
+class Store:
+    """The results of one comparison, in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``results.sqlite``; made if it is not there.
+
+    Raises
+    ------
+    InvalidInputError
+        If the folder cannot be made or written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._connected() as connection, connection:
+                check_schema(connection, self.folder)
+                use_wal(connection)
+                connection.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error, ValueError) as error:
+            if isinstance(error, ModalNTKError):
+                raise
+            remedy = "Choose another folder."
+            what = f"an output folder that can be written at {self.folder}"
+            raise checks.expected(what, checks.one_line(str(error)), remedy) from error
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Store:
+        """Open a store that is there already.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Its folder.
+
+        Returns
+        -------
+        Store
+            The store.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is none, or the file of that name is something else, which is left as it is.
+        """
+        path = Path(folder) / FILE_NAME
+        if not path.is_file():
+            remedy = "Run `modal-ntk bench --out DIR` first."
+            raise checks.expected(f"a folder with {FILE_NAME}", f"{folder}, which has none", remedy)
+        with reading(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            if not {"protocol", "rounds"} <= check_schema(connection, Path(folder)):
+                raise ValueError("a database with other tables")
+        return cls(folder)
+
+    def agree(self, protocol: dict[str, Any]) -> None:
+        """Write the protocol into a new store, or check that it is the one of an old store.
+
+        Parameters
+        ----------
+        protocol : dict
+            What all cells of the store share; values that JSON can hold.
+
+        Raises
+        ------
+        InvalidInputError
+            If it differs, showing where; nothing is changed then. Only rounds may be added to the schedule.
+        """
+        wanted = {key: json.dumps(value) for key, value in protocol.items()}
+        with reading(self.folder / FILE_NAME), self._writing() as connection:
+            stored = dict(connection.execute("SELECT key, value FROM protocol"))
+            if not stored:
+                connection.executemany("INSERT INTO protocol VALUES (?, ?)", wanted.items())
+                return
+            if is_longer(stored, wanted):
+                stored["batch_sizes"] = wanted["batch_sizes"]
+                if stored == wanted:
+                    connection.execute(_LENGTHEN, (wanted["batch_sizes"],))
+        differences = [
+            checks.one_line(f"{key} is {stored.get(key, 'absent')} there and {wanted.get(key, 'absent')} here")
+            for key in sorted(stored.keys() | wanted.keys())
+            if stored.get(key) != wanted.get(key)
+        ]
+        if differences:
+            remedy = "Use another folder, or ask for the same protocol."
+            raise InvalidInputError(f"{self.folder} holds another comparison: {'; '.join(differences)}. {remedy}")
+
+    def protocol(self) -> dict[str, Any]:
+        """Return what all cells share.
+
+        Returns
+        -------
+        dict
+            As given to `agree`.
+        """
+        with reading(self.folder / FILE_NAME), self._connected() as connection:
+            rows = connection.execute("SELECT key, value FROM protocol").fetchall()
+            return {str(key): parsed(value, f"protocol, key {key!r}") for key, value in rows}
+
+    def add(self, strategy: str, seed: int, curve: Iterable[Round], *, paired: bool = False) -> bool:
+        """Store a finished cell, all of its rounds or none; a cell that is there already stays as it is.
+
+        Parameters
+        ----------
+        strategy : str
+            Name and parameters of the strategy.
+        seed : int
+            Seed of the cell.
+        curve : iterable of Round
+            Its rounds.
+        paired : bool, default=False
+            Whether all cells of a seed must start from the same labels.
+
+        Returns
+        -------
+        bool
+            Whether it was stored; not if another process has done so.
+
+        Raises
+        ------
+        InvalidInputError
+            If `paired` and a cell of the seed started from other labels; nothing is stored then.
+        """
+        curve = list(curve)
+        rows = [
+            (strategy, seed, i, r.n_labels, r.score, r.query_seconds, r.fit_seconds, json.dumps(r.indices.tolist()))
+            for i, r in enumerate(curve)
+        ]
+        details = [(strategy, seed, i, *details_of(r)) for i, r in enumerate(curve)]
+        with self._writing() as connection:
+            known = [row_of_values(values) for values in connection.execute(_OF_CELL, (strategy, seed)).fetchall()]
+            if len(known) >= len(curve):
+                return False
+            if [row.indices for row in known] != [tuple(r.indices.tolist()) for r in curve[: len(known)]]:
+                got = f"others for {checks.one_line(strategy)}, seed {seed}"
+                raise checks.expected("the rounds that are stored to be the first", got, "Use another folder.")
+            # A cell to which rounds are added is stored anew as a whole.
+            connection.execute("DELETE FROM rounds WHERE strategy = ? AND seed = ?", (strategy, seed))
+            connection.execute("DELETE FROM details WHERE strategy = ? AND seed = ?", (strategy, seed))
+            if paired:
+                found = connection.execute(
+                    "SELECT indices FROM rounds WHERE seed = ? AND round = 0", (seed,)
+                ).fetchone()
+                _check_paired(strategy, seed, curve[0].indices.tolist(), found)
+            connection.executemany("INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany("INSERT INTO details VALUES (?, ?, ?, ?, ?, ?, ?, ?)", details)
+            connection.execute("DELETE FROM unfinished WHERE strategy = ? AND seed = ?", (strategy, seed))
+        return True
+
+    def note(self, strategy: str, seed: int, number: int, entry: Round) -> None:
+        """Keep a round of a cell that is not finished yet, so that it need not be run again after a crash.
+
+        Parameters
+        ----------
+        strategy : str
+            Name and parameters of the strategy.
+        seed, number : int
+            Seed of the cell, and place of the round in it.
+        entry : Round
+            The round.
+        """
+        text = text_of(entry)
+        with self._writing() as connection:
+            values = (strategy, seed, number, text)
+            connection.execute("INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?, ?)", values)
+
+    def noted(self, strategy: str, seed: int) -> list[Round]:
+        """Return the rounds kept of a cell that is not finished yet.
+
+        Parameters
+        ----------
+        strategy : str
+            Name and parameters of the strategy.
+        seed : int
+            Seed of the cell.
+
+        Returns
+        -------
+        list of Round
+            From the first on, without gaps.
+        """
+        with reading(self.folder / FILE_NAME), self._connected() as connection:
+            found = connection.execute(_NOTED, (strategy, seed)).fetchall()
+            # Those after a gap cannot be gone on from.
+            return [round_of(text) for i, (number, text) in enumerate(found) if i == number]
+
+    def under_way(self) -> dict[tuple[str, int], int]:
+        """Return how many rounds are kept of the cells that are not finished yet.
+
+        Returns
+        -------
+        dict of (str, int) to int
+            By strategy and seed.
+        """
+        with reading(self.folder / FILE_NAME), self._connected() as connection:
+            found = connection.execute("SELECT strategy, seed, COUNT(*) FROM unfinished GROUP BY strategy, seed")
+            return {(str(strategy), int(seed)): int(n) for strategy, seed, n in found}
+
+    def begin(self, manifest: dict[str, Any]) -> None:
+        """Note that a run begins.
+
+        Parameters
+        ----------
+        manifest : dict
+            Under what; values that JSON can hold.
+        """
+        with self._writing() as connection:
+            connection.execute("INSERT INTO runs (manifest) VALUES (?)", (json.dumps(manifest),))
+
+    def manifests(self) -> list[dict[str, Any]]:
+        """Return under what the runs on this store were made.
+
+        Returns
+        -------
+        list of dict
+            As given to `begin`, in order; empty for stores of early versions.
+        """
+        with reading(self.folder / FILE_NAME), self._connected() as connection:
+            found = connection.execute("SELECT id, manifest FROM runs ORDER BY id").fetchall()
+            manifests = [parsed(text, f"runs, id {number}") for number, text in found]
+            if not all(isinstance(manifest, dict) for manifest in manifests):
+                raise ValueError("a manifest that is no table of values")
+            return manifests
+
+    def stored(self, strategy: str, seed: int) -> list[Round]:
+        """Return the rounds of a finished cell, from which it can go on where more are asked for.
+
+        Parameters
+        ----------
+        strategy : str
+            Name and parameters of the strategy.
+        seed : int
+            Seed of the cell.
+
+        Returns
+        -------
+        list of Round
+            From the first on; none in stores of early versions, which kept no details.
+        """
+        with reading(self.folder / FILE_NAME), self._connected() as connection:
+            rows = [row_of_values(values) for values in connection.execute(_OF_CELL, (strategy, seed)).fetchall()]
+        return [round_from(row) for row in rows] if all(row.fit_seed is not None for row in rows) else []
+
+    def finished(self, n_rounds: int = 1) -> set[tuple[str, int]]:
+        """Return the cells that need not be run again.
+
+        Parameters
+        ----------
+        n_rounds : int, default=1
+            How many rounds are asked for, the one on the initial labels counted.
+
+        Returns
+        -------
+        set of (str, int)
+            Strategy and seed.
+        """
+        with reading(self.folder / FILE_NAME), self._connected() as connection:
+            return {(str(label), int(seed)) for label, seed, n in connection.execute(_COUNTS) if n >= n_rounds}
+
+    def rows(self) -> list[Row]:
+        """Return everything stored.
+
+        Returns
+        -------
+        list of Row
+            By strategy, seed and round.
+        """
+        with reading(self.folder / FILE_NAME), self._connected() as connection:
+            return [row_of_values(values) for values in connection.execute(_ROWS).fetchall()]
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        # The lock is taken before the first look: what is read stays true until it is acted on.
+        try:
+            with self._connected() as connection, connection:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+        except sqlite3.OperationalError as error:
+            remedy = "Free space, or make it writable, and run the same again: it goes on where it stopped."
+            raise StorageError(
+                f"{self.folder / FILE_NAME} could not be written: {checks.one_line(str(error))}. What it held is kept. "
+                f"{remedy}"
+            ) from error
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.folder / FILE_NAME, timeout=60)) as connection:
+            # A file from elsewhere may hold views and triggers: none of them may call a function.
+            connection.execute("PRAGMA trusted_schema=OFF")
+            yield connection
+
+
+def _check_paired(strategy: str, seed: int, started_from: list[int], others: tuple[str] | None) -> None:
+    if others is not None and json.loads(others[0]) != started_from:
+        got = f"other ones under {strategy!r}"
+        remedy = "Whatever chooses them must depend on the seed alone; the cell was not stored."
+        raise checks.expected(f"the initial labels of seed {seed} to be those of every strategy", got, remedy)

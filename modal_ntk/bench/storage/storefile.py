@@ -1,0 +1,104 @@
+"""What a file of results may look like: version, tables, values; whatever else it holds is an error about it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from modal_ntk import checks
+from modal_ntk.bench.loop.rounds import Row, row_from
+from modal_ntk.errors import ModalNTKError
+
+SCHEMA = 1
+"""Version of the tables, kept in the file as SQLite's ``user_version``; stores from before it was kept have zero."""
+
+_TABLES = frozenset({"protocol", "rounds", "details", "unfinished", "runs"})
+_MOST_NESTED = 30  # levels of a manifest's or a protocol's values
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Context in which whatever a file from elsewhere holds is an error about it, never a traceback."""
+    # Whatever a file from elsewhere holds, the reader is told that it is no store, never shown a traceback.
+    try:
+        yield
+    except ModalNTKError:
+        raise
+    except Exception as error:
+        remedy = "Name a folder that `modal-ntk bench` has written."
+        got = checks.one_line(str(error) or type(error).__name__)
+        raise checks.expected(f"{path} to be a store of results", got, remedy) from error
+
+
+def is_longer(stored: dict[str, str], wanted: dict[str, str]) -> bool:
+    """Say whether a schedule begins with the one that is stored, and goes on."""
+    sizes = [json.loads(values.get("batch_sizes", "[]")) for values in (stored, wanted)]
+    return (
+        all(isinstance(s, list) for s in sizes)
+        and len(sizes[0]) < len(sizes[1])
+        and sizes[1][: len(sizes[0])] == sizes[0]
+    )
+
+
+def check_schema(connection: sqlite3.Connection, folder: Path) -> set[str]:
+    """Return the tables of a store, after checking that it has none but its own, of a version that is known."""
+    # Views, triggers and tables that are computed could take for ever: a store has none.
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    if version > SCHEMA:
+        what = f"a store of version {SCHEMA} or before in {folder}"
+        raise checks.expected(what, f"version {version}", "It is a newer modal-ntk's: upgrade this one.")
+    found = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    tables = {str(name) for kind, name, _ in found if kind == "table"}
+    odd = [str(name) for kind, name, _ in found if kind not in ("table", "index")]
+    odd += [str(name) for kind, name, sql in found if kind == "table" and str(sql).upper().startswith("CREATE VIRTUAL")]
+    if odd or (tables and not tables <= _TABLES | {"sqlite_sequence", "sqlite_stat1"}):
+        names = ", ".join(sorted(odd) or sorted(tables))
+        raise ValueError(f"a database with other tables: {checks.one_line(names)}")
+    return tables
+
+
+def parsed(text: Any, place: str) -> Any:
+    """Return JSON that is not nested too deep; errors name the place."""
+    try:
+        value = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{place}: {error}") from error
+    level = [value]
+    for _ in range(_MOST_NESTED):
+        level = [inner for outer in level for inner in _entries(outer)]
+        if not level:
+            return value
+    raise ValueError(f"{place}: nested more than {_MOST_NESTED} deep")
+
+
+def _entries(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+
+
+def row_of_values(values: tuple[Any, ...]) -> Row:
+    """Return a row from its columns; errors name the cell and the round."""
+    try:
+        return row_from(values)
+    except Exception as error:
+        cell = ", ".join(
+            f"{name} {value!r}" for name, value in zip(("strategy", "seed", "round"), values, strict=False)
+        )
+        raise ValueError(f"{checks.one_line(cell)}: {error or type(error).__name__}") from error
+
+
+def use_wal(connection: sqlite3.Connection) -> None:
+    """Let others read while one writes."""
+    # Two processes that make one store at once: SQLite refuses the later switch instead of waiting for the first.
+    for attempt in range(100):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or attempt == 99:
+                raise
+            time.sleep(0.05)
