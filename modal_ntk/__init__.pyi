@@ -1,3 +1,6 @@
+from .config import config_context as config_context
+from .config import get_config as get_config
+from .config import set_config as set_config
 from .host import get_strategy as get_strategy
 from .host import list_strategies as list_strategies
 from .labeling.session import LabelingSession as LabelingSession

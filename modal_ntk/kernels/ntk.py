@@ -8,9 +8,8 @@ from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from modal_ntk import checks
+from modal_ntk import checks, progress
 from modal_ntk.features.cotangents import KINDS
 from modal_ntk.features.factors import Factor, add_gram
 from modal_ntk.features.functional import FunctionalNet
@@ -163,8 +162,8 @@ def empirical_ntk(
     net = FunctionalNet(module, dtype)
     left = _side(net, x1, signs, labels, 0)
     right = None if x2 is None else _side(net, x2, signs, labels, 1)
-    with net.evaluating():
-        job = _Job(net, Routes(net, left.x, explicit=method == "explicit", verify=verify), kind, budget, verbose)
+    with progress.work("empirical_ntk", verbose), net.evaluating():
+        job = _Job(net, Routes(net, left.x, explicit=method == "explicit", verify=verify), kind, budget)
         if method == "sketch":
             seed = int(checks.check_random_state(random_state).integers(2**31))
             kernel = job.sketched(left, right, checks.check_integer("sketch_dim", sketch_dim), seed)
@@ -202,8 +201,8 @@ def _side(net: FunctionalNet, x: Any, signs: Any, labels: Any, number: int) -> _
 class _Job:
     """One kernel under way: chunks of rows against chunks of columns, parameter by parameter."""
 
-    def __init__(self, net: FunctionalNet, routes: Routes, kind: str, budget: int, verbose: int) -> None:
-        self.net, self.routes, self.kind, self.budget, self.verbose = net, routes, kind, budget, verbose
+    def __init__(self, net: FunctionalNet, routes: Routes, kind: str, budget: int) -> None:
+        self.net, self.routes, self.kind, self.budget = net, routes, kind, budget
         self.joint = kind != "full"
         self.width = 1 if self.joint else routes.n_outputs
         self.n_directions = routes.n_outputs if kind in ("trace", "full") else 1
@@ -304,8 +303,7 @@ class _Job:
         return out.view(len(left), self.width, len(right), self.width).transpose(1, 2).contiguous()
 
     def _progress(self, n: int, step: int) -> Iterator[tuple[int, int]]:
-        pairs = list(_chunks(0, n, step))
-        yield from tqdm(pairs, desc="kernel", unit="chunk", disable=not self.verbose)
+        yield from progress.steps(list(_chunks(0, n, step)), "kernel", "chunk")
 
 
 def _chunks(start: int, n: int, step: int) -> Iterator[tuple[int, int]]:

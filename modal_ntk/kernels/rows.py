@@ -8,9 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from modal_ntk import checks
+from modal_ntk import checks, progress
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.features.factors import Dense, Factor
 from modal_ntk.features.functional import FunctionalNet
@@ -162,7 +161,7 @@ def kernel_rows(
     net = FunctionalNet(module, dtype)
     samples = net.batch(x)
     parts: list[tuple[int, dict[str, Factor]]] = []
-    with net.evaluating():
+    with progress.work("kernel_rows", verbose), net.evaluating():
         reader = _Reader(net, samples, kind, labels, signs, verify)
         needed = reader.n_bytes()
         if method == "auto":
@@ -174,7 +173,7 @@ def kernel_rows(
             raise checks.expected(f"gradients of at most {budget} bytes", f"{needed}", remedy)
         step = max(1, min(1024, budget // max(1, 4 * reader.routes.bytes_per_direction)))
         starts = range(0, len(samples), step)
-        for start in tqdm(starts, desc="gradients", unit="chunk", disable=not verbose):
+        for start in progress.steps(starts, "gradients", "chunk"):
             stop = min(start + step, len(samples))
             part = {
                 name: packed(factor) if method == "exact" else Dense(sketch(factor, dim, seed + number))

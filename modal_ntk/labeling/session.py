@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.base import clone
 
-from modal_ntk import checks, nets
+from modal_ntk import checks, nets, progress
 from modal_ntk.labeling import exchange, values
 from modal_ntk.labeling.fingerprints import fingerprint
 from modal_ntk.labeling.log import FORMAT, Event, EventLog
@@ -47,6 +47,9 @@ class LabelingSession:
     random_state : int, default=0
         Seed of fits, draws, and of a strategy whose own ``random_state`` is None; together with the log it settles
         what is asked next. Kept in the file.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Raises
     ------
@@ -78,10 +81,12 @@ class LabelingSession:
         names: Sequence[str] | None = None,
         initial: Literal["random", "query"] = "random",
         random_state: int = 0,
+        verbose: int = 0,
     ) -> None:
         self.X_pool = checks.check_samples("X_pool", X_pool)
         self.estimator = estimator
         self.query_strategy = query_strategy
+        self.verbose = verbose
         self.initial = checks.check_choice("initial", initial, ("random", "query"))
         self.random_state = checks.check_integer("random_state", random_state, minimum=0)
         if query_strategy is not None and estimator is None:
@@ -162,7 +167,8 @@ class LabelingSession:
             taken = [*state.labels, *state.skipped, *state.asked]
             free = np.setdiff1d(np.arange(state.n_rows), np.array(taken, np.int64))
             checks.check_n_instances(n_instances, len(free))
-            chosen, chooser = self._choose(state, free, int(n_instances))
+            with progress.work(type(self).__name__, self.verbose):
+                chosen, chooser = self._choose(state, free, int(n_instances))
             if self._add(partial(self._question, chosen, chooser)):
                 return chosen
 
@@ -183,7 +189,8 @@ class LabelingSession:
         if known:
             learner.X_training, learner.y_training = self._training_set(state)
             learner.estimator = self._fitted(state, int(seeds[1]))
-        indices = learner.query(nets.take_rows(self.X_pool, free), n_instances=n_instances)[0]
+        with progress.stage("query"):
+            indices = learner.query(nets.take_rows(self.X_pool, free), n_instances=n_instances)[0]
         name = getattr(strategy, "__name__", type(strategy).__name__)
         chosen = free[checks.check_picks(name, indices, n_instances, len(free))]
         return chosen, " ".join(repr(self.query_strategy).split())
@@ -212,7 +219,7 @@ class LabelingSession:
         return nets.take_rows(self.X_pool, rows), checks.check_labels(list(state.labels.values()), len(rows))
 
     def _fitted(self, state: State, seed: int) -> Any:
-        with nets.seeded(seed):
+        with nets.seeded(seed), progress.stage("fit"):
             X, y = self._training_set(state)
             estimator = nets.for_labels(clone(self.estimator), y, self.classes)
             return estimator.fit(*nets.for_training(estimator, X, y))

@@ -21,7 +21,7 @@ from skorch import NeuralNetBinaryClassifier
 from skorch.dataset import unpack_data
 from torch import Tensor, nn
 
-from modal_ntk import checks
+from modal_ntk import checks, progress
 from modal_ntk.errors import UnmetNeedError
 from modal_ntk.hooks import NEEDS
 from modal_ntk.nets.datasets import as_pairs, in_order, samples_of
@@ -549,6 +549,7 @@ class NetView:
                 with read_by("the net", X):
                     outputs = net.evaluation_step((cast(inputs, dtype), target), training=False)
                 yield outputs
+                progress.advance(len(outputs[0] if isinstance(outputs, tuple) else outputs), "row")
 
     @contextmanager
     def _as_written(self) -> Iterator[None]:

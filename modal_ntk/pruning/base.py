@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, clone
 from sklearn.utils.multiclass import check_classification_targets
 
-from modal_ntk import checks, nets
+from modal_ntk import checks, nets, progress
 from modal_ntk.errors import InvalidInputError, UnmetNeedError
 
 
@@ -64,6 +64,7 @@ class DataPruner(OneToOneFeatureMixin, BaseEstimator, ABC):
 
     estimator: Any
     random_state: Any = None
+    verbose: int = 0
 
     def fit_resample(self, X: Any, y: Any) -> tuple[Any, Any]:
         """Choose samples, and return them with their labels.
@@ -108,7 +109,8 @@ class DataPruner(OneToOneFeatureMixin, BaseEstimator, ABC):
             raise InvalidInputError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         data = checked_data(X, y, self.random_state)
         self._note_features(data.X)
-        self.sample_indices_ = np.sort(self._keep(data)).astype(np.int64)
+        with progress.work(type(self).__name__, self.verbose):
+            self.sample_indices_ = np.sort(self._keep(data)).astype(np.int64)
         labels, counts = np.unique(data.y[self.sample_indices_], return_counts=True)
         self.sampling_strategy_ = dict(zip(labels.tolist(), counts.tolist(), strict=True))
         return self
@@ -219,7 +221,7 @@ def trained(estimator: Any, data: Labelled, seed: int, *, callback: Any = None, 
         view.net.set_params(callbacks=[*own, ("modal_ntk_watch", callback)])
     if n_epochs is not None:
         view.net.set_params(max_epochs=n_epochs)
-    with nets.seeded(seed % 2**32):
+    with nets.seeded(seed % 2**32), progress.stage("training"):
         copy.fit(data.X, data.y)
     return copy
 

@@ -7,9 +7,8 @@ import warnings
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
-from modal_ntk import checks, nets
+from modal_ntk import checks, nets, progress
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.kernels.rows import KernelRows
 from modal_ntk.pruning.base import DataPruner, Labelled, fitted_view
@@ -71,7 +70,8 @@ class LpNTKPruner(DataPruner):
     random_state : int, numpy generator or None, default=None
         Seed of training, sketch and draws.
     verbose : int, default=0
-        Whether to show progress.
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Attributes
     ----------
@@ -174,7 +174,7 @@ class LpNTKPruner(DataPruner):
         self.estimator_ = view.estimator
         options = {"memory_budget": self.memory_budget, "sketch_dim": self.sketch_dim}
         rows = similarity_rows(
-            view, data, self.kernel, data.seed(), method=self.method, verbose=self.verbose, **options
+            view, data, self.kernel, data.seed(), method=self.method, **options
         )
         self.kernel_info_ = rows.info
         self.redundant_ = self._redundant(rows, data.y)
@@ -235,7 +235,7 @@ class LpNTKPruner(DataPruner):
         if self.mode == "redundant_only":
             return np.flatnonzero(~self.redundant_)
         kept = []
-        for label in tqdm(np.unique(data.y), desc="clusters", unit="class", disable=not self.verbose):
+        for label in progress.steps(list(np.unique(data.y)), "classes", "class"):
             members = np.flatnonzero((data.y == label) & ~self.redundant_)
             if len(members) == 0:
                 continue

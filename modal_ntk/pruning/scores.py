@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from modal_ntk import checks, features, nets
+from modal_ntk import checks, features, nets, progress
 from modal_ntk.pruning.base import DataPruner, Labelled, trained
 from modal_ntk.pruning.difficulty import sample_errors, watched
 
@@ -61,6 +61,9 @@ class EL2N(ScorePruner):
         Whether the largest scores stay, or the smallest.
     random_state : int, numpy generator or None, default=None
         Seed of training and ties.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Attributes
     ----------
@@ -93,6 +96,7 @@ class EL2N(ScorePruner):
         n_epochs: int | None = 20,
         keep_hardest: bool = True,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.estimator = estimator
         self.keep = keep
@@ -100,6 +104,7 @@ class EL2N(ScorePruner):
         self.n_epochs = n_epochs
         self.keep_hardest = keep_hardest
         self.random_state = random_state
+        self.verbose = verbose
 
     def _scores(self, data: Labelled) -> np.ndarray:
         total = np.zeros(len(data))
@@ -125,6 +130,9 @@ class GraNd(ScorePruner):
         Whether the largest scores stay, or the smallest.
     random_state : int, numpy generator or None, default=None
         Seed of training and ties.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Attributes
     ----------
@@ -158,6 +166,7 @@ class GraNd(ScorePruner):
         n_epochs: int | None = 20,
         keep_hardest: bool = True,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.estimator = estimator
         self.keep = keep
@@ -165,6 +174,7 @@ class GraNd(ScorePruner):
         self.n_epochs = n_epochs
         self.keep_hardest = keep_hardest
         self.random_state = random_state
+        self.verbose = verbose
 
     def _scores(self, data: Labelled) -> np.ndarray:
         total = np.zeros(len(data))
@@ -192,6 +202,9 @@ class ForgettingScore(ScorePruner):
         Whether the largest scores stay, or the smallest.
     random_state : int, numpy generator or None, default=None
         Seed of training and ties.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Attributes
     ----------
@@ -225,6 +238,7 @@ class ForgettingScore(ScorePruner):
         never: Literal["infinite", "epochs"] = "infinite",
         keep_hardest: bool = True,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.estimator = estimator
         self.keep = keep
@@ -232,6 +246,7 @@ class ForgettingScore(ScorePruner):
         self.never = never
         self.keep_hardest = keep_hardest
         self.random_state = random_state
+        self.verbose = verbose
 
     def check_params(self) -> None:
         """Check the parameters; called before anything is computed.
@@ -250,7 +265,7 @@ class ForgettingScore(ScorePruner):
 
 def _models(pruner: Any, data: Labelled) -> Iterator[tuple[nets.NetView, torch.Tensor]]:
     # One trained net after another, with each sample's column of its logits.
-    for _ in range(pruner.n_models):
+    for _ in progress.steps(range(pruner.n_models), "models", "model"):
         view = nets.NetView(trained(pruner.estimator, data, data.seed(), n_epochs=pruner.n_epochs))
         n_outputs = view.logits(nets.take_rows(data.X, np.arange(1))).shape[1]
         yield view, torch.from_numpy(nets.class_columns(view, data.y, n_outputs))

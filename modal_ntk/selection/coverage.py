@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modal_ntk import checks
+from modal_ntk import checks, progress
 from modal_ntk.selection.result import Selection
 from modal_ntk.structure.magnitudes import measurable
 from modal_ntk.structure.neighbors import distance_to_other_groups
@@ -121,13 +121,14 @@ def greedy_cover(
         raise checks.expected("a radius of at least 0", repr(radius), "Distances on the unit sphere are at most 2.")
     rng = checks.check_random_state(random_state)
     X, centers = measurable(X, X[:0] if centers is None else centers)
-    balls = _Balls(X, radius, device)
-    covered = balls.of_any(centers)
-    counts = balls.count_uncovered(covered)
+    with progress.stage("balls"):
+        balls = _Balls(X, radius, device)
+        covered = balls.of_any(centers)
+        counts = balls.count_uncovered(covered)
     free = torch.ones(len(X), dtype=torch.bool, device=balls.device)
     indices: list[int] = []
     scores: list[int] = []
-    while len(indices) < n_instances:
+    for _ in progress.steps(range(n_instances), "picks", "pick"):
         pick = int(counts.masked_fill(~free, -1).argmax())
         new = balls.of_any(X[pick : pick + 1]) & ~covered
         if not bool(new.any()):

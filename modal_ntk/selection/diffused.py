@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +11,7 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 from scipy.special import xlogy
 
-from modal_ntk import checks, structure
+from modal_ntk import checks, progress, structure
 from modal_ntk.selection.result import Selection
 from modal_ntk.selection.top import best, top_b
 
@@ -124,7 +123,7 @@ def select_by_diffusion(
         round. ``info``: ``n_classes``; ``hops`` (candidates 1, 2, ..., n_steps hops from a label) and
         ``n_unreached`` before the first round; ``n_components`` of the graph and ``n_uncovered``, how many of
         them hold candidates and no label; ``stage``; ``n_explored``, how many of the chosen were unreached by
-        labels and earlier rounds; ``n_rounds``; ``labels``, what the oracle said; ``seconds``.
+        labels and earlier rounds; ``n_rounds``; ``labels``, what the oracle said.
 
     Raises
     ------
@@ -157,11 +156,13 @@ def select_by_diffusion(
         per_round=per_round,
         rng=checks.check_random_state(random_state),
     )
-    while (left := rounds.n_instances - len(rounds.chosen)) > 0:
-        picks, values = rounds.choose(min(rounds.per_round, left))
-        # The last picks need no guesses, but an oracle is asked about them too.
-        if oracle is not None or len(picks) < left:
-            rounds.answer(picks, values, oracle)
+    with progress.stage("picks", rounds.n_instances):
+        while (left := rounds.n_instances - len(rounds.chosen)) > 0:
+            picks, values = rounds.choose(min(rounds.per_round, left))
+            # The last picks need no guesses, but an oracle is asked about them too.
+            if oracle is not None or len(picks) < left:
+                rounds.answer(picks, values, oracle)
+            progress.advance(len(picks))
     return Selection(rounds.chosen, rounds.scores, rounds.info)
 
 
@@ -224,30 +225,28 @@ class _Rounds:
         self.mode: Mode = "one_vs_all" if criterion in ONE_VS_ALL else "multivariate"
         self.chosen, self.scores = np.zeros(0, np.int64), np.zeros(0)
         self._free = np.ones(len(self.candidates), dtype=bool)
-        self._clock = perf_counter()
-        self.info: dict[str, Any] = {"seconds": {"hops": 0.0, "diffusion": 0.0, "picks": 0.0}}
         # Only the farthest of all need distances beyond the steps of a diffusion.
         limit = n_steps if tie_break == "random" else None
-        self.hops = structure.HopDistances(transition, labels.rows, max_hops=limit)
-        n_components, self._component = connected_components(transition, directed=True, connection="weak")
+        with progress.stage("hops"):
+            self.hops = structure.HopDistances(transition, labels.rows, max_hops=limit)
+            n_components, self._component = connected_components(transition, directed=True, connection="weak")
         self._uncovered = np.zeros(n_components, dtype=bool)
         self._uncovered[self._component[self.candidates]] = True
         self._uncovered[self._component[labels.rows]] = False
-        self.info |= self._reach()
+        self.info: dict[str, Any] = self._reach()
         self._diffuse: Callable[..., Any]
         if str(device) == "cpu" and tol is None and self.per_round < self.n_instances:
             self._diffuse = structure.GrowingDiffusion(transition, n_steps, self.mode)
         else:
             matrix = transition if str(device) == "cpu" else structure.as_torch(transition, device)
             self._diffuse = partial(structure.diffuse, matrix, n_steps=n_steps, mode=self.mode, tol=tol)
-        self._lap("hops")
 
     def choose(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Diffuse and take `size` candidates; returns their positions and the values of all rows."""
         labels = self.labels
-        values = self._diffuse(labels.rows, labels.codes, labels.n_classes)
+        with progress.stage("diffusion"):
+            values = self._diffuse(labels.rows, labels.codes, labels.n_classes)
         values = values.cpu().numpy() if hasattr(values, "cpu") else values
-        self._lap("diffusion")
         scores = certainty(values, self.criterion, self.norm_order)[self.candidates].astype(np.float64)
         reached = self.hops.hops[self.candidates] <= self.n_steps
         picks = self._entered(size)
@@ -259,7 +258,6 @@ class _Rounds:
         self.chosen, self.scores = np.concatenate([self.chosen, picks]), np.concatenate([self.scores, scores[picks]])
         self.info["n_explored"] += int((~reached[picks]).sum())
         self.info["n_rounds"] += 1
-        self._lap("picks")
         return picks, values
 
     def answer(self, picks: np.ndarray, values: np.ndarray, oracle: Oracle | None) -> None:
@@ -273,7 +271,6 @@ class _Rounds:
             self.info.setdefault("labels", []).extend(answers.tolist())
         if self.tie_break == "random":
             self.hops.add(rows)
-        self._lap("hops")
 
     def _guessed(self, values: np.ndarray) -> np.ndarray:
         # Classes never seen have no largest value; without any label every class is as good.
@@ -320,8 +317,3 @@ class _Rounds:
             "n_explored": 0,
             "n_rounds": 0,
         }
-
-    def _lap(self, stage: str) -> None:
-        now = perf_counter()
-        self.info["seconds"][stage] += now - self._clock
-        self._clock = now

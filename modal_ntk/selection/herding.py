@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modal_ntk import checks
+from modal_ntk import checks, progress
 from modal_ntk.selection.result import Selection
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
@@ -128,13 +128,16 @@ def max_herding(
     """
     n_instances = checks.check_n_instances(n_instances, len(X))
     rng = checks.check_random_state(random_state)
-    gains = _Gains(X, _checked_kernel(kernel), _checked_weights(weights, len(X)), device)
-    if centers is not None and len(centers):
-        for some in centers.split(max(1, BLOCK_PAIRS // len(X))):
-            gains.cover_by(some)
+    with progress.stage("similarities"):
+        gains = _Gains(X, _checked_kernel(kernel), _checked_weights(weights, len(X)), device)
+        if centers is not None and len(centers):
+            for some in centers.split(max(1, BLOCK_PAIRS // len(X))):
+                gains.cover_by(some)
     indices: list[int] = []
     scores: list[float] = []
-    while len(indices) < n_instances and (best := gains.take()) is not None:
+    for _ in progress.steps(range(n_instances), "picks", "pick"):
+        if (best := gains.take()) is None:
+            break
         indices.append(best[0])
         scores.append(best[1])
     rest = rng.permutation(np.setdiff1d(np.arange(len(X)), indices))[: n_instances - len(indices)]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modal_ntk import checks
+from modal_ntk import checks, progress
 from modal_ntk.selection.distances import DenseRows
 from modal_ntk.selection.result import Selection
 from modal_ntk.structure.magnitudes import measurable
@@ -87,7 +87,7 @@ def k_center_greedy(
         pick = int(nearest.argmax())
     indices, scores = np.empty(n_instances, np.int64), np.empty(n_instances)
     ahead = _Ahead(rows)
-    for i in range(n_instances):
+    for i in progress.steps(range(n_instances), "picks", "pick"):
         indices[i], scores[i] = pick, float(nearest[pick])
         if np.isinf(scores[i]):
             nearest = rows.squared_to(pick)

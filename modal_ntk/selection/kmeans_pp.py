@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from modal_ntk import checks
+from modal_ntk import checks, progress
 from modal_ntk.selection.distances import Distances
 from modal_ntk.selection.result import Selection
 
@@ -61,7 +61,7 @@ def kmeans_plus_plus(
     indices, scores = np.empty(n_instances, np.int64), np.empty(n_instances)
     free = torch.ones(rows.n, dtype=torch.bool, device=rows.device)
     weights = lengths
-    for i in range(n_instances):
+    for i in progress.steps(range(n_instances), "picks", "pick"):
         indices[i], scores[i] = pick, float(weights[pick])
         free[pick] = False
         if i + 1 < n_instances:

@@ -7,7 +7,6 @@ updates mean and covariance in place, at the cost of one pass over G.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modal_ntk import checks
+from modal_ntk import checks, progress
 from modal_ntk.kernels.posterior import posterior
 from modal_ntk.selection.deferred import Deferred
 from modal_ntk.selection.engines import FiniteTime, Limit, predicted_classes
@@ -50,7 +49,6 @@ def look_ahead(
     overwrite_kernel: bool = False,
     memory_budget: int | None = None,
     random_state: Any = None,
-    on_pick: Callable[[int], object] | None = None,
 ) -> Selection:
     """Choose a batch by what the kernel's regression would predict after each pick.
 
@@ -107,8 +105,6 @@ def look_ahead(
         Bytes that the covariance may take beside the kernel; checked before it is made. None is no limit.
     random_state : int, numpy generator or None, default=None
         Seed of the tie-break.
-    on_pick : callable, optional
-        Called with the number of picks made, for a progress bar.
 
     Returns
     -------
@@ -175,7 +171,7 @@ def look_ahead(
         engine = FiniteTime(gram.to(start), known, start, checks.check_positive("time", time), labels, rows)
     against = start if reference == "start" else None
     search = _Search(engine, objective, variance_weight, against, tie_break, tie_tolerance, rng)
-    chosen = search.greedily(free, n_instances, on_pick) if greedy else search.at_once(free, n_instances)
+    chosen = search.greedily(free, n_instances) if greedy else search.at_once(free, n_instances)
     chosen.info["jitter"] = engine.jitter
     return chosen
 
@@ -191,9 +187,9 @@ class _Search:
     tie_tolerance: float
     rng: np.random.Generator
 
-    def greedily(self, free: np.ndarray, n_instances: int, on_pick: Callable[[int], object] | None) -> Selection:
+    def greedily(self, free: np.ndarray, n_instances: int) -> Selection:
         picks, scores, risks, ties = [], [], [], []
-        for step in range(n_instances):
+        for _ in progress.steps(range(n_instances), "look_ahead", "pick"):
             values = self._values(free)
             tied = np.flatnonzero(values >= values.max() - self.tie_tolerance * (1 + 1e-9))
             pick = int(self._order(free[tied])[0])
@@ -203,12 +199,11 @@ class _Search:
             self.engine.accept(pick)
             risks.append(self.engine.risk())
             free = free[free != pick]
-            if on_pick is not None:
-                on_pick(step + 1)
         return self._selection(np.array(picks), np.array(scores), {"risk": risks, "ties": ties})
 
     def at_once(self, free: np.ndarray, n_instances: int) -> Selection:
-        values = self._values(free)
+        with progress.stage("look_ahead"):
+            values = self._values(free)
         picks = np.empty(0, dtype=np.int64)
         # One level of equal scores after another, each in the order of its tie-break.
         for value in np.unique(values)[::-1]:

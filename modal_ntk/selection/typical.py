@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modal_ntk import checks
+from modal_ntk import checks, progress
 from modal_ntk.selection.result import Selection
 from modal_ntk.structure.magnitudes import measurable
 from modal_ntk.structure.neighbors import nearest_rows
@@ -132,13 +132,15 @@ def select_typical(
     checks.check_choice("neighbors", neighbors, ("remaining", "cluster"))
     indices: list[int] = []
     scores: list[float] = []
-    for queue in _queues(clusters, n_labeled, min_cluster_size):
-        while queue and len(indices) < n_instances:
-            for cluster in queue[: n_instances - len(indices)]:
-                row, score = cluster.take(X, n_neighbors, distance, neighbors, device)
-                indices.append(row - n_labeled)
-                scores.append(score)
-            queue = [cluster for cluster in queue if len(cluster.free)]
+    with progress.stage("typicality", n_instances):
+        for queue in _queues(clusters, n_labeled, min_cluster_size):
+            while queue and len(indices) < n_instances:
+                for cluster in queue[: n_instances - len(indices)]:
+                    row, score = cluster.take(X, n_neighbors, distance, neighbors, device)
+                    indices.append(row - n_labeled)
+                    scores.append(score)
+                    progress.advance()
+                queue = [cluster for cluster in queue if len(cluster.free)]
     return Selection(np.array(indices, np.int64), np.array(scores, float))
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from modal_ntk import checks, nets
+from modal_ntk import checks, nets, progress
 from modal_ntk.errors import ContractError, InvalidInputError, UnmetNeedError
 from modal_ntk.hooks import NEEDS
 from modal_ntk.selection.result import Selection
@@ -127,6 +126,7 @@ class QueryStrategy(BaseEstimator, ABC):
     reads_labels: ClassVar[bool] = True
     multilabel: ClassVar[bool] = False
     random_state: Any = None
+    verbose: int = 0
 
     def __call__(
         self,
@@ -202,24 +202,24 @@ class QueryStrategy(BaseEstimator, ABC):
         ContractError
             If the strategy chose too few, one twice or none of the pool, or its scores are not finite.
         """
-        started = perf_counter()
-        self.check_params()
-        query = self._query(learner, X_pool, n_instances, X_labeled, y_labeled)
-        self._check_query(query)
         name = type(self).__name__
-        with query.view.no_trace():
-            try:
-                selection = gate.checked(name, self._select(query), query)
-            except ContractError:
-                raise
-            except Exception as error:
-                # A model that has diverged fails in many places; what is wrong with it is told in one.
-                if cause := gate.what_the_model_says(query):
-                    # An error in our words would only say the same again; what lies beneath it is torch's own.
-                    origin = error.__cause__ if isinstance(error, InvalidInputError) else None
-                    raise InvalidInputError(f"{name}: {cause}") from origin or error
-                raise
-        selection.info.setdefault("seconds", {})["total"] = perf_counter() - started
+        with progress.work(name, self.verbose) as work:
+            self.check_params()
+            query = self._query(learner, X_pool, n_instances, X_labeled, y_labeled)
+            self._check_query(query)
+            with query.view.no_trace():
+                try:
+                    selection = gate.checked(name, self._select(query), query)
+                except ContractError:
+                    raise
+                except Exception as error:
+                    # A model that has diverged fails in many places; what is wrong with it is told in one.
+                    if cause := gate.what_the_model_says(query):
+                        # An error in our words would only say the same again; what lies beneath it is torch's own.
+                        origin = error.__cause__ if isinstance(error, InvalidInputError) else None
+                        raise InvalidInputError(f"{name}: {cause}") from origin or error
+                    raise
+        selection.info["seconds"] = {**work.seconds, **selection.info.get("seconds", {}), "total": work.total}
         return selection
 
     @abstractmethod

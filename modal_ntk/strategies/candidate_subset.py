@@ -32,6 +32,9 @@ class CandidateSubset(QueryStrategy):
         closest; or drawn with as many samples of each predicted class as there are, up to equal shares.
     random_state : int, numpy generator or None, default=None
         Seed of the draw and of ties; and of the strategy, where that has none of its own.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -55,11 +58,13 @@ class CandidateSubset(QueryStrategy):
         *,
         how: Literal["random", "uncertain", "class_balanced"] = "random",
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.strategy = strategy
         self.n_candidates = n_candidates
         self.how = how
         self.random_state = random_state
+        self.verbose = verbose
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

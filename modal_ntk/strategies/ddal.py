@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 
-from modal_ntk import checks, selection, structure
+from modal_ntk import checks, progress, selection, structure
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.diffused import CRITERIA
@@ -85,6 +84,9 @@ class DDAL(QueryStrategy):
         Whether the graph is kept for the next query, and used again if the rows' features are the same.
     random_state : int, numpy generator or None, default=None
         Seed of ties, of random temporary labels and of the approximate search.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -139,6 +141,7 @@ class DDAL(QueryStrategy):
         n_classes: int | None = None,
         reuse_graph: bool = True,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.n_neighbors = n_neighbors
         self.n_steps = n_steps
@@ -157,6 +160,7 @@ class DDAL(QueryStrategy):
         self.n_classes = n_classes
         self.reuse_graph = reuse_graph
         self.random_state = random_state
+        self.verbose = verbose
 
     def __getstate__(self) -> Any:
         """Leave the remembered graph out of pickles: it is made again where it is needed."""
@@ -196,9 +200,8 @@ class DDAL(QueryStrategy):
         return [need for need in sorted(needed) if not view.offers(need)]
 
     def _select(self, query: Query) -> Selection:
-        started = perf_counter()
-        graph, info = self._graph(query)
-        seconds = {"graph": perf_counter() - started}
+        with progress.stage("graph"):
+            graph, info = self._graph(query)
         n_steps = self._n_steps(graph.transition)
         selected = selection.select_by_diffusion(
             graph.transition,
@@ -218,7 +221,6 @@ class DDAL(QueryStrategy):
             random_state=query.child_rng(),
         )
         selected.info.update(info, n_steps=n_steps)
-        selected.info["seconds"] = {**seconds, **selected.info["seconds"]}
         return selected
 
     def _graph(self, query: Query) -> tuple[PlacedGraph, dict[str, Any]]:

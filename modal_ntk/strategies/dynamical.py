@@ -5,13 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from functools import partial
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from tqdm import tqdm
 
-from modal_ntk import checks, features, kernels, nets, selection
+from modal_ntk import checks, features, kernels, nets, progress, selection
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
@@ -63,7 +61,8 @@ class DynamicAL(QueryStrategy):
     random_state : int, numpy generator or None, default=None
         Seed of the order of equal scores.
     verbose : int, default=0
-        1 shows a progress bar over the picks.
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -144,20 +143,18 @@ class DynamicAL(QueryStrategy):
             checks.check_positive("influence", self.influence)
 
     def _select(self, query: Query) -> Selection:
-        started = perf_counter()
         module = nets.logit_module(query.view, query.X_pool)
         _restrict(query.view.module, self.parameters)
         reader = _Reader(query, module, self)
         with reader.gradients.evaluating():
-            direction = reader.labelled_sum()
-            labelled = perf_counter()
+            with progress.stage("labelled"):
+                direction = reader.labelled_sum()
             parts = over_pool(query, partial(_shard_scores, strategy=self, direction=direction))
             labels, squared, cross = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:3])
             scores = squared + self.influence * cross
             reader.take_labels(labels)
-            scored = perf_counter()
-            indices, values, how = self._pick(query, reader, scores)
-            seconds = {"labelled": labelled - started, "scores": scored - labelled, "batch": perf_counter() - scored}
+            with progress.stage("picks", query.n_instances):
+                indices, values, how = self._pick(query, reader, scores)
             added = reader.sum_of(indices)
         correlation = _correlation(scores, cross) if self.influence else 0.0
         if correlation > ALONE and _is_learnt(query):
@@ -169,7 +166,6 @@ class DynamicAL(QueryStrategy):
             "pseudo_labels": labels[indices],
             "routes": parts[0][3],
             **how,
-            "seconds": seconds,
         }
         return Selection(indices, values, info)
 
@@ -181,17 +177,16 @@ class DynamicAL(QueryStrategy):
         products, how = reader.pool_products(query.n_instances / size)
         scores, values = scores.copy(), np.zeros(query.n_instances)
         picked: list[np.ndarray] = []
-        with tqdm(total=query.n_instances, desc="DynamicAL", unit="pick", disable=not self.verbose) as bar:
-            for start in range(0, query.n_instances, size):
-                chosen = selection.top_b(scores, min(size, query.n_instances - start), rng=query.rng)
-                values[start : start + len(chosen)] = scores[chosen]
-                picked.append(chosen)
-                bar.update(len(chosen))
-                if start + size < query.n_instances:
-                    # The exact gain grows by twice the product; the authors' rule falls by that with the mean.
-                    weight = 2.0 if self.batch == "greedy" else -1.0 / len(chosen)
-                    scores += weight * products(chosen)
-                    scores[chosen] = -np.inf
+        for start in range(0, query.n_instances, size):
+            chosen = selection.top_b(scores, min(size, query.n_instances - start), rng=query.rng)
+            values[start : start + len(chosen)] = scores[chosen]
+            picked.append(chosen)
+            progress.advance(len(chosen))
+            if start + size < query.n_instances:
+                # The exact gain grows by twice the product; the authors' rule falls by that with the mean.
+                weight = 2.0 if self.batch == "greedy" else -1.0 / len(chosen)
+                scores += weight * products(chosen)
+                scores[chosen] = -np.inf
         return np.concatenate(picked), values, {"products": how}
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from modal_ntk import checks, kernels, nets
+from modal_ntk import checks, kernels, nets, progress
 from modal_ntk.strategies.base import Query
 
 if TYPE_CHECKING:
@@ -38,7 +37,8 @@ def stacked(query: Query, read: Callable[[Any], Tensor]) -> Tensor:
     # Torch is imported where it is used: listing the strategies must not wait for it.
     import torch
 
-    return torch.cat([read(X) for X in (query.X_labeled, query.X_pool) if X is not None])
+    with progress.stage("features", query.n_labeled + query.n_pool, "row"):
+        return torch.cat([read(X) for X in (query.X_labeled, query.X_pool) if X is not None])
 
 
 def candidate_rows(query: Query, n_candidates: int | None) -> np.ndarray:
@@ -168,15 +168,16 @@ def head_kernel(
     """
     import torch
 
-    rows = scaled(fixed.to(query.view.device), scaling)
-    if n_hidden is None:
-        return kernels.infinite_width_ntk(rows, dtype=getattr(torch, dtype)), None
-    x = rows.to(getattr(torch, dtype))
-    generator = torch.Generator().manual_seed(int(query.rng.integers(2**31)))
-    head = kernels.ntk_head(x.shape[1], n_hidden, n_outputs, generator=generator, dtype=torch.float64).to(x)
-    kernel = kernels.empirical_ntk(head, x, kind=kind)
-    with torch.no_grad():
-        return kernel, head(x)
+    with progress.stage("kernel"):
+        rows = scaled(fixed.to(query.view.device), scaling)
+        if n_hidden is None:
+            return kernels.infinite_width_ntk(rows, dtype=getattr(torch, dtype)), None
+        x = rows.to(getattr(torch, dtype))
+        generator = torch.Generator().manual_seed(int(query.rng.integers(2**31)))
+        head = kernels.ntk_head(x.shape[1], n_hidden, n_outputs, generator=generator, dtype=torch.float64).to(x)
+        kernel = kernels.empirical_ntk(head, x, kind=kind)
+        with torch.no_grad():
+            return kernel, head(x)
 
 
 def net_kernel(query: Query, *, kind: Literal["pseudo", "trace"], dtype: str) -> Tensor:
@@ -200,7 +201,8 @@ def net_kernel(query: Query, *, kind: Literal["pseudo", "trace"], dtype: str) ->
 
     x = nets.stacked_inputs(query.view, query.X_labeled, query.X_pool)
     module = nets.logit_module(query.view, query.X_pool)
-    return kernels.empirical_ntk(module, x, kind=kind, dtype=getattr(torch, dtype))
+    with progress.stage("kernel"):
+        return kernels.empirical_ntk(module, x, kind=kind, dtype=getattr(torch, dtype))
 
 
 def scaled(fixed: Tensor, how: Scaling, *, among: Tensor | None = None) -> Tensor:
@@ -240,22 +242,3 @@ def scaled(fixed: Tensor, how: Scaling, *, among: Tensor | None = None) -> Tenso
 def _unit(rows: Tensor, least: Tensor) -> Tensor:
     lengths = rows.norm(dim=1, keepdim=True)
     return (rows / lengths.where(lengths > 0, 1.0)).where(lengths > least, 0.0)
-
-
-class Clock:
-    """Seconds by stage: each lap takes the time since the one before."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """End a stage.
-
-        Parameters
-        ----------
-        stage : str
-            Its name.
-        """
-        now = perf_counter()
-        self.seconds[stage], self._last = now - self._last, now

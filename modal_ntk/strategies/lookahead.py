@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from modal_ntk import checks, nets, selection
 from modal_ntk.hooks import StrategySpec, hookimpl
@@ -14,7 +13,6 @@ from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.kernel_query import (
     SCALINGS,
-    Clock,
     candidates_of,
     check_kernel_memory,
     head_kernel,
@@ -84,7 +82,8 @@ class LookAhead(QueryStrategy):
     random_state : int, numpy generator or None, default=None
         Seed of subset, initialisation and ties.
     verbose : int, default=0
-        1 shows a progress bar over sequential picks.
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -191,36 +190,29 @@ class LookAhead(QueryStrategy):
         check_kernel_memory(query, self.n_candidates, self.dtype, self.memory_budget)
 
     def _select(self, query: Query) -> Selection:
-        clock = Clock()
         few, positions = candidates_of(query, self.n_candidates)
         targets, kernel, f0 = self._of_the_net(few) if self.variant == "trained" else self._of_a_new_head(few)
-        clock.lap("kernel")
-        n_picks = query.n_instances if self.sequential else 0
-        with tqdm(total=n_picks, desc="LookAhead", unit="pick", disable=not (self.verbose and n_picks)) as bar:
-            picks = selection.look_ahead(
-                kernel,
-                targets,
-                np.arange(query.n_labeled),
-                query.n_instances,
-                f0=f0,
-                objective=self.objective,
-                reference="start" if self.variant == "trained" and self.reference == "network" else "current",
-                evaluation=query.n_labeled + np.arange(len(positions)),
-                greedy=self.sequential,
-                time=self.time,
-                tie_break=self.tie_break,
-                rel_jitter=self.rel_jitter,
-                dtype=self.dtype,
-                overwrite_kernel=True,
-                random_state=query.child_rng(),
-                on_pick=lambda _: bar.update(),
-            )
-        clock.lap("look_ahead")
+        picks = selection.look_ahead(
+            kernel,
+            targets,
+            np.arange(query.n_labeled),
+            query.n_instances,
+            f0=f0,
+            objective=self.objective,
+            reference="start" if self.variant == "trained" and self.reference == "network" else "current",
+            evaluation=query.n_labeled + np.arange(len(positions)),
+            greedy=self.sequential,
+            time=self.time,
+            tie_break=self.tie_break,
+            rel_jitter=self.rel_jitter,
+            dtype=self.dtype,
+            overwrite_kernel=True,
+            random_state=query.child_rng(),
+        )
         info = {
             "n_candidates": len(positions),
             "pseudo_labels": targets[picks.indices].tolist(),
             **picks.info,
-            "seconds": clock.seconds,
         }
         return Selection(positions[picks.indices - query.n_labeled], picks.scores, info)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from modal_ntk import checks, kernels, nets, selection, structure
+from modal_ntk import checks, kernels, nets, progress, selection, structure
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
@@ -56,7 +55,8 @@ class LpNTK(QueryStrategy):
     random_state : int, numpy generator or None, default=None
         Seed of subset, sketch and draws.
     verbose : int, default=0
-        Whether to show progress.
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -136,25 +136,21 @@ class LpNTK(QueryStrategy):
             checks.check_integer("n_candidates", self.n_candidates, optional=True)
 
     def _select(self, query: Query) -> Selection:
-        started = perf_counter()
         few, pool = candidates_of(query, self.n_candidates)
-        rows, labels = self._kernel(few)
-        prepared = perf_counter()
-        seconds = {"kernel": prepared - started}
+        with progress.stage("kernel"):
+            rows, labels = self._kernel(few)
         if self.rule == "coverage":
             chosen, scores, how = _covering(rows, query)
         else:
             redundant = np.zeros(len(rows), dtype=bool)
             if self.skip_redundant:
                 redundant = structure.redundant_samples(rows)
-            seconds["redundancy"] = perf_counter() - prepared
             chosen, scores, how = self._by_clusters(query, rows, labels, redundant)
         info = {
             "pseudo_labels": labels[chosen],
             "n_candidates": len(pool),
             **how,
             "method": rows.info["method"],
-            "seconds": {**seconds, "choice": perf_counter() - started - sum(seconds.values())},
         }
         return Selection(pool[chosen - query.n_labeled], scores, info)
 
@@ -188,7 +184,6 @@ class LpNTK(QueryStrategy):
             memory_budget=self.memory_budget,
             sketch_dim=self.sketch_dim,
             random_state=query.child_rng(),
-            verbose=self.verbose,
         )
         return rows, labels
 

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from tqdm import tqdm
 
-from modal_ntk import checks, selection, structure
+from modal_ntk import checks, progress, selection, structure
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.kernel_query import (
     SCALINGS,
-    Clock,
     candidate_rows,
     check_kernel_memory,
     head_kernel,
@@ -148,7 +146,8 @@ class NTKCPL(QueryStrategy):
     random_state : int, numpy generator or None, default=None
         Seed of subset, clusters, initialisation and ties.
     verbose : int, default=0
-        1 shows a progress bar over the picks.
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -312,51 +311,43 @@ class NTKCPL(QueryStrategy):
     def _check_query(self, query: Query) -> None:
         check_kernel_memory(query, self.n_candidates, self.dtype, self.memory_budget)
 
-    def _belief(self, query: Query, *, clock: Clock | None = None, n_outputs: int = 0) -> Belief:
+    def _belief(self, query: Query, *, n_outputs: int = 0) -> Belief:
         # What a query rests on; at least `n_outputs` outputs are drawn for the head.
-        clock = Clock() if clock is None else clock
         # The labelled rows come first, then the whole pool: one numbering for features, clusters, kernel.
         features = stacked(query, lambda X: query.view.features(X, self.features))
-        clock.lap("features")
-        clusters = self._pseudo_labels(query, scaled(features, self.feature_scaling).to(features.dtype))
-        clock.lap("clusters")
+        with progress.stage("clusters"):
+            clusters = self._pseudo_labels(query, scaled(features, self.feature_scaling).to(features.dtype))
         rows = candidate_rows(query, self.n_candidates)
         kernel, f0 = head_kernel(
             scaled(features[rows], self.feature_scaling, among=features), query, n_hidden=self.n_hidden,
             n_outputs=max(n_outputs, int(clusters.labels.max()) + 1), kind=self.kernel, scaling=None, dtype=self.dtype,
         )  # fmt: skip
-        clock.lap("kernel")
         return Belief(rows, clusters, kernel, f0 if self.use_f0 else None)
 
     def _select(self, query: Query) -> Selection:
-        clock = Clock()
-        belief = self._belief(query, clock=clock)
+        belief = self._belief(query)
         rows, clusters = belief.rows, belief.clusters
-        with tqdm(total=query.n_instances, desc="NTKCPL", unit="pick", disable=not self.verbose) as bar:
-            picks = selection.look_ahead(
-                belief.kernel,
-                belief.targets,
-                np.arange(query.n_labeled),
-                query.n_instances,
-                f0=belief.f0,
-                objective=self.objective,
-                variance_weight=self.variance_weight,
-                time=self.time,
-                tie_break=self.tie_break,
-                tie_tolerance=self.tie_tolerance,
-                rel_jitter=self.rel_jitter,
-                dtype=self.dtype,
-                overwrite_kernel=True,
-                random_state=query.child_rng(),
-                on_pick=lambda _: bar.update(),
-            )
-        clock.lap("look_ahead")
+        picks = selection.look_ahead(
+            belief.kernel,
+            belief.targets,
+            np.arange(query.n_labeled),
+            query.n_instances,
+            f0=belief.f0,
+            objective=self.objective,
+            variance_weight=self.variance_weight,
+            time=self.time,
+            tie_break=self.tie_break,
+            tie_tolerance=self.tie_tolerance,
+            rel_jitter=self.rel_jitter,
+            dtype=self.dtype,
+            overwrite_kernel=True,
+            random_state=query.child_rng(),
+        )
         info = {
             "n_clusters": len(np.unique(clusters.labels)),
             "n_violations": clusters.n_violations,
             "n_candidates": len(rows) - query.n_labeled,
             **picks.info,
-            "seconds": clock.seconds,
         }
         return Selection(rows[picks.indices] - query.n_labeled, picks.scores, info)
 

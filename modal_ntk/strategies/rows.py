@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modal_ntk import checks
+from modal_ntk import checks, progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,7 +109,8 @@ def read(view: NetView, X: Any, features: Any) -> Tensor:
     import torch
 
     source = source_of(view, features)
-    rows = view.embeddings(X) if source == "embedding" else view.features(X, source)
+    with progress.stage("features", checks.n_rows(X), "row"):
+        rows = view.embeddings(X) if source == "embedding" else view.features(X, source)
     # Of a net in half precision distances are taken in single.
     rows = rows if rows.dtype == torch.float64 else rows.float()
     if not bool((finite := torch.isfinite(rows).all(dim=1)).all()):

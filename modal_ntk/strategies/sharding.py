@@ -16,7 +16,7 @@ import joblib
 import numpy as np
 from joblib.parallel import get_active_backend
 
-from modal_ntk import checks, nets
+from modal_ntk import checks, nets, progress
 
 if TYPE_CHECKING:
     from modal_ntk.nets import NetView
@@ -55,7 +55,8 @@ def over_pool(query: Query, read: Reader[T]) -> list[T]:
     """
     shards = _shards(query)
     if len(shards) == 1 or not _workers_wanted():
-        return [read(query.view, _slice(query.X_pool, *ends), number) for number, ends in enumerate(shards)]
+        numbered = progress.steps(list(enumerate(shards)), "scores", "shard")
+        return [read(query.view, _slice(query.X_pool, *ends), number) for number, ends in numbered]
     # As many tasks as workers, each of several shards in a row: what all shards share is sent once to each.
     runs = np.array_split(np.arange(len(shards)), min(joblib.effective_n_jobs(None), len(shards)))
 
@@ -63,7 +64,8 @@ def over_pool(query: Query, read: Reader[T]) -> list[T]:
         parts = [(int(number), _sendable(query.X_pool, *shards[number])) for number in numbers]
         return joblib.delayed(_read)(query.view.estimator, read, parts)
 
-    found = joblib.Parallel(batch_size=1)(task(numbers) for numbers in runs)
+    with progress.stage("scores"):
+        found = joblib.Parallel(batch_size=1)(task(numbers) for numbers in runs)
     return [value for values in found for value in values]
 
 

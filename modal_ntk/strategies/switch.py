@@ -27,6 +27,9 @@ class Switch(QueryStrategy):
         ``strategy_0__name``, their numbers as ``until_0``.
     random_state : int, numpy generator or None, default=None
         Seed of the strategies that have none of their own.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -44,9 +47,10 @@ class Switch(QueryStrategy):
     (TypiClust(n_neighbors=10), 20)
     """
 
-    def __init__(self, stages: Stages, *, random_state: Any = None) -> None:
+    def __init__(self, stages: Stages, *, random_state: Any = None, verbose: int = 0) -> None:
         self.stages = stages
         self.random_state = random_state
+        self.verbose = verbose
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters, with ``deep`` the strategies, their numbers and their parameters too."""
@@ -58,7 +62,7 @@ class Switch(QueryStrategy):
 
     def set_params(self, **params: Any) -> Switch:
         """Set parameters: ``stages``, then ``strategy_0`` or ``until_0``, then ``strategy_0__parameter``."""
-        own = {name: params.pop(name) for name in ("stages", "random_state") if name in params}
+        own = {name: params.pop(name) for name in ("stages", "random_state", "verbose") if name in params}
         super().set_params(**own)
         if any(name.startswith(("strategy_", "until_")) for name in params):
             self.stages = [

@@ -13,7 +13,6 @@ from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.kernel_query import (
     SCALINGS,
-    Clock,
     candidates_of,
     check_kernel_memory,
     head_kernel,
@@ -55,6 +54,9 @@ class VarianceDesign(QueryStrategy):
         Bytes the kernel may take; a larger one is refused before anything is computed.
     random_state : int, numpy generator or None, default=None
         Seed of the subset and of ties.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -90,6 +92,7 @@ class VarianceDesign(QueryStrategy):
         dtype: Precision = "float32",
         memory_budget: int = 2**32,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.kernel = kernel
         self.features = features
@@ -99,6 +102,7 @@ class VarianceDesign(QueryStrategy):
         self.dtype = dtype
         self.memory_budget = memory_budget
         self.random_state = random_state
+        self.verbose = verbose
 
     def check_params(self) -> None:
         """Check the parameters; called before anything is computed.
@@ -126,7 +130,6 @@ class VarianceDesign(QueryStrategy):
         check_kernel_memory(query, self.n_candidates, self.dtype, self.memory_budget)
 
     def _select(self, query: Query) -> Selection:
-        clock = Clock()
         few, positions = candidates_of(query, self.n_candidates)
         if self.kernel == "net":
             kernel = net_kernel(few, kind="pseudo", dtype=self.dtype)
@@ -135,7 +138,6 @@ class VarianceDesign(QueryStrategy):
             kernel, _ = head_kernel(
                 fixed, query, n_hidden=None, n_outputs=1, kind="pseudo", scaling=self.feature_scaling, dtype=self.dtype
             )
-        clock.lap("kernel")
         picks = selection.look_ahead(
             kernel,
             np.zeros(len(kernel), np.int64),  # any targets: the variance asks for none
@@ -146,8 +148,7 @@ class VarianceDesign(QueryStrategy):
             dtype=self.dtype,
             random_state=query.child_rng(),
         )
-        clock.lap("design")
-        info = {"n_candidates": len(positions), "jitter": picks.info["jitter"], "seconds": clock.seconds}
+        info = {"n_candidates": len(positions), "jitter": picks.info["jitter"]}
         return Selection(positions[picks.indices - query.n_labeled], picks.scores, info)
 
 

@@ -40,6 +40,9 @@ class WAAL(QueryStrategy):
         Whether the first term is the length of the vector of losses, as in the authors' code, instead of the largest.
     random_state : int, numpy generator or None, default=None
         Seed of the order of equal scores.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -74,6 +77,7 @@ class WAAL(QueryStrategy):
         critic: Any = None,
         official_code: bool = False,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.coefficient = coefficient
         self.standardise = standardise
@@ -81,6 +85,7 @@ class WAAL(QueryStrategy):
         self.critic = critic
         self.official_code = official_code
         self.random_state = random_state
+        self.verbose = verbose
 
     def check_params(self) -> None:
         """Check the parameters.

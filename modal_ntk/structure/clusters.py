@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from modal_ntk import checks
+from modal_ntk import checks, progress
 from modal_ntk.structure.constrained import (
     Clustering,
     as_matrix,
@@ -69,7 +69,7 @@ def kmeans_clusters(
     n_clusters = n_distinct(X, n_clusters)
     seed = int(checks.check_random_state(random_state).integers(2**31))
     model = MiniBatchKMeans(n_clusters, batch_size=BATCH_SIZE, n_init=n_init, random_state=seed)
-    with warnings.catch_warnings(), few_threads(X[:BATCH_SIZE], n_clusters):
+    with warnings.catch_warnings(), few_threads(X[:BATCH_SIZE], n_clusters), progress.stage("clusters"):
         # Rows that differ only by rounding give fewer clusters; the result shows it.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(X)

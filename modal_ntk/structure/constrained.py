@@ -15,7 +15,7 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.metrics.pairwise import euclidean_distances
 from threadpoolctl import threadpool_limits
 
-from modal_ntk import checks
+from modal_ntk import checks, progress
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.structure.assignment import LabeledRows, assign_labeled, n_violations
 from modal_ntk.structure.magnitudes import measurable
@@ -129,7 +129,7 @@ def constrained_kmeans(
         return _plain(X, n_clusters, n_init, max_iter, tol, rng)
     known = LabeledRows(rows, classes, constraint == "must_link")
     tol = tol * float(X.var(axis=0).mean())
-    with few_threads(X, n_clusters):
+    with few_threads(X, n_clusters), progress.stage("clusters"):
         runs = (_run(X, n_clusters, known, max_iter, tol, rng) for _ in range(n_init))
         found = min(runs, key=lambda run: (run.n_violations, run.inertia))
     if found.n_violations:
@@ -207,7 +207,7 @@ def _plain(
     X: np.ndarray, n_clusters: int, n_init: int, max_iter: int, tol: float, rng: np.random.Generator
 ) -> Clustering:
     model = KMeans(n_clusters, n_init=n_init, max_iter=max_iter, tol=tol, random_state=int(rng.integers(2**31)))
-    with warnings.catch_warnings(), few_threads(X, n_clusters):
+    with warnings.catch_warnings(), few_threads(X, n_clusters), progress.stage("clusters"):
         # Rows that differ only by rounding give fewer clusters; the result shows it.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(X)

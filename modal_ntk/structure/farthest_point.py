@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from modal_ntk import checks
+from modal_ntk import checks, progress
 
 _BLOCK_BYTES = 2**26
 
@@ -40,7 +40,6 @@ def farthest_point_clustering(
     n_clusters: int,
     *,
     first: Any = None,
-    on_centre: Callable[[int], object] | None = None,
 ) -> FarthestPoints:
     """Open clusters one by one at the sample least similar to the centre of its own.
 
@@ -54,8 +53,6 @@ def farthest_point_clustering(
         Number of clusters, at most n.
     first : array-like (k,) of int, optional
         Centres of the first clusters, at most `n_clusters`; by default the row of the largest diagonal entry.
-    on_centre : callable, optional
-        Called with the number of clusters open, for a progress bar.
 
     Returns
     -------
@@ -92,15 +89,14 @@ def farthest_point_clustering(
         remedy = "Raise n_clusters to the number of centres given, or give fewer."
         raise checks.expected(f"between 1 and n_clusters={n_clusters} rows in first", len(start), remedy)
     state = _Clusters(len(diagonal))
-    for centre, row in _given(rows, start):
-        state.open(centre, _finite(row))
-        if on_centre is not None:
-            on_centre(len(state.centres))
-    while len(state.centres) < n_clusters:
-        centre = state.farthest()
-        state.open(centre, _finite(rows.row(centre)))
-        if on_centre is not None:
-            on_centre(len(state.centres))
+    with progress.stage("clusters", n_clusters, "centre"):
+        for centre, row in _given(rows, start):
+            state.open(centre, _finite(row))
+            progress.advance(1, "centre")
+        while len(state.centres) < n_clusters:
+            centre = state.farthest()
+            state.open(centre, _finite(rows.row(centre)))
+            progress.advance(1, "centre")
     return FarthestPoints(np.array(state.centres, dtype=np.int64), state.clusters)
 
 
@@ -158,7 +154,7 @@ def redundant_samples(
     limit = (diagonal + slack * np.abs(diagonal))[order]
     excess = np.empty(n)
     step = max(1, _BLOCK_BYTES // max(1, n * diagonal.itemsize))
-    for start in range(0, n, step):
+    for start in progress.steps(range(0, n, step), "redundancy", "block"):
         stop = min(start + step, n)
         block = np.array(rows.block(start, stop, stop if ordered else n))
         if later_only:

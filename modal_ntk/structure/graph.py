@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.neighbors import NearestNeighbors
 
-from modal_ntk import checks
+from modal_ntk import checks, progress
 from modal_ntk.errors import MissingExtraError, ModalNTKWarning
 from modal_ntk.structure.magnitudes import measurable
 from modal_ntk.structure.threads import threads_of_torch
@@ -82,10 +82,11 @@ def nearest_neighbors(
     if n_neighbors >= len(X):
         remedy = "Lower n_neighbors, or pass more rows."
         raise checks.expected(f"n_neighbors below the number of rows, {len(X)}", n_neighbors, remedy)
-    if _search(method, len(X)) == "exact":
-        found = NearestNeighbors(n_neighbors=n_neighbors, n_jobs=n_jobs).fit(X).kneighbors(return_distance=False)
-    else:
-        found = _approximate(X, n_neighbors, random_state, n_jobs)
+    with progress.stage("graph"):
+        if _search(method, len(X)) == "exact":
+            found = NearestNeighbors(n_neighbors=n_neighbors, n_jobs=n_jobs).fit(X).kneighbors(return_distance=False)
+        else:
+            found = _approximate(X, n_neighbors, random_state, n_jobs)
     # The searches may get distances from inner products, which leaves noise between equal rows.
     squared = _squared_distances(X, found)
     order = np.lexsort((found, squared))

@@ -12,9 +12,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.metrics import check_scoring
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
-from tqdm import tqdm
 
-from modal_ntk import checks, nets
+from modal_ntk import checks, nets, progress
 from modal_ntk.bench.loop.memory import PeakMemory
 from modal_ntk.bench.loop.rounds import DRAWN, INITIAL
 from modal_ntk.bench.loop.rounds import Round as Round
@@ -69,7 +68,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         Name of the fit parameter under which the rows not labelled yet are handed to the estimator, for nets that
         train on them too: "X_unlabeled" for `modal_ntk.nets.WAALClassifier`.
     verbose : int, default=0
-        1 shows a progress bar over the rounds.
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
     stopping : StoppingCriterion, sequence of these, or None, default=None
         Ends the rounds before their number is up; of several, the first that is met.
     keep_estimators : bool, default=False
@@ -217,19 +217,20 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             with nets.seeded(int(seeds[len(past) - 1, 0])):
                 self._train(learner, X, y, labeled, len(past) - 1)
         rest = range(len(past), len(steps))
-        for step in tqdm(rest, desc="rounds", initial=len(past), total=len(steps), disable=not self.verbose):
-            drawn = first_rows if step == 0 else None
-            entry = self._round(learner, X, y, labeled, step, steps[step], drawn, int(seeds[step, 0]))
-            labeled = np.concatenate([labeled, entry.indices])
-            self.curve_.append(entry)
-            if on_round is not None and not _has_state(strategy):
-                on_round(step, entry)
-            if self.keep_estimators:
-                # Continued training goes on in the same object.
-                kept.append(learner.estimator if self.reinitialise else copy.deepcopy(learner.estimator))
-            self.stopped_by_ = watch.met(self.curve_, learner.estimator, X)
-            if self.stopped_by_ is not None:
-                break
+        with progress.work(type(self).__name__, self.verbose):
+            for step in progress.steps(rest, "rounds", "round"):
+                drawn = first_rows if step == 0 else None
+                entry = self._round(learner, X, y, labeled, step, steps[step], drawn, int(seeds[step, 0]))
+                labeled = np.concatenate([labeled, entry.indices])
+                self.curve_.append(entry)
+                if on_round is not None and not _has_state(strategy):
+                    on_round(step, entry)
+                if self.keep_estimators:
+                    # Continued training goes on in the same object.
+                    kept.append(learner.estimator if self.reinitialise else copy.deepcopy(learner.estimator))
+                self.stopped_by_ = watch.met(self.curve_, learner.estimator, X)
+                if self.stopped_by_ is not None:
+                    break
         if self.keep_estimators:
             self.estimators_ = kept
         self.labeled_indices_ = labeled
@@ -366,13 +367,16 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         self, learner: Any, X: Any, y: np.ndarray, labeled: np.ndarray, step: int, size: int, drawn: Any, seed: int
     ) -> Round:
         started, memory = perf_counter(), PeakMemory()
-        chosen, queried = self._chosen(learner, X, labeled, size, drawn)
+        with progress.stage("query"):
+            chosen, queried = self._chosen(learner, X, labeled, size, drawn)
         decided = perf_counter()
         labeled = np.concatenate([labeled, chosen])
         with nets.seeded(seed):
-            self._train(learner, X, y, labeled, step)
+            with progress.stage("fit"):
+                self._train(learner, X, y, labeled, step)
             fitted, peak = perf_counter(), memory.peak()
-            score, metrics = self._scores(learner.estimator, X, y, labeled)
+            with progress.stage("scoring"):
+                score, metrics = self._scores(learner.estimator, X, y, labeled)
         scores = getattr(getattr(learner.query_strategy, "last_selection_", None), "scores", None) if queried else None
         times = (decided - started if queried else 0.0, fitted - decided)
         return Round(len(labeled), score, *times, chosen, scores, metrics, seed, peak)

@@ -56,6 +56,9 @@ class ALBL(_BaseComposition, QueryStrategy):
         weights need. None: for "paper".
     random_state : int, numpy generator or None, default=None
         Seed of the draw of arms, and of the arms that have none of their own.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Attributes
     ----------
@@ -105,6 +108,7 @@ class ALBL(_BaseComposition, QueryStrategy):
         p_min: float | None = None,
         uniform_arm: bool | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.strategies = strategies
         self.variant = variant
@@ -113,6 +117,7 @@ class ALBL(_BaseComposition, QueryStrategy):
         self.p_min = p_min
         self.uniform_arm = uniform_arm
         self.random_state = random_state
+        self.verbose = verbose
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters, with ``deep`` the arms by name and theirs too."""

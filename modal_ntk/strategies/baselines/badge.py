@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from modal_ntk import checks, selection
+from modal_ntk import checks, progress, selection
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies import rows
@@ -44,6 +44,9 @@ class BADGE(DistanceStrategy):
         fitted torch net, the samples for any other classifier.
     random_state : int, numpy generator or None, default=None
         Seed.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -75,12 +78,14 @@ class BADGE(DistanceStrategy):
         n_averaged: int | None = None,
         features: Any = "embedding",
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.first = first
         self.n_partitions = n_partitions
         self.n_averaged = n_averaged
         self.features = features
         self.random_state = random_state
+        self.verbose = verbose
 
     def check_params(self) -> None:
         """Check the parameters; called before anything is computed.
@@ -101,11 +106,12 @@ class BADGE(DistanceStrategy):
 
     def _select(self, query: Query) -> Selection:
         h = rows.read(query.view, query.X_pool, self.features)
-        if query.has_several_labels:
-            p = query.view.label_probabilities(query.X_pool)
-            a = (p - (p > 0.5).to(p)).to(h.dtype)
-        else:
-            a = _residuals(query.view.probabilities(query.X_pool)).to(h.dtype)
+        with progress.stage("probabilities", query.n_pool, "row"):
+            if query.has_several_labels:
+                p = query.view.label_probabilities(query.X_pool)
+                a = (p - (p > 0.5).to(p)).to(h.dtype)
+            else:
+                a = _residuals(query.view.probabilities(query.X_pool)).to(h.dtype)
         chosen = []
         for part, share in self._parts(query):
             gradients = self._gradients(a, h, part, query.view.device)

@@ -46,6 +46,9 @@ class BALD(QueryStrategy):
         probability over the passes, averaged over the classes.
     random_state : int, numpy generator or None, default=None
         Seed of the masks and of the tie-break.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -78,10 +81,12 @@ class BALD(QueryStrategy):
         n_draws: int = 10,
         acquisition: Literal["bald", "entropy", "variation_ratio", "margin", "mean_std"] = "bald",
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.n_draws = n_draws
         self.acquisition = acquisition
         self.random_state = random_state
+        self.verbose = verbose
 
     def check_params(self) -> None:
         """Check the parameters; called before anything is computed.

@@ -29,6 +29,9 @@ class CoreSet(DistanceStrategy):
         The first choice where nothing is labelled: by seed, or row 0 as in public code.
     random_state : int, numpy generator or None, default=None
         Seed of a random first choice; nothing else is random.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -47,10 +50,13 @@ class CoreSet(DistanceStrategy):
 
     multilabel: ClassVar[bool] = True
 
-    def __init__(self, *, features: Any = "auto", first: First = "random", random_state: Any = None) -> None:
+    def __init__(
+        self, *, features: Any = "auto", first: First = "random", random_state: Any = None, verbose: int = 0
+    ) -> None:
         self.features = features
         self.first = first
         self.random_state = random_state
+        self.verbose = verbose
 
     def check_params(self) -> None:
         """Check the parameters; called before anything is computed.

@@ -35,6 +35,9 @@ class DeepFool(QueryStrategy):
         By what share steps are made longer; the authors of DeepFool use 0.02.
     random_state : int, numpy generator or None, default=None
         Seed of the tie-break.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -72,11 +75,13 @@ class DeepFool(QueryStrategy):
         n_rivals: int | None = None,
         overshoot: float = 0.0,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.max_steps = max_steps
         self.n_rivals = n_rivals
         self.overshoot = overshoot
         self.random_state = random_state
+        self.verbose = verbose
 
     def check_params(self) -> None:
         """Check the parameters; called before anything is computed.

@@ -29,6 +29,9 @@ class KMedian(DistanceStrategy):
         embedding of a fitted torch net, the samples where there is none.
     random_state : int, numpy generator or None, default=None
         Seed.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -54,11 +57,13 @@ class KMedian(DistanceStrategy):
         n_init: int = 1,
         features: Any = "auto",
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.method = method
         self.n_init = n_init
         self.features = features
         self.random_state = random_state
+        self.verbose = verbose
 
     def check_params(self) -> None:
         """Check the parameters; called before anything is computed.

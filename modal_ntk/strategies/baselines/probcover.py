@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from time import perf_counter
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from modal_ntk import checks, selection, structure
+from modal_ntk import checks, progress, selection, structure
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query
@@ -39,6 +38,9 @@ class ProbCover(DistanceStrategy):
         embedding of a fitted torch net, the samples where there is none. The paper's are self-supervised.
     random_state : int, numpy generator or None, default=None
         Seed of the k-means, and of choices made after everything is covered.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -69,6 +71,7 @@ class ProbCover(DistanceStrategy):
         n_init: int = 10,
         features: Any = "auto",
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.delta = delta
         self.purity = purity
@@ -77,6 +80,7 @@ class ProbCover(DistanceStrategy):
         self.n_init = n_init
         self.features = features
         self.random_state = random_state
+        self.verbose = verbose
 
     def check_params(self) -> None:
         """Check the parameters; called before anything is computed.
@@ -100,9 +104,8 @@ class ProbCover(DistanceStrategy):
     def _select(self, query: Query) -> Selection:
         rows = read_rows(query, self.features)
         rows = rows.normalised() if self.normalise else rows
-        started = perf_counter()
-        delta, info = self._radius(query, rows)
-        chosen = perf_counter()
+        with progress.stage("radius"):
+            delta, info = self._radius(query, rows)
         picks = selection.greedy_cover(
             rows.pool,
             query.n_instances,
@@ -111,8 +114,7 @@ class ProbCover(DistanceStrategy):
             device=query.view.device,
             random_state=query.child_rng(),
         )
-        seconds = {"radius": chosen - started, "cover": perf_counter() - chosen}
-        picks.info.update(info, delta=delta, features=rows.source, seconds=seconds)
+        picks.info.update(info, delta=delta, features=rows.source)
         return picks
 
     def _radius(self, query: Query, rows: Rows) -> tuple[float, dict[str, Any]]:

@@ -19,6 +19,9 @@ class RandomSampling(QueryStrategy):
     ----------
     random_state : int, numpy generator or None, default=None
         Seed of the draw.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -35,8 +38,9 @@ class RandomSampling(QueryStrategy):
     reads_labels: ClassVar[bool] = False
     multilabel: ClassVar[bool] = True
 
-    def __init__(self, *, random_state: Any = None) -> None:
+    def __init__(self, *, random_state: Any = None, verbose: int = 0) -> None:
         self.random_state = random_state
+        self.verbose = verbose
 
     def _select(self, query: Query) -> Selection:
         indices = query.rng.permutation(query.n_pool)[: query.n_instances].astype(np.int64)

@@ -29,6 +29,9 @@ class TCM(DistanceStrategy):
         Where TypiClust takes distances, see there.
     random_state : int, numpy generator or None, default=None
         Seed of TypiClust's k-means and of ties between margins.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -47,10 +50,13 @@ class TCM(DistanceStrategy):
     ('TypiClust', None)
     """
 
-    def __init__(self, *, n_per_class: int = 10, features: Any = "auto", random_state: Any = None) -> None:
+    def __init__(
+        self, *, n_per_class: int = 10, features: Any = "auto", random_state: Any = None, verbose: int = 0
+    ) -> None:
         self.n_per_class = n_per_class
         self.features = features
         self.random_state = random_state
+        self.verbose = verbose
 
     def check_params(self) -> None:
         """Check the parameters; called before anything is computed.

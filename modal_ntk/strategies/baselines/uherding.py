@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from modal_ntk import checks
+from modal_ntk import checks, progress
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query
@@ -53,6 +52,9 @@ class UHerding(MaxHerding):
         frozen backbone are, and else as "auto"; or as for `MaxHerding`.
     random_state : int, numpy generator or None, default=None
         Seed of the held-out part and of the copy's fit, and of choices made after nothing more can be gained.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -89,8 +91,11 @@ class UHerding(MaxHerding):
         normalise: bool = True,
         features: Any = "fixed",
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
-        super().__init__(kernel=kernel, normalise=normalise, features=features, random_state=random_state)
+        super().__init__(
+            kernel=kernel, normalise=normalise, features=features, random_state=random_state, verbose=verbose
+        )
         self.uncertainty = uncertainty
         self.temperature = temperature
 
@@ -130,14 +135,12 @@ class UHerding(MaxHerding):
         rows = read_rows(query, fixed if self._is_fixed() else self.features)
         rows = rows.normalised() if self.normalise else rows
         kernel = _width(rows.labeled, self.kernel) if isinstance(self.kernel, str) else self.kernel
-        started = perf_counter()
-        temperature = self._temperature(query)
-        calibrated = perf_counter()
-        weights = None if math.isinf(temperature) else self._weights(query, temperature)
-        weighed = perf_counter()
+        with progress.stage("calibration"):
+            temperature = self._temperature(query)
+        with progress.stage("uncertainty", query.n_pool, "row"):
+            weights = None if math.isinf(temperature) else self._weights(query, temperature)
         picks = self._herd(query, rows, kernel, weights)
         picks.info["temperature"] = temperature
-        picks.info["seconds"].update(calibration=calibrated - started, uncertainty=weighed - calibrated)
         if not callable(kernel):
             picks.info["width"] = float(kernel)
         return picks

@@ -31,6 +31,9 @@ class UncertaintyStrategy(QueryStrategy):
         by the largest. Not read otherwise.
     random_state : int, numpy generator or None, default=None
         Seed of the tie-break.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"probabilities"})
@@ -38,9 +41,10 @@ class UncertaintyStrategy(QueryStrategy):
     multilabel: ClassVar[bool] = True
     over_labels: OverLabels = "mean"
 
-    def __init__(self, *, over_labels: OverLabels = "mean", random_state: Any = None) -> None:
+    def __init__(self, *, over_labels: OverLabels = "mean", random_state: Any = None, verbose: int = 0) -> None:
         self.over_labels = over_labels
         self.random_state = random_state
+        self.verbose = verbose
 
     def check_params(self) -> None:
         """Check the parameters; called before anything is computed.
