@@ -23,7 +23,7 @@ BLOCK_PAIRS = 2**24
 """Pairs of rows whose similarities are computed at a time where they are not kept; each time all rows are read."""
 
 TILE = 512
-"""Rows and columns whose similarities are computed at a time where all are kept: few enough for a cache."""
+"""Rows and columns whose similarities are computed at a time where all are: few enough for a cache."""
 
 N_FIRST = 16
 """How many of the most promising rows are looked at first; twice as many each time that is not enough."""
@@ -116,9 +116,10 @@ def max_herding(
     With the choices S and the centres, the sum over rows x of w(x) max(0, max over s of k(x, s)) is made large: a
     monotone submodular function, of which greedy choices reach at least 1 - 1/e of the best (Bae, Noh, Sutherland
     2024; with weights, Bae, Oliveira, Sutherland 2025). What a row would add only falls, so what it would have added
-    earlier bounds it, and most rows are never looked at again. Similarities of a Gaussian are taken in float32;
-    where these leave a choice open, its rivals are compared in float64. Gains within a billionth of the largest are
-    ties, which the lowest row wins. All similarities are kept while they fit into ``STORED_BYTES``.
+    earlier bounds it, and most rows are never looked at again after one pass over half of all pairs. Similarities of a
+    Gaussian are taken in float32; where these leave a choice open, its rivals are compared in float64. Gains within a
+    billionth of the largest are ties, which the lowest row wins. All similarities are kept while they fit into
+    ``STORED_BYTES``.
 
     Examples
     --------
@@ -133,6 +134,7 @@ def max_herding(
         if centers is not None and len(centers):
             for some in centers.split(max(1, BLOCK_PAIRS // len(X))):
                 gains.cover_by(some)
+        gains.bound()
     indices: list[int] = []
     scores: list[float] = []
     for _ in progress.steps(range(n_instances), "picks", "pick"):
@@ -182,8 +184,23 @@ class _Gains:
         if isinstance(kernel, Gaussian) and self.device.type == "cpu":
             self._by_loops = _Loops(X, kernel.width, self._error)
         self._stored: Tensor | None = None
+
+    def bound(self) -> None:
+        """Bound what each row would add by what it would add now, from one half of a symmetric matrix."""
+        cover = self._cover.to(self._type)
+        sums, n = torch.zeros(len(cover), dtype=torch.float64, device=self.device), len(cover)
         if n * n * self._rows.element_size() <= STORED_BYTES:
-            self._stored = self._all()
+            self._stored = self._rows.new_empty((n, n))
+        parts = [slice(i, i + TILE) for i in range(0, n, TILE)]
+        for i, here in enumerate(parts):
+            for there in parts[i:]:
+                tile = self._called(self._rows[here], self._rows[there])
+                if self._stored is not None:
+                    self._stored[here, there] = tile
+                    self._stored[there, here] = tile.T
+                _add(sums, tile, cover, self._weights, here, there)
+        found = sums.cpu().numpy()
+        self._bounds = found + self._slack(found, self._error)
 
     def take(self) -> tuple[int, float] | None:
         """Choose the best row, count what it covers, and return it with what it added; None where that is nothing."""
@@ -266,18 +283,6 @@ class _Gains:
         parts = [self._called(some, part.to(self.device, torch.float64)) for part in self._X.split(self._part)]
         return torch.cat(parts, dim=1)
 
-    def _all(self) -> Tensor:
-        # Of a symmetric matrix one half is computed.
-        near = self._rows.new_empty((len(self._rows), len(self._rows)))
-        tiles = self._rows.split(TILE)
-        for i, rows in enumerate(tiles):
-            for j, columns in enumerate(tiles[i:], start=i):
-                here, there = slice(i * TILE, (i + 1) * TILE), slice(j * TILE, (j + 1) * TILE)
-                near[here, there] = tile = self._called(rows, columns)
-                if j > i:
-                    near[there, here] = tile.T
-        return near
-
     def _called(self, X: Tensor, Y: Tensor) -> Tensor:
         values = self._kernel(X, Y)
         if isinstance(self._kernel, Gaussian):
@@ -314,6 +319,37 @@ def _sums(near: Tensor, rows: np.ndarray, cover: Tensor, weights: Tensor) -> np.
         return _added(near.numpy(), rows, cover.numpy(), weights.numpy())
     some = near[torch.from_numpy(rows).to(near.device)]
     return ((some - cover).clamp_min_(0).double() @ weights).cpu().numpy()
+
+
+def _add(sums: Tensor, tile: Tensor, cover: Tensor, weights: Tensor, here: slice, there: slice) -> None:
+    # The same of all pairs in one tile, for its rows and, where they are others, its columns.
+    if tile.device.type == "cpu":
+        _add_tile(tile.numpy(), here.start, there.start, sums.numpy(), cover.numpy(), weights.numpy())
+        return
+    sums[here] += (tile - cover[there]).clamp_min_(0).double() @ weights[there]
+    if here != there:
+        sums[there] += (tile.T - cover[here]).clamp_min_(0).double() @ weights[here]
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _add_tile(tile, first, beside, sums, cover, weights):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    # The tile's rows begin at `first`, its columns at `beside`; one on the diagonal holds its pairs both ways.
+    width = tile.shape[1]
+    covers, weighed = cover[beside : beside + width], weights[beside : beside + width]
+    others = sums[beside : beside + width]
+    for i in range(len(tile)):
+        row, total = tile[i], 0.0
+        own, weight = cover[first + i], weights[first + i]
+        for j in range(width):
+            above = row[j] - covers[j]
+            if above > 0:
+                total += weighed[j] * above
+        if first != beside:
+            for j in range(width):
+                above = row[j] - own
+                if above > 0:
+                    others[j] += weight * above
+        sums[first + i] += total
 
 
 # One pass without a copy; sums in any order, so that the compiler can use wide registers.

@@ -129,6 +129,7 @@ def test_similarities_are_not_kept_for_large_pools(monkeypatch):
     """Above the limit nothing is stored, and blocks are as large as said."""
     monkeypatch.setattr(herding, "STORED_BYTES", 100**2 * 4 - 1)
     monkeypatch.setattr(herding, "BLOCK_PAIRS", 2_000)
+    monkeypatch.setattr(herding, "TILE", 40)
     called, sizes = herding.Gaussian.__call__, []
 
     def measured(self, X, Y):
