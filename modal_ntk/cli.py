@@ -12,7 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modal_ntk import checks, host, listing, scaffold
+from modal_ntk import checks, host
+from modal_ntk.commands import listing, scaffold
 from modal_ntk.errors import IncompleteRunError, ModalNTKError
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from modal_ntk import doctor
+    from modal_ntk.commands import doctor
 
     # A plugin that prints while it is imported must not end up inside the JSON.
     with redirect_stdout(sys.stderr):

@@ -13,6 +13,14 @@ from typing import Any
 
 # Where modules of 0.1.0 went; each kept its own name.
 _ROOMS = {
+    "commands": "doctor listing scaffold",
+    "features.capture": "arithmetic backpack_route independence layers per_sample pooling proof "
+    "reading recording routes watching",
+    "nets.reading": "dropout inputs logits outputs view",
+    "nets.waal": "adversarial critic_parts critic_training distances pairing schedule",
+    "selection.ahead": "changes compiled deferred diffused engines lookahead",
+    "strategies.baselines.scores": "bald deepfool entropy least_confidence margin uncertainty",
+    "strategies.wrappers": "candidate_subset sharding switch wrapping",
     "bench.analysis": "scoring significance statistics",
     "bench.experiment": "archives datasets estimators naming protocol splits",
     "bench.loop": "memory rounds simulation stopping",
@@ -25,7 +33,7 @@ MOVED = {
     f"modal_ntk.{room}".rpartition(".")[0] + f".{name}": f"modal_ntk.{room}.{name}"
     for room, names in _ROOMS.items()
     for name in names.split()
-}
+} | {"modal_ntk.strategies.calibration": "modal_ntk.strategies.baselines.calibration"}
 """Present name of a module by its former one."""
 
 

@@ -165,7 +165,8 @@ def lay_out(site, name, entry_points):
 
 
 @pytest.mark.parametrize(
-    "entry_points", ["zz = plugin_zz\n", "entropy = plugin_zz\n", "entropy = modal_ntk.strategies.baselines.margin\n"]
+    "entry_points",
+    ["zz = plugin_zz\n", "entropy = plugin_zz\n", "entropy = modal_ntk.strategies.baselines.scores.margin\n"],
 )
 def test_a_distribution_of_our_name_is_told(tmp_path, entry_points):
     """Whoever calls a distribution modal-ntk hides no built-in strategy without a word, and brings none of its own."""
@@ -184,6 +185,6 @@ def test_a_distribution_of_our_name_is_told(tmp_path, entry_points):
 
 def test_the_library_on_the_path_twice_is_no_impostor(tmp_path):
     """A second look at the same installation, or a part of it, is nothing to tell."""
-    lay_out(tmp_path, "own", "entropy = modal_ntk.strategies.baselines.entropy\n")
+    lay_out(tmp_path, "own", "entropy = modal_ntk.strategies.baselines.scores.entropy\n")
     both = os.pathsep.join([str(path) for path in sys.path if path] + [str(tmp_path)])
     assert json.loads(command(both, "strategies", "--json"))["failures"] == []

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from modal_ntk import checks
+from modal_ntk.features.capture.independence import Independence
+from modal_ntk.features.capture.proof import Draws, tolerance
+from modal_ntk.features.capture.routes import Routes
 from modal_ntk.features.factors import products
 from modal_ntk.features.functional import FunctionalNet
-from modal_ntk.features.independence import Independence
-from modal_ntk.features.proof import Draws, tolerance
 from modal_ntk.features.reporting import warn
-from modal_ntk.features.routes import Routes
 from modal_ntk.features.samples import Samples
 
 Direction = dict[str, Tensor]

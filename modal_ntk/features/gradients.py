@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from modal_ntk import checks
 from modal_ntk.errors import InvalidInputError
+from modal_ntk.features.capture.routes import Routes
 from modal_ntk.features.directional import Direction, Directional, by_forward_mode
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.loss_gradients import Loss, LossGradients
 from modal_ntk.features.reporting import warn
-from modal_ntk.features.routes import Routes
 from modal_ntk.features.samples import by_sample
 from modal_ntk.features.sketches import sketch
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from modal_ntk import checks
+from modal_ntk.features.capture.routes import Routes, SampleGradients
 from modal_ntk.features.cotangents import LOSSES, class_numbers, cotangents
 from modal_ntk.features.directional import Direction, Directional
 from modal_ntk.features.factors import norms_and_products, products, squared_norms
 from modal_ntk.features.functional import FunctionalNet
-from modal_ntk.features.routes import Routes, SampleGradients
 from modal_ntk.features.samples import Samples, by_sample
 
 Loss = Literal["cross_entropy", "mse"]

@@ -14,7 +14,6 @@ from modal_ntk.features.cotangents import KINDS
 from modal_ntk.features.factors import Factor, add_gram
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.packed import PackedGradients, held_together, mirror, packed
-from modal_ntk.features.routes import Routes, SampleGradients
 from modal_ntk.features.samples import Samples, by_sample
 from modal_ntk.features.sketches import sketch
 

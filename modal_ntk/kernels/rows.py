@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from modal_ntk import checks, progress
 from modal_ntk.errors import ModalNTKWarning
+from modal_ntk.features.capture.routes import Routes
 from modal_ntk.features.factors import Dense, Factor
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.packed import PackedGradients, held_together, packed
-from modal_ntk.features.routes import Routes
 from modal_ntk.features.samples import Samples, by_sample
 from modal_ntk.features.sketches import sketch
 

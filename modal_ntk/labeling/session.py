@@ -15,7 +15,7 @@ from modal_ntk.labeling import exchange, values
 from modal_ntk.labeling.fingerprints import fingerprint
 from modal_ntk.labeling.log import FORMAT, Event, EventLog
 from modal_ntk.labeling.state import State
-from modal_ntk.strategies.wrapping import seeded_copy
+from modal_ntk.strategies.wrappers.wrapping import seeded_copy
 
 RANDOM = "random"
 

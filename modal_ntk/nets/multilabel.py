@@ -144,7 +144,7 @@ class MultiLabelNet(ClassifierMixin, BaseEstimator):
         numpy.ndarray (n, K)
             Probabilities, each of its own.
         """
-        from modal_ntk.nets.view import NetView
+        from modal_ntk.nets.reading.view import NetView
 
         found: np.ndarray = NetView(self.estimator).label_probabilities(X).numpy()
         return found

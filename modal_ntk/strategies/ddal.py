@@ -12,14 +12,14 @@ import scipy.sparse as sp
 from modal_ntk import checks, progress, selection, structure
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.hooks import StrategySpec, hookimpl
-from modal_ntk.selection.diffused import CRITERIA
+from modal_ntk.selection.ahead.diffused import CRITERIA
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies import rows
 from modal_ntk.strategies.base import Query, QueryStrategy
 
 if TYPE_CHECKING:
     from modal_ntk.nets import NetView
-    from modal_ntk.selection.diffused import Criterion, TieBreak
+    from modal_ntk.selection.ahead.diffused import Criterion, TieBreak
     from modal_ntk.structure.graph import Search, Similarity, Symmetrise
     from modal_ntk.structure.reuse import GraphMemory, PlacedGraph
 

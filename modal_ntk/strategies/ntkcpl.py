@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from modal_ntk.nets import NetView
-    from modal_ntk.selection.lookahead import Precision, TieBreak
+    from modal_ntk.selection.ahead.lookahead import Precision, TieBreak
     from modal_ntk.strategies.kernel_query import Scaling
     from modal_ntk.structure.constrained import Clustering, Constraint
 

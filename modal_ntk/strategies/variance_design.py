@@ -22,7 +22,7 @@ from modal_ntk.strategies.kernel_query import (
 
 if TYPE_CHECKING:
     from modal_ntk.nets import NetView
-    from modal_ntk.selection.lookahead import Precision
+    from modal_ntk.selection.ahead.lookahead import Precision
     from modal_ntk.strategies.kernel_query import Scaling
 
 

@@ -11,7 +11,7 @@ from modal_ntk import checks, selection
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
-from modal_ntk.strategies.sharding import over_pool
+from modal_ntk.strategies.wrappers.sharding import over_pool
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -23,7 +23,8 @@ from sklearn.ensemble import RandomForestClassifier
 
 from modal_ntk import NTKCPL, VarianceDesign
 from modal_ntk.kernels import condition, empirical_ntk, ntk_head, posterior
-from modal_ntk.selection import changes, look_ahead
+from modal_ntk.selection import look_ahead
+from modal_ntk.selection.ahead import changes
 
 CASES = [(10, 40), (100, 200), (100, 1000), (500, 2000)]
 

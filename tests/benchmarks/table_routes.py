@@ -1,6 +1,6 @@
 """The table of families, routes and proof in docs/guides/kernels.md: printed, or written with ``--write``.
 
-Run as ``python tests/benchmarks/table_routes.py`` with ``PYTHONPATH=tests``.
+Run as ``python tests/benchmarks/table_routes.py`` with ``PYTHONPATH=tests/shared:tests/oracles``.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from sklearn.neighbors import kneighbors_graph
 from modal_ntk import DDAL
 from modal_ntk.bench import SimulatedActiveLearning
 from modal_ntk.errors import InvalidInputError, ModalNTKWarning, UnmetNeedError
-from modal_ntk.selection.diffused import CRITERIA
+from modal_ntk.selection.ahead.diffused import CRITERIA
 
 X, y = zoo.blobs()
 LABELED = {"X_labeled": X[:12], "y_labeled": y[:12]}

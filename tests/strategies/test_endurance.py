@@ -1,7 +1,7 @@
 """A short form of tests/benchmarks/endurance.py: what it counts, memory apart, stays as it is."""
 
+import endurance
 import pytest
-from benchmarks import endurance
 
 import modal_ntk
 

@@ -19,7 +19,7 @@ from modal_ntk.bench.loop.rounds import DRAWN, INITIAL
 from modal_ntk.bench.loop.rounds import Round as Round
 from modal_ntk.bench.loop.stopping import Watch
 from modal_ntk.errors import InvalidInputError, UnmetNeedError
-from modal_ntk.strategies.wrapping import seeded_copy
+from modal_ntk.strategies.wrappers.wrapping import seeded_copy
 
 
 def _has_state(strategy: Any) -> bool:

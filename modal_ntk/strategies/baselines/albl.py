@@ -18,9 +18,9 @@ from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.baselines.bandit import Turn, arm_probabilities, grown, grown_of_one
 from modal_ntk.strategies.baselines.coreset import CoreSet
-from modal_ntk.strategies.baselines.least_confidence import LeastConfidence
 from modal_ntk.strategies.baselines.random_sampling import RandomSampling
-from modal_ntk.strategies.wrapping import check_inner, delegate
+from modal_ntk.strategies.baselines.scores.least_confidence import LeastConfidence
+from modal_ntk.strategies.wrappers.wrapping import check_inner, delegate
 
 if TYPE_CHECKING:
     from modal_ntk.nets import NetView

@@ -10,9 +10,9 @@ from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
-from modal_ntk.strategies.baselines.margin import Margin
+from modal_ntk.strategies.baselines.scores.margin import Margin
 from modal_ntk.strategies.baselines.typiclust import TypiClust
-from modal_ntk.strategies.switch import Switch
+from modal_ntk.strategies.wrappers.switch import Switch
 
 if TYPE_CHECKING:
     from modal_ntk.nets import NetView

@@ -12,11 +12,11 @@ from modal_ntk import checks, progress
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query
-from modal_ntk.strategies.baselines.entropy import Entropy
-from modal_ntk.strategies.baselines.least_confidence import LeastConfidence
-from modal_ntk.strategies.baselines.margin import Margin
+from modal_ntk.strategies.baselines.calibration import held_out_temperature, tempered
 from modal_ntk.strategies.baselines.maxherding import MaxHerding
-from modal_ntk.strategies.calibration import held_out_temperature, tempered
+from modal_ntk.strategies.baselines.scores.entropy import Entropy
+from modal_ntk.strategies.baselines.scores.least_confidence import LeastConfidence
+from modal_ntk.strategies.baselines.scores.margin import Margin
 from modal_ntk.strategies.rows import read_rows
 
 if TYPE_CHECKING:

@@ -163,7 +163,7 @@ def test_sigterm_ends_the_workers_too(tmp_path):
     """SIGTERM exits with 143, says how to go on, leaves no worker behind, and loses no round."""
     (tmp_path / "fits").mkdir()
     script = SCRIPT.format(
-        path=[str(Path(__file__).parents[2])], out=str(tmp_path / "out"), fits=str(tmp_path / "fits")
+        path=[str(Path(__file__).parents[2] / "shared")], out=str(tmp_path / "out"), fits=str(tmp_path / "fits")
     )
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not (tmp_path / "fits" / "fit-3").exists():
@@ -290,7 +290,7 @@ def test_files_name_themselves(tmp_path, text):
 
 def test_doctors_json_ends_as_it_says(monkeypatch, capsys):
     """Status 1 where ok is false, 0 where it is true."""
-    from modal_ntk import doctor
+    from modal_ntk.commands import doctor
 
     for problems in ([], ["something"]):
         found = doctor.Diagnosis({"Python": "3"}, "known to work", [], [], {}, problems)

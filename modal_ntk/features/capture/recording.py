@@ -1,0 +1,351 @@
+"""What one pass over a batch, forward and back, tells: each call's inputs and output gradients, and a proof's truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modal_ntk import checks
+from modal_ntk.features.capture.proof import coarsest, multiplied
+from modal_ntk.features.capture.watching import Call, Operand, Watch, mark_samples
+from modal_ntk.features.factors import Dense, Factor, joined, total
+from modal_ntk.features.functional import FunctionalNet
+from modal_ntk.features.samples import Samples
+
+Cotangents = Tensor | Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Use:
+    """A call's part in the gradients of what it read, sample by sample.
+
+    Parameters
+    ----------
+    call : Call
+        The call.
+    data : Tensor (n * m, ...) or None
+        Its input.
+    gradient : Tensor (n, r, m, ...)
+        Gradient at its output.
+    """
+
+    call: Call
+    data: Tensor | None
+    gradient: Tensor
+
+    def factor(self, operand: Operand, rows: slice, joint: bool) -> Factor:
+        """Return the gradients of an operand by some consecutive samples."""
+        m = self.gradient.shape[2]
+        data = None if self.data is None else self.data[rows.start * m : rows.stop * m]
+        return self.call.make.factor(data, self.gradient[rows], joint, operand.name)  # type: ignore[arg-type]
+
+    def weighted(self, weights: Tensor) -> Tensor:
+        """Return the gradient summed over weighted outputs: (n, 1, m, ...)."""
+        shape = (*weights.shape, *[1] * (self.gradient.ndim - 2))
+        return (self.gradient * weights.view(shape)).sum(1, keepdim=True)
+
+
+class Recording:
+    """The gradients of a batch by factors.
+
+    Parameters
+    ----------
+    n : int
+        Number of samples.
+    logits : Tensor (n, K)
+        Outputs.
+    cotangents : Tensor (n, r, K)
+        Weights of the outputs.
+    parameters : dict of str to Tensor
+        The leaves, by name.
+    held_dtype : torch.dtype
+        Type in which gradients are held.
+
+    Attributes
+    ----------
+    truth : dict of str to Tensor
+        Only if asked for: the gradient of the randomly weighted outputs, by parameter; those not reached are left out.
+    weights : Tensor (n, r) or None
+        These random weights.
+    coarsest : torch.dtype
+        The float type of least precision seen.
+    layout : list
+        Which parameters were read by which calls, and how many rows a sample had in each.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        logits: Tensor,
+        cotangents: Tensor,
+        parameters: dict[str, Tensor] | None = None,
+        held_dtype: torch.dtype | None = None,
+    ) -> None:
+        self.n, self.logits, self.cotangents = n, logits, cotangents
+        self.truth: dict[str, Tensor] = {}
+        self.weights: Tensor | None = None
+        self.coarsest = logits.dtype
+        self.layout: list[tuple[tuple[str, ...], int]] = []
+        self._parameters = parameters or {}
+        self._dtype = held_dtype or logits.dtype
+        self._uses: dict[str, list[tuple[Use, Operand]]] = {}
+        self._unread: set[str] = set()
+
+    def add(self, call: Call, gradient: Tensor | None, owners: Tensor | None = None) -> None:
+        """Take up the gradient (rows, r, ...) at a call's output; `owners` tells whose each row is, if known."""
+        names = {id(operand): self._reached(operand) for operand in call.operands}
+        reached = tuple(sorted({name for found in names.values() for name in found}))
+        if gradient is None or not reached:
+            return
+        use = self._use(call, gradient.to(self._dtype), owners)
+        self.layout.append((reached, 0 if use is None else use.gradient.shape[2]))
+        if use is None:
+            self._unread.update(reached)
+            return
+        for operand in call.operands:
+            for name in names[id(operand)]:
+                self._uses.setdefault(name, []).append((use, operand))
+
+    def _reached(self, operand: Operand) -> list[str]:
+        if operand.is_parameter:
+            return [operand.name]
+        leaves = list(self._parameters.values())
+        found = torch.autograd.grad(operand.origin.sum(), leaves, retain_graph=True, allow_unused=True)
+        return [name for name, g in zip(self._parameters, found, strict=True) if g is not None]
+
+    def _use(self, call: Call, gradient: Tensor, owners: Tensor | None) -> Use | None:
+        if call.data is not None and call.data._version != call.version:
+            return None
+        data = None if call.data is None else call.data.detach()
+        data = data.to(self._dtype) if data is not None and data.is_floating_point() else data
+        if owners is not None:
+            return _grouped(call, data, gradient, owners, self.n)
+        rows = len(gradient)
+        if rows % self.n or (data is not None and (data.ndim == 0 or len(data) != rows)):
+            return None
+        return Use(call, data, gradient.reshape(self.n, rows // self.n, *gradient.shape[1:]).transpose(1, 2))
+
+    @property
+    def names(self) -> set[str]:
+        """Parameters that factors can be had of."""
+        return set(self._uses) - self._unread
+
+    @property
+    def seen(self) -> set[str]:
+        """Parameters that some call read."""
+        return {name for names, _ in self.layout for name in names}
+
+    @property
+    def n_bytes(self) -> int:
+        """What the recording holds: inputs and output gradients of all calls."""
+        uses = {id(use): use for found in self._uses.values() for use, _ in found}.values()
+        return sum(use.gradient.nbytes + (0 if use.data is None else use.data.nbytes) for use in uses)
+
+    def factor(self, name: str, *, joint: bool, rows: slice = slice(None)) -> Factor:
+        """Return the gradients of one parameter.
+
+        Parameters
+        ----------
+        name : str
+            One of `names`.
+        joint : bool
+            True lays the r gradients of a sample side by side in one row, False makes them r rows.
+        rows : slice, default=slice(None)
+            The consecutive samples wanted, all by default.
+
+        Returns
+        -------
+        Factor
+            Over the n samples wanted, or their n * r gradients.
+        """
+        start, stop, _ = rows.indices(self.n)
+        uses = self._uses[name]
+        if all(operand.is_parameter for _, operand in uses):
+            found = joined([use.factor(operand, slice(start, stop), joint) for use, operand in uses])
+            if found is not None:
+                return found
+        # Uses of unlike forms, or by way of something made of the parameter, add up only when written out.
+        made = [(use.factor(operand, slice(start, stop), False), operand) for use, operand in uses]
+        written = [self._written(name, factor, operand) for factor, operand in made]
+        summed = written[0] if len(written) == 1 else torch.stack(written).sum(0)
+        return Dense(summed.reshape(stop - start, -1) if joint else summed)
+
+    def _written(self, name: str, factor: Factor, operand: Operand) -> Tensor:
+        gradient = factor.dense()
+        return gradient if operand.is_parameter else _led_back(operand, self._parameters[name], gradient)
+
+    def projected(self, name: str, pairs: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the randomly weighted sum of a parameter's gradients, multiplied from both sides by pairs."""
+        assert self.weights is not None  # the recording was asked for a truth
+        found = []
+        for use, operand in self._uses[name]:
+            gradient = use.weighted(self.weights)
+            if operand.is_parameter:
+                found.append(use.call.make.projected(use.data, gradient, name, pairs))  # type: ignore[arg-type]
+            else:
+                whole = total(use.call.make.factor(use.data, gradient, True, operand.name))  # type: ignore[arg-type]
+                led = _led_back(operand, self._parameters[name], whole[None])
+                found.append(multiplied(led[0], pairs))
+        return torch.stack(found).sum(0)
+
+
+def _led_back(operand: Operand, parameter: Tensor, gradients: Tensor) -> Tensor:
+    # By the chain rule from what was made of a parameter, gradients (n, ...), to the parameter itself: (n, p).
+    origin = operand.origin
+    along = gradients.reshape(-1, *origin.shape).to(origin.dtype)
+
+    def back(g: Tensor, batched: bool) -> Tensor:
+        (found,) = torch.autograd.grad(origin, parameter, g, retain_graph=True, is_grads_batched=batched)
+        return found
+
+    try:
+        found = back(along, True)
+    except RuntimeError:  # what vmap cannot batch
+        found = torch.stack([back(g, False) for g in along])
+    return found.detach().reshape(len(along), -1).to(gradients.dtype)
+
+
+def _grouped(call: Call, data: Tensor | None, gradient: Tensor, owners: Tensor, n: int) -> Use | None:
+    # Rows in any order, as many to a sample as it has: each sample's side by side, with zero gradients to fill up.
+    axes = call.make.own_axes
+    if axes is not None:
+        r = gradient.shape[1]
+        last = gradient.shape[gradient.ndim - axes[1] :]
+        gradient = gradient.movedim(1, -1 - axes[1]).reshape(-1, r, *last)
+        data = None if data is None else data.reshape(-1, *data.shape[data.ndim - axes[0] :])
+    if len(owners) != len(gradient) or (data is not None and len(data) != len(gradient)):
+        return None
+    order = torch.argsort(owners, stable=True)[int((owners < 0).sum()) :]
+    counts = torch.bincount(owners[order], minlength=n)
+    most = max(1, int(counts.max()))
+    place = torch.arange(len(order), device=owners.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    where = torch.full((n, most), len(owners), device=owners.device)
+    where[owners[order], place] = order
+    filled = torch.cat([gradient, gradient.new_zeros(1, *gradient.shape[1:])])[where.flatten()]
+    filled = filled.reshape(n, most, *gradient.shape[1:]).transpose(1, 2)
+    if data is not None:
+        data = torch.cat([data, data.new_zeros(1, *data.shape[1:])])[where.flatten()]
+    return Use(call, data, filled)
+
+
+def record(
+    net: FunctionalNet,
+    batch: Samples,
+    cotangents: Cotangents,
+    *,
+    weigh: Callable[[int, int, Tensor], Tensor] | None = None,
+    watched: bool = True,
+    sort: bool = False,
+) -> Recording:
+    """Run a batch through a module once, and back once for each weighted output.
+
+    Parameters
+    ----------
+    net : FunctionalNet
+        The module, in evaluation mode.
+    batch : Tensor (n, ...) or NamedTensors
+        Samples.
+    cotangents : Tensor (n, r, K), or callable
+        Weights of the outputs: the gradients are those of ``cotangents[i, j] @ logits[i]``. A callable makes them of
+        the logits (n, K), which spares a pass where they depend on these.
+    weigh : callable, optional
+        Makes random weights (n, r); with it, the recording has the gradient of the outputs so weighted, as one more
+        backward pass gives it.
+    watched : bool, default=True
+        Whether calls are recorded.
+    sort : bool, default=False
+        Whether each row of a call is given to the sample in whose weight its gradient grew, instead of by its place.
+
+    Returns
+    -------
+    Recording
+        From which the factors of each parameter are made when asked for.
+    """
+    leaves = net.leaves()
+    watch = Watch(leaves, len(batch), keep=watched)
+    mark_samples(batch)
+    with torch.enable_grad(), watch:
+        logits = net(leaves, batch)
+    seen = logits.detach().to(net.held_dtype)
+    weights = cotangents(seen) if callable(cotangents) else cotangents
+    recording = Recording(len(batch), seen, weights, leaves, net.held_dtype)
+    recording.coarsest = coarsest(recording.coarsest, logits.dtype, *watch.dtypes)
+    if not logits.requires_grad:
+        return recording
+    calls = watch.calls
+    edges: list[Any] = [call.edge for call in calls]
+    by_direction: list[tuple[Tensor | None, ...]] = []
+    for number, direction in enumerate(weights.unbind(1) if edges else ()):
+        more = weigh is not None or number + 1 < weights.shape[1]
+        along = direction.to(logits.dtype)
+        by_direction.append(_backward(logits, edges, along, leaves, retain_graph=more))
+    stacked = [None if g[0] is None else _side_by_side(g) for g in zip(*by_direction, strict=True)]
+    owners: list[Tensor | None] = [None] * len(calls)
+    if weigh is not None:
+        drawn = weigh(len(batch), weights.shape[1], weights)
+        drawn = drawn[:, :1].expand_as(drawn) if sort else drawn
+        along = (drawn[:, :, None] * weights).sum(1).to(logits.dtype)
+        stand_ins = [o for call in calls for o in call.operands if not o.is_parameter]
+        targets = [*leaves.values(), *(o.met for o in stand_ins), *(edges if sort else ())]
+        found = _backward(logits, targets, along, leaves)
+        recording.weights = drawn
+        recording.truth = _truth(leaves, stand_ins, found, net.held_dtype)
+        if sort:
+            again = found[len(targets) - len(edges) :]
+            owners = [_owners(c, g, s, drawn[:, 0]) for c, g, s in zip(calls, stacked, again, strict=True)]
+    for call, gradient, owner in zip(calls, stacked, owners, strict=True):
+        recording.add(call, gradient, owner)
+    return recording
+
+
+def _backward(
+    logits: Tensor, targets: list[Any], along: Tensor, leaves: dict[str, Tensor], *, retain_graph: bool = False
+) -> tuple[Tensor | None, ...]:
+    try:
+        return torch.autograd.grad(logits, targets, along, retain_graph=retain_graph, allow_unused=True)
+    except (RuntimeError, NotImplementedError) as error:
+        remedy = "Freeze them with requires_grad_(False), or replace the operation."
+        what = f"a module that can be differentiated by {', '.join(leaves)}"
+        raise checks.expected(what, f"the error {error}", remedy) from error
+
+
+def _truth(
+    leaves: dict[str, Tensor], stand_ins: list[Operand], found: tuple[Tensor | None, ...], dtype: torch.dtype
+) -> dict[str, Tensor]:
+    truth = {name: g for name, g in zip(leaves, found, strict=False) if g is not None}
+    for operand, gradient in zip(stand_ins, found[len(leaves) :], strict=False):
+        if gradient is None:
+            continue
+        back = torch.autograd.grad(
+            operand.origin, list(leaves.values()), gradient, retain_graph=True, allow_unused=True
+        )
+        for name, g in zip(leaves, back, strict=True):
+            if g is not None:
+                truth[name] = truth[name] + g if name in truth else g
+    return {name: (g.to_dense() if g.is_sparse else g).detach().to(dtype) for name, g in truth.items()}
+
+
+def _owners(call: Call, gradients: Tensor | None, weighted: Tensor | None, weights: Tensor) -> Tensor | None:
+    # Of a row that belongs to one sample, the gradient is that sample's weight times what it is unweighted.
+    if gradients is None or weighted is None:
+        return None
+    axes = call.make.own_axes
+    last = gradients.ndim - 2 if axes is None else axes[1]
+    plain, grown = gradients.sum(1), weighted
+    size = plain.shape[plain.ndim - last :].numel()
+    plain, grown = plain.reshape(-1, size).double(), grown.reshape(-1, size).double()
+    squares = plain.square().sum(1)
+    ordered, numbers = weights.double().sort()
+    ratio = (plain * grown).sum(1) / squares
+    nearest = numbers[torch.searchsorted((ordered[1:] + ordered[:-1]) / 2, ratio.nan_to_num(0.0))]
+    return torch.where(squares > 0, nearest, -1)  # a row without gradient belongs to none
+
+
+def _side_by_side(gradients: tuple[Tensor | None, ...]) -> Tensor:
+    found = [g for g in gradients if g is not None]
+    # A loss has one gradient per sample, and copying it would be for nothing.
+    return found[0][:, None] if len(found) == 1 else torch.stack(found, 1)

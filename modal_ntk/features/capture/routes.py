@@ -1,0 +1,331 @@
+"""For each parameter of a module, the way by which its per-sample gradients are had; each way proved on every batch.
+
+Along with every batch a backward pass of randomly weighted outputs is made, and a route serves a parameter only if the
+weighted sum of its gradients is the same. What fails takes the next route for this batch: factors (or BackPACK), then
+`torch.func`, then one sample at a time. So a layer that mixes up axes, a sample that takes another branch, or a library
+that gets a layer wrong costs time and not truth. That samples do not depend on one another shows in the same sum, and,
+where no gradient tells of it, in the outputs of a part of the batch on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modal_ntk import checks
+from modal_ntk.errors import InvalidInputError
+from modal_ntk.features.capture.backpack_route import BackpackCopy
+from modal_ntk.features.capture.independence import Independence
+from modal_ntk.features.capture.per_sample import looped_gradients, vectorised_gradients
+from modal_ntk.features.capture.proof import Draws, agree, multiplied, tolerance
+from modal_ntk.features.capture.recording import Cotangents, Recording, record
+from modal_ntk.features.cotangents import cotangents
+from modal_ntk.features.factors import Dense, Factor, n_bytes
+from modal_ntk.features.functional import FunctionalNet
+from modal_ntk.features.reporting import warn
+from modal_ntk.features.samples import Samples
+
+FACTORED, BACKPACK, TORCH_FUNC, LOOP, NONE = "factored", "backpack", "torch.func", "loop", "none"
+
+_SPEED = (NONE, FACTORED, BACKPACK, TORCH_FUNC, LOOP)
+
+
+@dataclass
+class SampleGradients:
+    """Per-sample gradients of one batch, by parameter, each made when asked for.
+
+    Parameters
+    ----------
+    recording : Recording
+        What the factored route saw.
+    written : dict of str to Tensor (n, r, p)
+        Gradients by the other routes.
+    names : list of str
+        The parameters with gradients, in the module's order; those of all others are zero.
+    """
+
+    recording: Recording
+    written: dict[str, Tensor]
+    names: list[str] = field(default_factory=list)
+
+    def factor(self, name: str, *, joint: bool, rows: slice = slice(None)) -> Factor:
+        """Return the gradients of one parameter by some samples: n rows (`joint`) or n * r."""
+        if name in self.written:
+            written = self.written[name][rows]
+            return Dense(written.flatten(1) if joint else written.flatten(0, 1))
+        return self.recording.factor(name, joint=joint, rows=rows)
+
+
+class Routes:
+    """The routes of a module's parameters.
+
+    Parameters
+    ----------
+    net : FunctionalNet
+        The module, in evaluation mode.
+    x : Tensor (n, ...) or NamedTensors
+        Samples; the first and the last are looked at to estimate memory.
+    explicit : bool, default=False
+        Whether gradients are to be written out: BackPACK where it is proved, `torch.func` elsewhere.
+    verify : bool, default=True
+        Whether every batch is proved, or the two samples alone.
+
+    Attributes
+    ----------
+    by_name : dict of str to str
+        "factored", "backpack", "torch.func", "loop", or "none" where the outputs do not depend on the parameter; of
+        several batches the slowest that was taken.
+    bytes_by_name : dict of str to int
+        What one sample's factor of a parameter takes, of those that have factors.
+    n_outputs : int
+        Number of logits.
+    backpack_error : str or None
+        What BackPACK raised, if it was tried and could not follow the module.
+    bytes_per_direction : int
+        About what one weighted output of one sample takes.
+    """
+
+    def __init__(self, net: FunctionalNet, x: Samples, *, explicit: bool = False, verify: bool = True) -> None:
+        if len(x) == 0:
+            raise checks.expected("at least one sample", "none", "Pass a batch.")
+        self.net, self.explicit, self.verify = net, explicit, True
+        self.by_name: dict[str, str] = dict.fromkeys(net.parameters, NONE)
+        self.bytes_by_name: dict[str, int] = {}
+        self.backpack_error: str | None = None
+        self._copy: BackpackCopy | None = None
+        self._draws = Draws()
+        self._independence = Independence(net, self._draws)
+        self._sort = False
+        self._failed: set[tuple[str, str]] = set()
+        self._told: set[tuple[str, str]] = set()
+        self._layout: list[tuple[tuple[str, ...], int]] | None = None
+        self._settle(x[[0, -1]])
+        self.verify = verify
+
+    def _settle(self, pair: Samples) -> None:
+        # Different weights for the two tell the samples apart even where they are copies of one another.
+        found = self.gradients(pair, lambda logits: self._draws.weights(len(logits), logits.shape[1], logits)[:, None])
+        recording = found.recording
+        self.n_outputs = recording.logits.shape[1]
+        for name in found.names:
+            if name not in found.written:
+                self.bytes_by_name[name] = n_bytes(found.factor(name, joint=True)) // len(pair)
+        if not self._sort:
+            self._layout = _calls(recording, set(found.names) - set(found.written))
+        held = max(self.bytes_by_name.values(), default=0)
+        written = sum(g.nbytes for g in found.written.values()) // len(pair)
+        # Beside what is recorded, autograd keeps about as much again, and writing gradients out takes copies.
+        self.bytes_per_direction = 3 * written + 2 * held + 2 * recording.n_bytes // len(pair)
+
+    def weights(self, kind: str, signs: Any, labels: Any) -> Callable[[Tensor], Tensor]:
+        """Return what makes the weights of the outputs for a kind of kernel, as `cotangents` does, from the logits."""
+        return lambda logits: cotangents(kind, logits, signs, labels)
+
+    def gradients(self, batch: Samples, cotangents: Cotangents) -> SampleGradients:
+        """Differentiate a batch, each parameter by the first of its routes that is right.
+
+        Parameters
+        ----------
+        batch : Tensor (n, ...) or NamedTensors
+            Samples.
+        cotangents : Tensor (n, r, K), or callable
+            Weights of the outputs, or what makes them of the logits (n, K).
+
+        Returns
+        -------
+        SampleGradients
+            The gradients.
+
+        Raises
+        ------
+        InvalidInputError
+            If outputs or gradients are not finite, samples depend on one another, or no route is right.
+        """
+        if not self.verify:
+            return self._trusted(batch, cotangents)
+        recording = self._recorded(batch, cotangents)
+        _check_finite(recording)
+        self._independence.check(batch, recording.logits)
+        work = _Batch(self, batch, recording)
+        present = [name for name in self.net.parameters if work.is_present(name)]
+        left = [] if self.explicit else work.factored(present)
+        if not self.explicit and not self._sort and recording.seen & set(left):
+            # Rows that are not where they are expected may yet be told apart, at the price of another pass.
+            self._sort = True
+            again = self._recorded(batch, recording.cotangents)
+            sorted_work = _Batch(self, batch, again)
+            left_sorted = sorted_work.factored(present)
+            self._sort = len(left_sorted) < len(left)
+            if self._sort:
+                recording, work, left = again, sorted_work, left_sorted
+        if self.explicit:
+            left = work.try_route(BACKPACK, present, self._by_backpack)
+        left = work.try_route(TORCH_FUNC, left, vectorised_gradients)
+        if left:
+            work.loop(left)
+        self._note(work.routes)
+        return SampleGradients(recording, work.written, present)
+
+    def _note(self, taken: dict[str, str]) -> None:
+        # Of what a faster route served before, warn once; one sample at a time has a warning of its own.
+        fallen: dict[tuple[str, str], list[str]] = {}
+        for name, route in taken.items():
+            before = self.by_name[name]
+            if _SPEED.index(route) > _SPEED.index(before):
+                self.by_name[name] = route
+                if before != NONE and route != LOOP:
+                    fallen.setdefault((before, route), []).append(name)
+        for (before, route), names in fallen.items():
+            what = f"The route {before!r} of {', '.join(names)} is not right on every batch"
+            warn(f"{what}: there {route!r} is taken.")
+
+    def untold(self, found: Iterable[tuple[str, str]]) -> list[str]:
+        """Return the parameters among pairs with a route that were not given out before, and note them."""
+        new = [pair for pair in found if pair not in self._told]
+        self._told.update(new)
+        return [name for name, _ in new]
+
+    def names(self) -> list[str]:
+        """Return the parameters that had gradients in some batch, in the module's order."""
+        return [name for name in self.net.parameters if self.by_name[name] != NONE]
+
+    def _recorded(self, batch: Samples, cotangents: Cotangents) -> Recording:
+        options = {"weigh": self._draws.weights, "watched": not self.explicit, "sort": self._sort}
+        return record(self.net, batch, cotangents, **options)  # type: ignore[arg-type]
+
+    def _trusted(self, batch: Samples, cotangents: Cotangents) -> SampleGradients:
+        # As settled on two samples.
+        by_route = {r: [n for n, route in self.by_name.items() if route == r] for r in _SPEED}
+        weigh = self._draws.weights if self._sort else None
+        recording = record(self.net, batch, cotangents, weigh=weigh, watched=bool(by_route[FACTORED]), sort=self._sort)
+        if self._layout is not None and _calls(recording, set(by_route[FACTORED])) != self._layout:
+            remedy = "Leave verify=True, or use a module that does the same for every batch."
+            raise checks.expected("the same layers called for every batch", "others than for the first", remedy)
+        written: dict[str, Tensor] = {}
+        makers = {BACKPACK: self._by_backpack, TORCH_FUNC: vectorised_gradients, LOOP: looped_gradients}
+        for route, make in makers.items():
+            if by_route[route]:
+                written.update(make(self.net, batch, recording.cotangents, by_route[route]))
+        return SampleGradients(recording, written, self.names())
+
+    def _by_backpack(
+        self, net: FunctionalNet, batch: Samples, cotangents: Tensor, names: list[str]
+    ) -> dict[str, Tensor]:
+        try:
+            if net.complex:
+                raise TypeError("complex parameters")
+            if self._copy is None:
+                self._copy = BackpackCopy(net, batch)
+            found = self._copy.gradients(batch, cotangents)
+        except (RuntimeError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
+            # What BackPACK raises on a module that it cannot follow; `torch.func` then serves all of it.
+            self.backpack_error = f"{type(error).__name__}: {error}"
+            return {}
+        return {name: found[name].to(net.held_dtype) for name in names if name in found}
+
+
+class _Batch:
+    # One batch on its way through the routes.
+    def __init__(self, routes: Routes, batch: Samples, recording: Recording) -> None:
+        self.parent, self.net, self.batch, self.recording = routes, routes.net, batch, recording
+        self.written: dict[str, Tensor] = {}
+        self.routes: dict[str, str] = {}
+        self.reason = "it failed on an earlier batch"
+        self.norms = {name: float(g.norm()) for name, g in recording.truth.items()}
+        self.scale = 0.01 * sum(norm**2 for norm in self.norms.values()) ** 0.5
+        self.dtype = max((recording.coarsest, self.net.dtype), key=tolerance)
+
+    def is_present(self, name: str) -> bool:
+        return self.norms.get(name, 0.0) > 0
+
+    def factored(self, names: list[str]) -> list[str]:
+        # Serves what it can, and returns the others.
+        left = []
+        for name in names:
+            if name in self.recording.names and self._sums_up(name):
+                self.routes[name] = FACTORED
+            else:
+                left.append(name)
+        return left
+
+    def _sums_up(self, name: str) -> bool:
+        truth = self.recording.truth[name]
+        pairs = self.parent._draws.pairs(self.net.parameters[name].shape, truth)
+        got = self.recording.projected(name, pairs)
+        return agree(got, multiplied(truth, pairs), self.norms[name] + self.scale, self.dtype)
+
+    def try_route(self, route: str, names: list[str], make: Any) -> list[str]:
+        wanted = [name for name in names if (name, route) not in self.parent._failed]
+        if not wanted:
+            return names
+        try:
+            found = make(self.net, self.batch, self.recording.cotangents, wanted)
+        except InvalidInputError:
+            raise
+        except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
+            found, self.reason = {}, f"{type(error).__name__}: {error}".splitlines()[0]
+        else:
+            self.reason = "it gives other gradients than autograd there"
+        wrong = [name for name in wanted if name not in found or not self._right(name, found[name])]
+        forgiven = self._right_in_float64(route, [name for name in wrong if name in found], make)
+        for name in wanted:
+            if name not in wrong or name in forgiven:
+                self.written[name], self.routes[name] = found[name], route
+            else:
+                self.parent._failed.add((name, route))
+        return [name for name in names if name not in self.routes]
+
+    def _right(self, name: str, gradients: Tensor, recording: Recording | None = None) -> bool:
+        seen = recording or self.recording
+        weights, truth = seen.weights, seen.truth.get(name)
+        assert weights is not None  # every proof draws them
+        if gradients.shape[:2] != weights.shape:
+            return False
+        got = torch.einsum("nr,nrp->p", weights.to(gradients.dtype), gradients)
+        want = torch.zeros_like(got) if truth is None else truth.flatten()
+        size = float(want.norm()) + self.scale
+        dtype = self.dtype if recording is None else torch.float64
+        return bool(((got - want).norm() <= tolerance(dtype) * size).item())
+
+    def _right_in_float64(self, route: str, names: list[str], make: Any) -> set[str]:
+        # A rectifier near zero may go one way in one pass and the other in another: that is rounding, and no error.
+        if not names or route == BACKPACK or self.net.dtype == torch.float64:
+            return set()
+        net = self.parent._independence.exact_net
+        try:
+            batch, weights = net.batch(self.batch), self.recording.cotangents.double()
+            recording = record(net, batch, weights, weigh=self.parent._draws.weights, watched=False)
+            found = make(net, batch, weights, names)
+        except (RuntimeError, NotImplementedError, ValueError, TypeError):
+            return set()
+        return {name for name in names if self._right(name, found[name], recording)}
+
+    def loop(self, names: list[str]) -> None:
+        # The last route, by definition right: where it is not, there are no per-sample gradients.
+        reason = self.reason
+        left = self.try_route(LOOP, names, looped_gradients)
+        if left:
+            remedy = "Look for normalisation over the batch, random numbers, and gradients changed on their way."
+            what = f"gradients by {', '.join(left)} that are the same for a sample alone and in a batch"
+            raise checks.expected(what, "others, by every route", remedy)
+        untold = self.parent.untold((name, LOOP) for name in names)
+        if untold:
+            warn(f"torch.func cannot batch {', '.join(untold)} ({reason}): one sample at a time, which is slow.")
+
+
+def _calls(recording: Recording, names: set[str]) -> list[tuple[tuple[str, ...], int]]:
+    return [call for call in recording.layout if names & set(call[0])]
+
+
+def _check_finite(recording: Recording) -> None:
+    remedy = "Drop samples that are not finite; in half precision, pass dtype=torch.float32."
+    if not bool(recording.logits.isfinite().all()):
+        rows = (~recording.logits.isfinite().all(1)).nonzero()[:, 0].tolist()
+        raise checks.expected("finite outputs", f"others for samples {rows[:5]} of a batch", remedy)
+    wrong = [name for name, g in recording.truth.items() if not bool(g.isfinite().all())]
+    if wrong:
+        raise checks.expected(f"finite gradients by {', '.join(wrong[:5])}", "others", remedy)

@@ -1,0 +1,187 @@
+"""A learner's net as what gradients need: a module from samples to logits, its batches, its class numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from skorch.dataset import Dataset, unpack_data
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, SequentialSampler, default_collate
+
+from modal_ntk import checks
+from modal_ntk.nets.datasets import in_order
+from modal_ntk.nets.reading.outputs import cast, on_simplex, sums_to_one, trained_by_squared_error, unwarned
+from modal_ntk.nets.reading.view import NetView
+
+
+class LogitModule(nn.Module):
+    """A net with its output turned into logits; it shares the net's parameters.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The net.
+    to_logits : callable
+        From its output to logits (n, C).
+    """
+
+    def __init__(self, module: nn.Module, to_logits: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.module = module
+        self.to_logits = to_logits
+
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+        """Map samples to logits."""
+        out = self.module(*inputs, **named)
+        return self.to_logits(out[0] if isinstance(out, tuple) else out)
+
+
+def logit_module(view: NetView, X: Any) -> nn.Module:
+    """Return a view's net as a module whose softmax is the class probabilities.
+
+    Parameters
+    ----------
+    view : NetView
+        A view of a learner with a fitted net.
+    X : samples (n, ...)
+        As users pass them; the first is sent through the net if its output's meaning must be seen.
+
+    Returns
+    -------
+    torch.nn.Module
+        From samples to logits (n, C), as `NetView.logits` gives them, differentiable: the net's outputs where it
+        is trained by cross-entropy, or by squared error on what are no probabilities; logarithms of probabilities
+        (clamped at 1e-12); or (0, z) for one logit z.
+
+    Raises
+    ------
+    UnmetNeedError
+        If the net's outputs are no probabilities and its criterion does not tell what they are.
+
+    Examples
+    --------
+    >>> import skorch
+    >>> net = skorch.NeuralNetClassifier(nn.Linear(2, 3), criterion=nn.CrossEntropyLoss).initialize()
+    >>> logit_module(NetView(net), np.zeros((1, 2), "float32"))(torch.zeros(4, 2)).shape
+    torch.Size([4, 3])
+    """
+    net, module = view.net, view.module
+    view._refuse_several_labels(X)
+    if checks.n_rows(X) > 0:
+        view.probe(X)
+    assert net is not None  # `view.module` has required it
+    criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
+    plain = net.predict_nonlinearity == "auto"
+    if plain and isinstance(criterion, nn.CrossEntropyLoss):
+        return LogitModule(module, lambda out: out)
+    if plain and isinstance(criterion, nn.BCEWithLogitsLoss):
+        return LogitModule(module, lambda z: torch.stack([torch.zeros_like(z.flatten()), z.flatten()], 1))
+    # The accessor is skorch's own resolution of `predict_nonlinearity`; it has no public name.
+    to_output = net._get_predict_nonlinearity()
+    batch = next(input_batches(view, X))
+    named = batch if isinstance(batch, dict) else {}
+    first = [batch] if isinstance(batch, Tensor) else []
+    seen = cast([part[:1].to(view.device) for part in (*first, *named.values())], _float_type(module))
+    with view.no_trace(), torch.no_grad():
+        module.eval()
+        to_values = LogitModule(module, to_output)
+        values = to_values(**dict(zip(named, seen, strict=True))) if named else to_values(*seen)
+    if trained_by_squared_error(net) and not sums_to_one(values):
+        return LogitModule(module, to_output)
+    if torch.equal(on_simplex(values), values):
+        return LogitModule(module, lambda out: to_output(out).clamp_min(1e-12).log())
+    return LogitModule(module, to_output)
+
+
+def input_batches(view: NetView, X: Any) -> Iterator[Tensor | dict[str, Tensor]]:
+    """Yield samples as the net's own data loader batches them.
+
+    Parameters
+    ----------
+    view : NetView
+        A view of a learner with a net.
+    X : samples (n, ...)
+        As users pass them.
+
+    Yields
+    ------
+    Tensor (m, ...), or dict of them by argument
+        The inputs of one batch, in order.
+
+    Raises
+    ------
+    InvalidInputError
+        If the net takes several inputs that have no names.
+    """
+    net = view.net
+    assert net is not None  # callers have required it
+    loader = in_order(net.get_iterator(net.get_dataset(view.prepare(X)), training=False))
+    if _only_stacks(loader):
+        rows, size = loader.dataset.X, loader.batch_size
+        parts = (rows[start : start + size] for start in range(0, len(rows), size))
+        yield from (part.clone() if isinstance(part, Tensor) else torch.from_numpy(np.array(part)) for part in parts)
+        return
+    for batch in unwarned(loader):
+        inputs, _ = unpack_data(batch)
+        values = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
+        if not all(isinstance(value, Tensor) for value in values):
+            remedy = "Let the module's forward take each input by name, and pass a dict of them."
+            raise checks.expected("samples that are one tensor, or several by name", type(inputs).__name__, remedy)
+        yield inputs if isinstance(inputs, Tensor) else dict(inputs)
+
+
+def _only_stacks(loader: Any) -> bool:
+    # A loader that does no more than stack consecutive rows of an array does so one Python call per row, which
+    # costs small nets a tenth of their pass: such rows are cut from the array at once. Exact types, for whoever
+    # derives from them may do more.
+    dataset: Any = getattr(loader, "dataset", None)
+    if type(loader) is not DataLoader or type(dataset) is not Dataset:
+        return False
+    plain = type(loader.sampler) is SequentialSampler and loader.collate_fn is default_collate
+    if not plain or loader.batch_size is None or loader.drop_last or loader.pin_memory:
+        return False
+    rows = dataset.X
+    if type(rows) in (np.ndarray, np.memmap):
+        return rows.ndim > 1 and rows.dtype.kind in "fiub"
+    return type(rows) is Tensor and rows.ndim > 1
+
+
+def class_columns(view: NetView, y: Any, n_outputs: int) -> np.ndarray:
+    """Return for each label the column of the logits that is its own.
+
+    Parameters
+    ----------
+    view : NetView
+        A view of a learner with a fitted net.
+    y : array-like (l,)
+        Labels as users pass them.
+    n_outputs : int
+        Number of columns.
+
+    Returns
+    -------
+    numpy.ndarray (l,), int64
+        Positions in the learner's classes where these name every column; else the labels themselves, which is
+        what a plain skorch net trains on, and of which it may not have seen all yet.
+
+    Raises
+    ------
+    InvalidInputError
+        If a label is neither.
+    """
+    labels, classes = np.asarray(y), view.classes.tolist()
+    columns = {label: column for column, label in enumerate(classes)}
+    if (view.is_encoded or len(classes) == n_outputs) and all(label in columns for label in labels.tolist()):
+        return np.array([columns[label] for label in labels.tolist()], dtype=np.int64)
+    whole = labels.dtype.kind in "iub" or (labels.dtype.kind == "f" and bool((labels % 1 == 0).all()))
+    if whole and (len(labels) == 0 or (labels.min() >= 0 and labels.max() < n_outputs)):
+        return labels.astype(np.int64)
+    got = f"labels {np.unique(labels)[:5].tolist()} with classes {classes[:5]}"
+    raise checks.expected(f"labels that belong to the net's {n_outputs} outputs", got, "Pass classes= to the net.")
+
+
+def _float_type(module: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)

@@ -1,0 +1,1 @@
+"""Baselines that score each sample by itself."""

@@ -1,0 +1,63 @@
+"""The script that reproduces lpNTK's tables runs, stage by stage, and goes on where it was stopped."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "examples" / "reproduce"
+
+FILES = {
+    "pruning": ["pruning.csv", "reference.pt", "kept pruned lpNTK.npy"],
+    "small": ["small.csv", "kept heads.npy"],
+    "forgetting": ["forgetting.csv"],
+    "difficulty": ["difficulty.csv"],
+    "control": ["control.csv", "control.png"],
+    "pictures": ["redundant.png", "interchangeable.png", "contradictory.png", "clusters.png"],
+    "conflicts": ["conflicts.csv"],
+}
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.setenv("MODAL_NTK_SMALL", "1")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import lpntk_mnist
+
+    return lpntk_mnist
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("stage", FILES)
+def test_a_stage_writes_its_results(script, stage, tmp_path):
+    """Every stage ends well and leaves its tables and pictures."""
+    script.main(["--stage", stage, "--out", str(tmp_path), "--epochs", "1", "--n", "150"])
+    assert all((tmp_path / name).stat().st_size for name in FILES[stage])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_stage_goes_on_where_it_was_stopped(script, tmp_path):
+    """Cells that are there already are not computed again, and those that are missing are."""
+    arguments = ["--stage", "forgetting", "--out", str(tmp_path)]
+    script.main(arguments)
+    first = (tmp_path / "forgetting.csv").read_text()
+    (tmp_path / "forgetting.csv").write_text("\n".join(first.splitlines()[:-1]) + "\n")
+    script.main(arguments)
+    assert (tmp_path / "forgetting.csv").read_text().splitlines() == first.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("script_", "row"), [("lpntk_conflicts.py", "| conflicts, three-fold |"), ("small_queries.py", "| lpntk |")]
+)
+def test_a_small_study_runs_and_goes_on(tmp_path, script_, row):
+    """Every arm has its row; a second call repeats the table from the file."""
+    environment = {**os.environ, "MODAL_NTK_SMALL": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(SCRIPTS / script_), str(tmp_path)]
+    first, again = (
+        subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout for _ in range(2)
+    )
+    assert first == again
+    assert first.count(row.strip("| ")) >= 1

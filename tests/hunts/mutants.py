@@ -1,0 +1,414 @@
+"""For every clause of the contract, strategies that break it and would pass for sound ones.
+
+Run as a script, it prints the table of clauses, mutants and what became of each: ``python tests/hunts/mutants.py``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from unittest import SkipTest
+
+import numpy as np
+import torch
+
+from modal_ntk import CoreSet, Entropy, RandomSampling, Selection, checks
+from modal_ntk.errors import ContractError, UnmetNeedError
+from modal_ntk.testing import strategy_checks
+
+MUTANTS: dict[str, list[type]] = {}
+
+
+def breaks(clause):
+    """Enter a class as a mutant for a clause."""
+
+    def enter(mutant):
+        MUTANTS.setdefault(clause, []).append(mutant)
+        return mutant
+
+    return enter
+
+
+@breaks("is_a_scikit_learn_estimator")
+class ForgetsItsSeed(Entropy):
+    def __init__(self, *, random_state=None):
+        self.random_state = 0 if random_state is None else random_state
+
+
+@breaks("is_a_scikit_learn_estimator")
+class CannotBePickled(Entropy):
+    def __init__(self, *, random_state=None):
+        super().__init__(random_state=random_state)
+        self.callback = lambda: None
+
+
+@breaks("declares_its_needs")
+class NeedsTheUnknown(Entropy):
+    needs = frozenset({"probabilities", "electricity"})
+
+    def _unmet(self, view, n_labeled):
+        return []
+
+
+@breaks("gives_as_many_as_asked")
+class FallsShort(Entropy):
+    def select(self, *args, **kwargs):
+        selected = super().select(*args, **kwargs)
+        return Selection(selected.indices[:5], selected.scores[:5], selected.info)
+
+
+@breaks("gives_as_many_as_asked")
+class RepeatsThePick(Entropy):
+    def select(self, *args, **kwargs):
+        selected = super().select(*args, **kwargs)
+        return Selection(np.repeat(selected.indices[:1], len(selected.indices)), selected.scores, selected.info)
+
+
+@breaks("gives_as_many_as_asked")
+class ScoresAreNotNumbers(Entropy):
+    def select(self, *args, **kwargs):
+        selected = super().select(*args, **kwargs)
+        return Selection(selected.indices, selected.scores * np.nan, selected.info)
+
+
+@breaks("works_for_the_learner_or_says_what_it_lacks")
+class TakesEveryLearnerForANet(Entropy):
+    def _select(self, query):
+        next(query.view.estimator.module_.parameters())
+        return super()._select(query)
+
+
+@breaks("works_for_the_learner_or_says_what_it_lacks")
+class RefusesWithoutAReason(Entropy):
+    def _unmet(self, view, n_labeled):
+        return [] if view.net is not None else ["labels"]
+
+
+@breaks("takes_pools_in_any_container")
+class ReadsMemoryNotRows(Entropy):
+    def _select(self, query):
+        rows = np.asarray(query.X_pool)
+        firsts = rows.ravel(order="K").reshape(rows.shape)[:, 0]
+        indices = np.argsort(firsts)[: query.n_instances]
+        return Selection(indices, firsts[indices].astype(float))
+
+
+@breaks("takes_labels_of_any_kind")
+class TakesLabelsForNumbers(Entropy):
+    def _select(self, query):
+        start = int(query.y_labeled[0]) if query.n_labeled else 0
+        indices = (start + np.arange(query.n_instances)) % query.n_pool
+        return Selection(indices, np.zeros(query.n_instances))
+
+
+@breaks("tells_duplicates_apart")
+class ChoosesAmongDistinctRows(Entropy):
+    def _select(self, query):
+        _, firsts = np.unique(np.asarray(query.X_pool), axis=0, return_index=True)
+        indices = np.sort(firsts)[: query.n_instances]
+        return Selection(indices, np.zeros(len(indices)))
+
+
+@breaks("is_silent")
+class Talks(Entropy):
+    def _select(self, query):
+        print("asked for", query.n_instances)
+        return super()._select(query)
+
+
+@breaks("repeats_itself_from_a_seed")
+class DrawsFromTheGlobalGenerator(RandomSampling):
+    def _select(self, query):
+        return Selection(np.random.permutation(query.n_pool)[: query.n_instances], np.zeros(query.n_instances))
+
+
+@breaks("reads_a_generator_without_advancing_it")
+class AdvancesTheUsersGenerator(RandomSampling):
+    def _select(self, query):
+        draw = getattr(self.random_state, "permutation", query.rng.permutation)
+        return Selection(draw(query.n_pool)[: query.n_instances], np.zeros(query.n_instances))
+
+
+class OnTheNet(Entropy):
+    """A base for those that reach past the view for the module."""
+
+    def select(self, learner, *args, **kwargs):
+        selected = super().select(learner, *args, **kwargs)
+        module = getattr(learner, "module_", None)
+        if module is not None:
+            self.touch(module)
+        return selected
+
+
+@breaks("leaves_no_trace")
+class LeavesEvaluationMode(OnTheNet):
+    def touch(self, module):
+        module.eval()
+
+
+@breaks("leaves_no_trace")
+class LeavesAHook(OnTheNet):
+    def touch(self, module):
+        module.register_forward_hook(lambda *_: None)
+
+
+@breaks("leaves_no_trace")
+class ClearsGradients(OnTheNet):
+    def touch(self, module):
+        module.zero_grad()
+
+
+@breaks("leaves_no_trace")
+class MovesAWeight(OnTheNet):
+    def touch(self, module):
+        with torch.no_grad():
+            next(module.parameters()).mul_(1 + 1e-6)
+
+
+@breaks("leaves_no_trace")
+class TidiesOnlyAfterSuccess(Entropy):
+    def select(self, learner, *args, **kwargs):
+        module = getattr(learner, "module_", None)
+        handle = None if module is None else module.register_forward_hook(lambda *_: None)
+        selected = super().select(learner, *args, **kwargs)
+        if handle is not None:
+            handle.remove()
+        return selected
+
+
+@breaks("does_not_care_for_the_nets_mode")
+class RunsTheNetAsItFindsIt(Entropy):
+    def _query(self, learner, *args):
+        # Before the view puts the module into evaluation mode.
+        module = getattr(learner, "module_", None)
+        self.was_training = module is not None and module.training
+        return super()._query(learner, *args)
+
+    def _select(self, query):
+        selected = super()._select(query)
+        return Selection(selected.indices[::-1].copy(), selected.scores) if self.was_training else selected
+
+
+@breaks("changes_nothing_of_the_users")
+class SortsThePool(Entropy):
+    def _select(self, query):
+        selected = super()._select(query)
+        query.X_pool.sort(axis=0)
+        return selected
+
+
+@breaks("keeps_nothing_of_an_earlier_model")
+class RemembersItsFirstAnswer(Entropy):
+    def _select(self, query):
+        if not hasattr(self, "answer_"):
+            self.answer_ = super()._select(query)
+        return self.answer_
+
+
+@breaks("lets_errors_through")
+class FallsBackToRandom(Entropy):
+    def _select(self, query):
+        try:
+            return super()._select(query)
+        except (RuntimeError, ValueError):
+            return Selection(np.arange(query.n_instances), np.zeros(query.n_instances))
+
+
+@breaks("works_on_the_gpu")
+class KnowsOnlyTheCPU(Entropy):
+    def _select(self, query):
+        if query.view.net is not None:
+            next(query.view.module.parameters()).detach().numpy()
+        np.asarray(query.X_pool)
+        return super()._select(query)
+
+
+@breaks("answers_modal_in_its_own_way")
+class AnswersWithRows(Entropy):
+    def __call__(self, learner, X_pool, n_instances=1, **labeled):
+        indices = self.select(learner, X_pool, n_instances, **labeled).indices
+        return indices, X_pool[indices], X_pool[indices]
+
+
+@breaks("works_once_per_query")
+class TriesAgain(Entropy):
+    def __call__(self, *args, **kwargs):
+        try:
+            return super().__call__(*args, **kwargs)
+        except Exception:  # noqa: BLE001 - the flaw itself
+            return self.select(*args, **kwargs).indices
+
+
+@breaks("works_once_per_query")
+class AsksTwice(Entropy):
+    def __call__(self, *args, **kwargs):
+        self.select(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+
+@breaks("goes_on_through_rounds_of_teaching")
+class PointsIntoTheFirstPool(Entropy):
+    def select(self, learner, X_pool, n_instances=1, **labeled):
+        self.n_pool_ = getattr(self, "n_pool_", len(X_pool))
+        return Selection(self.n_pool_ - 1 - np.arange(n_instances), np.zeros(n_instances))
+
+
+@breaks("refuses_bad_input_before_any_work")
+class ChecksAfterTheWork(Entropy):
+    def select(self, learner, X_pool, n_instances=1, **labeled):
+        super().select(learner, np.nan_to_num(X_pool, posinf=0), 1)
+        return super().select(learner, X_pool, n_instances, **labeled)
+
+
+@breaks("refuses_bad_input_before_any_work")
+class RaisesItsOwn(Entropy):
+    def select(self, learner, X_pool, n_instances=1, **labeled):
+        if n_instances < 1:
+            raise ValueError("no")
+        return super().select(learner, X_pool, n_instances, **labeled)
+
+
+@breaks("starts_from_nothing_or_says_who_does")
+class GivesNoWayOut(Entropy):
+    def _unmet(self, view, n_labeled):
+        if super()._unmet(view, n_labeled):
+            raise UnmetNeedError("fit the model first")
+        return []
+
+
+@breaks("hears_a_committee")
+class IsDeafToACommittee(CoreSet):
+    def _labeled_set(self, learner, X_labeled, y_labeled):
+        if X_labeled is None and hasattr(learner, "learner_list"):
+            return None, np.zeros(0)
+        return super()._labeled_set(learner, X_labeled, y_labeled)
+
+
+@breaks("reads_data_sets_like_arrays")
+class ReadsTargets(CoreSet):
+    def _select(self, query):
+        if checks.is_dataset(query.X_pool):
+            item = query.X_pool[0]
+            firsts = np.array([query.X_pool[i][1] for i in range(query.n_pool)]) if len(item) == 2 else np.zeros(1)
+            indices = np.argsort(-firsts.ravel())[: query.n_instances]
+            return Selection(indices, np.zeros(len(indices)))
+        return super()._select(query)
+
+
+@breaks("reads_data_sets_like_arrays")
+class KnowsOnlyArrays(Entropy):
+    def _select(self, query):
+        query.X_pool.shape  # noqa: B018 - the flaw itself
+        return super()._select(query)
+
+
+@breaks("prepares_pool_and_labels_alike")
+class PreparesEachByItself(CoreSet):
+    def _select(self, query):
+        query.view._fitted_earlier = None
+        pool = query.view.prepare(query.X_pool)
+        query.view._fitted_earlier = None
+        known = query.view.prepare(query.X_labeled)
+        distances = np.linalg.norm(pool[:, None] - known[None], axis=2).min(axis=1)
+        indices = np.argsort(-distances)[: query.n_instances]
+        return Selection(indices, distances[indices].astype(float))
+
+
+@breaks("is_not_misled_by_the_validation_iterator")
+class TrustsTheNetsLoader(Entropy):
+    def _select(self, query):
+        net = query.view.net
+        p = query.view.probabilities(query.X_pool) if net is None else torch.from_numpy(net.predict_proba(query.X_pool))
+        scores = self._uncertainty(p.double()).numpy()
+        indices = np.argsort(-scores)[: query.n_instances]
+        return Selection(indices, scores[indices])
+
+
+@breaks("serves_nets_that_name_no_classes")
+class CountsOnNamedClasses(Entropy):
+    def _select(self, query):
+        query.view.classes[query.view.predictions(query.X_pool).numpy()]
+        return super()._select(query)
+
+
+@breaks("takes_names_for_a_nets_classes")
+class ReadsNamesAsNumbers(Entropy):
+    def _select(self, query):
+        start = len(str(query.y_labeled[1]))
+        indices = (start + np.arange(query.n_instances)) % query.n_pool
+        return Selection(indices, np.zeros(query.n_instances))
+
+
+@breaks("says_that_a_net_is_stale")
+class ReadsAStaleNet(Entropy):
+    def select(self, *args, **kwargs):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return super().select(*args, **kwargs)
+
+
+@breaks("takes_several_labels_or_says_that_it_does_not")
+class TakesTheFirstLabel(RandomSampling):
+    multilabel = False
+
+    def _labeled_set(self, learner, X_labeled, y_labeled):
+        X_labeled, y_labeled = super()._labeled_set(learner, X_labeled, y_labeled)
+        return X_labeled, y_labeled[:, 0] if y_labeled.ndim > 1 else y_labeled
+
+
+@breaks("works_where_strategies_are_used")
+class DrawsWithoutASeed(Entropy):
+    def __init__(self):
+        pass
+
+    def _select(self, query):
+        picks = np.random.default_rng().permutation(query.n_pool)[: query.n_instances]
+        return Selection(picks, np.zeros(query.n_instances))
+
+
+@breaks("works_where_strategies_are_used")
+class ChoosesOnlyFromLargePools(Entropy):
+    def _select(self, query):
+        if query.n_pool < 20:
+            raise ValueError("too few to bother")
+        return super()._select(query)
+
+
+@breaks("takes_pools_that_are_nearly_nothing")
+class DividesByTheLength(Entropy):
+    def _select(self, query):
+        X = np.asarray(query.X_pool, float).reshape(query.n_pool, -1)
+        with np.errstate(invalid="ignore"):
+            cosine = X[:, 0] / np.linalg.norm(X, axis=1)
+        indices = np.argsort(cosine)[::-1][: query.n_instances].copy()
+        return Selection(indices, cosine[indices])
+
+
+@breaks("takes_pools_that_are_nearly_nothing")
+class DividesByTheSpread(Entropy):
+    def _select(self, query):
+        X = np.asarray(query.X_pool, float).reshape(query.n_pool, -1)
+        with np.errstate(invalid="ignore"):
+            scores = (X - X.mean(0)).sum(1) / X.std()
+        return Selection(np.arange(query.n_instances), scores[: query.n_instances])
+
+
+def verdict(clause, mutant):
+    """Try a clause in all its cases: 'caught', 'missed', or 'not tried' with the reason."""
+    reasons = []
+    for check in strategy_checks():
+        if check.clause.name == clause:
+            try:
+                check(mutant())
+            except ContractError:
+                return "caught"
+            except SkipTest as reason:
+                reasons.append(str(reason))
+            else:
+                reasons.append("")
+    return "missed" if "" in reasons else f"not tried: {reasons[0]}"
+
+
+if __name__ == "__main__":
+    for clause, mutants in MUTANTS.items():
+        for mutant in mutants:
+            print(f"{clause:45} {mutant.__name__:30} {verdict(clause, mutant)}")
