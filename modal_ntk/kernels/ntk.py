@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modal_ntk import checks, progress
+from modal_ntk.features.capture.routes import Routes, SampleGradients
 from modal_ntk.features.cotangents import KINDS
 from modal_ntk.features.factors import Factor, add_gram
 from modal_ntk.features.functional import FunctionalNet
