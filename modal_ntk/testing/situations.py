@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -169,9 +170,18 @@ class EncodingNet(NeuralNetClassifier):
         return predicted
 
 
+DEVICE_VARIABLE = "MODAL_NTK_TEST_DEVICE"
+
+
+def device() -> str:
+    """Where nets are tried: on the CPU, or where MODAL_NTK_TEST_DEVICE says."""
+    return os.environ.get(DEVICE_VARIABLE, "cpu")
+
+
 def skorch_net(module: Any = MLP, *, kind: Any = NeuralNetClassifier, n_classes: int = 3, **options: Any) -> Any:
-    """Return an unfitted skorch net that trains in milliseconds."""
+    """Return an unfitted skorch net that trains in milliseconds, on `device`."""
     settings = {
+        "device": device(),
         "criterion": nn.CrossEntropyLoss,
         "max_epochs": 3,
         "lr": 0.1,
@@ -242,6 +252,7 @@ def _committee() -> Situation:
 def _critic() -> Situation:
     X, y = blobs()
     settings: dict[str, Any] = {"classes": range(3), "max_epochs": 3, "lr": 0.1, "batch_size": 16, "verbose": 0}
+    settings["device"] = device()
     # The parameter, not the argument of `fit`, so that whoever teaches this net on teaches it against the critic.
     return taught(nets.WAALClassifier(MLP, module__n_classes=8, unlabeled=X[N_LABELED:], **settings), X, y)
 
