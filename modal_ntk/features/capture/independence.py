@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,11 @@ from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.samples import Samples
 
 Together = Callable[[FunctionalNet, Samples], Tensor]
+_Found = TypeVar("_Found")
+
+
+def _outputs(net: FunctionalNet, part: Samples) -> Tensor:
+    return net.logits(part)
 
 
 class Independence:
@@ -55,9 +61,14 @@ class Independence:
         """
         if len(batch) == 1:
             return
-        compute = compute or (lambda net, part: net.logits(part))
         rows = self.draws.rows(len(batch))
-        alone = self._alone(compute, batch[rows])
+        compute = compute or _outputs
+        self.compare(batch, rows, self.alone(compute, batch[rows]), together, compute)
+
+    def compare(
+        self, batch: Samples, rows: list[int], alone: Tensor, together: Tensor, compute: Together = _outputs
+    ) -> None:
+        """Compare what was computed for some samples alone with what was for all, as `check` does."""
         dtype = max((self.net.dtype, together.dtype), key=tolerance)
         if agree(alone, together[rows], float(together.abs().max()), dtype):
             return
@@ -70,7 +81,8 @@ class Independence:
         what = "outputs that do not depend on which samples share a batch"
         raise checks.expected(what, "others for some samples alone than for all together", remedy)
 
-    def _alone(self, compute: Together, part: Samples) -> Tensor:
+    def alone(self, compute: Callable[[FunctionalNet, Samples], _Found], part: Samples) -> _Found:
+        """Compute something for a part of a batch, with an error of ours if the module takes no part."""
         try:
             return compute(self.net, part)
         except InvalidInputError:

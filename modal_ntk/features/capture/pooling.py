@@ -47,15 +47,18 @@ def max_pool2d(
     plain = per_axis(padding, 2) == [0, 0] and per_axis(dilation, 2) == [1, 1] and not (ceil_mode or return_indices)
     apart = not stride or per_axis(stride, 2) == size
     if plain and apart and size[0] * size[1] <= _SMALL and input.device.type == "cpu":
-        return _Maxima.apply(input, size)
+        return Maxima.apply(input, size)
     slow: Any = F.max_pool2d  # its two types depend on the last argument
     return slow(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
-class _Maxima(torch.autograd.Function):
+class Maxima(torch.autograd.Function):
+    """Maxima of windows, and where they were."""
+
     # Keeps where a later pixel of the window was larger than those before; nothing that a change in place could spoil.
     @staticmethod
     def forward(ctx: FunctionCtx, pixels: Tensor, size: list[int]) -> Tensor:
+        """Return the maxima of pixels (..., height, width) in windows of a size."""
         best, *others = (corner.contiguous() for corner in _corners(pixels, size))
         larger = []
         for other in others:
@@ -69,6 +72,7 @@ class _Maxima(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient at the pixels."""
         pixels = gradient.new_zeros(ctx.shape)
         first, *others = _corners(pixels, ctx.size)
         for other, larger in zip(reversed(others), reversed(ctx.saved_tensors), strict=True):

@@ -38,9 +38,9 @@ class Draws:
         signs = 2 * torch.randint(2, (n, r), generator=self._generator) - 1
         return (sizes * signs).to(like)
 
-    def rows(self, n: int) -> list[int]:
-        """Return the numbers of a quarter of n samples, in order, one at least."""
-        return sorted(torch.randperm(n, generator=self._generator)[: math.ceil(n / 4)].tolist())
+    def rows(self, n: int, *, one_in: int = 4) -> list[int]:
+        """Return the numbers of a quarter (or another part) of n samples, in order, one at least."""
+        return sorted(torch.randperm(n, generator=self._generator)[: math.ceil(n / one_in)].tolist())
 
     def pairs(self, shape: torch.Size, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return random vectors for the first axis of a parameter, and for the others as one: (k, a) and (k, b)."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from modal_ntk import checks
+from modal_ntk.features.capture.graphs import apart, is_plain
 from modal_ntk.features.capture.proof import coarsest, multiplied
 from modal_ntk.features.capture.watching import Call, Operand, Watch, mark_samples
 from modal_ntk.features.factors import Dense, Factor, joined, total
@@ -43,6 +44,14 @@ class Use:
         data = None if self.data is None else self.data[rows.start * m : rows.stop * m]
         return self.call.make.factor(data, self.gradient[rows], joint, operand.name)  # type: ignore[arg-type]
 
+    def some(self, rows: list[int]) -> Use:
+        """Return the part of some samples."""
+        m = self.gradient.shape[2]
+        data = self.data
+        if data is not None:
+            data = data.reshape(len(self.gradient), m, *data.shape[1:])[rows].flatten(0, 1)
+        return Use(self.call, data, self.gradient[rows])
+
     def weighted(self, weights: Tensor) -> Tensor:
         """Return the gradient summed over weighted outputs: (n, 1, m, ...)."""
         shape = (*weights.shape, *[1] * (self.gradient.ndim - 2))
@@ -75,6 +84,8 @@ class Recording:
         The float type of least precision seen.
     layout : list
         Which parameters were read by which calls, and how many rows a sample had in each.
+    is_plain : bool
+        Whether the graph shows that the gradients are those of the samples; then there is no `truth`.
     """
 
     def __init__(
@@ -90,10 +101,12 @@ class Recording:
         self.weights: Tensor | None = None
         self.coarsest = logits.dtype
         self.layout: list[tuple[tuple[str, ...], int]] = []
+        self.is_plain = False
         self._parameters = parameters or {}
         self._dtype = held_dtype or logits.dtype
         self._uses: dict[str, list[tuple[Use, Operand]]] = {}
         self._unread: set[str] = set()
+        self._calls: list[tuple[tuple[str, ...], Call]] = []
 
     def add(self, call: Call, gradient: Tensor | None, owners: Tensor | None = None) -> None:
         """Take up the gradient (rows, r, ...) at a call's output; `owners` tells whose each row is, if known."""
@@ -101,6 +114,7 @@ class Recording:
         reached = tuple(sorted({name for found in names.values() for name in found}))
         if gradient is None or not reached:
             return
+        self._calls.append((reached, call))
         use = self._use(call, gradient.to(self._dtype), owners)
         self.layout.append((reached, 0 if use is None else use.gradient.shape[2]))
         if use is None:
@@ -142,8 +156,29 @@ class Recording:
     @property
     def n_bytes(self) -> int:
         """What the recording holds: inputs and output gradients of all calls."""
-        uses = {id(use): use for found in self._uses.values() for use, _ in found}.values()
-        return sum(use.gradient.nbytes + (0 if use.data is None else use.data.nbytes) for use in uses)
+        return sum(use.gradient.nbytes + (0 if use.data is None else use.data.nbytes) for use in self._all_uses())
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all that is held is finite."""
+        held = [t for use in self._all_uses() for t in (use.gradient, use.data) if t is not None]
+        # A finite sum has finite terms only, and is had in one pass; an infinite one may have, too.
+        return all(bool(t.sum().isfinite()) or bool(t.isfinite().all()) for t in held)
+
+    def keys_of(self, names: set[str]) -> set[tuple[Any, ...]]:
+        """Return the keys of plain calls that read only some parameters."""
+        return {call.key for reached, call in self._calls if names.issuperset(reached) and is_plain(call)}
+
+    def _all_uses(self) -> list[Use]:
+        return list({id(use): use for found in self._uses.values() for use, _ in found}.values())
+
+    def part(self, rows: list[int], alone: Recording) -> Recording:
+        """Return the recording of some samples, with the truth that is known of them alone."""
+        found = Recording(len(rows), self.logits[rows], self.cotangents[rows], self._parameters, self._dtype)
+        found.truth, found.weights, found.coarsest = alone.truth, alone.weights, self.coarsest
+        uses = {id(use): use.some(rows) for use in self._all_uses()}
+        found._uses = {name: [(uses[id(use)], o) for use, o in pairs] for name, pairs in self._uses.items()}
+        return found
 
     def factor(self, name: str, *, joint: bool, rows: slice = slice(None)) -> Factor:
         """Return the gradients of one parameter.
@@ -240,6 +275,7 @@ def record(
     weigh: Callable[[int, int, Tensor], Tensor] | None = None,
     watched: bool = True,
     sort: bool = False,
+    known: Callable[[Call], bool] | None = None,
 ) -> Recording:
     """Run a batch through a module once, and back once for each weighted output.
 
@@ -259,6 +295,9 @@ def record(
         Whether calls are recorded.
     sort : bool, default=False
         Whether each row of a call is given to the sample in whose weight its gradient grew, instead of by its place.
+    known : callable, optional
+        Tells whether the rule of a call is known to be right. Where all are, and the graph shows that samples are apart
+        and that nothing else reads parameters, the pass of random weights is left out.
 
     Returns
     -------
@@ -277,6 +316,10 @@ def record(
     if not logits.requires_grad:
         return recording
     calls = watch.calls
+    reached = None
+    if known is not None and not watch.hooked and all(map(known, calls)):
+        reached = apart(logits, len(batch), calls, leaves)
+    weigh = weigh if reached is None else None
     edges: list[Any] = [call.edge for call in calls]
     by_direction: list[tuple[Tensor | None, ...]] = []
     for number, direction in enumerate(weights.unbind(1) if edges else ()):
@@ -299,6 +342,7 @@ def record(
             owners = [_owners(c, g, s, drawn[:, 0]) for c, g, s in zip(calls, stacked, again, strict=True)]
     for call, gradient, owner in zip(calls, stacked, owners, strict=True):
         recording.add(call, gradient, owner)
+    recording.is_plain = reached is not None and reached == recording.names == recording.seen
     return recording
 
 

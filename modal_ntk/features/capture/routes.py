@@ -1,10 +1,11 @@
 """For each parameter of a module, the way by which its per-sample gradients are had; each way proved on every batch.
 
-Along with every batch a backward pass of randomly weighted outputs is made, and a route serves a parameter only if the
-weighted sum of its gradients is the same. What fails takes the next route for this batch: factors (or BackPACK), then
-`torch.func`, then one sample at a time. So a layer that mixes up axes, a sample that takes another branch, or a library
-that gets a layer wrong costs time and not truth. That samples do not depend on one another shows in the same sum, and,
-where no gradient tells of it, in the outputs of a part of the batch on its own.
+Along with a batch a backward pass of randomly weighted outputs is made, and a route serves a parameter only if the
+weighted sum of its gradients is the same. Of a plain net, whose graph shows that samples are apart and that parameters
+are read where they were seen, that pass is made for a part of the samples, alone. What fails takes the next route for
+this batch: factors (or BackPACK), then `torch.func`, then one sample at a time. So a layer that mixes up axes, a sample
+that takes another branch, or a library that gets a layer wrong costs time and not truth. That samples do not depend on
+one another shows in the same sum, and, where no gradient tells of it, in the outputs of a part of the batch on its own.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from modal_ntk.features.capture.independence import Independence
 from modal_ntk.features.capture.per_sample import looped_gradients, vectorised_gradients
 from modal_ntk.features.capture.proof import Draws, agree, multiplied, tolerance
 from modal_ntk.features.capture.recording import Cotangents, Recording, record
+from modal_ntk.features.capture.watching import Call
 from modal_ntk.features.cotangents import cotangents
 from modal_ntk.features.factors import Dense, Factor, n_bytes
 from modal_ntk.features.functional import FunctionalNet
@@ -102,6 +104,7 @@ class Routes:
         self._sort = False
         self._failed: set[tuple[str, str]] = set()
         self._told: set[tuple[str, str]] = set()
+        self._known: set[tuple[Any, ...]] = set()
         self._layout: list[tuple[tuple[str, ...], int]] | None = None
         self._settle(x[[0, -1]])
         self.verify = verify
@@ -147,8 +150,14 @@ class Routes:
         """
         if not self.verify:
             return self._trusted(batch, cotangents)
-        recording = self._recorded(batch, cotangents)
+        recording = self._recorded(batch, cotangents, self._is_known)
         _check_finite(recording)
+        if recording.is_plain:
+            if self._borne_out(batch, recording):
+                names = [name for name in self.net.parameters if name in recording.names]
+                self._note(dict.fromkeys(names, FACTORED))
+                return SampleGradients(recording, {}, names)
+            recording = self._recorded(batch, recording.cotangents)
         self._independence.check(batch, recording.logits)
         work = _Batch(self, batch, recording)
         present = [name for name in self.net.parameters if work.is_present(name)]
@@ -168,7 +177,22 @@ class Routes:
         if left:
             work.loop(left)
         self._note(work.routes)
+        self._known.update(recording.keys_of({name for name, route in work.routes.items() if route == FACTORED}))
         return SampleGradients(recording, work.written, present)
+
+    def _is_known(self, call: Call) -> bool:
+        return call.key in self._known
+
+    def _borne_out(self, batch: Samples, recording: Recording) -> bool:
+        # What the graph shows is tried on a part of the samples, which plain backward passes know alone.
+        rows = self._draws.rows(len(batch), one_in=8)
+        weights = recording.cotangents[rows]
+        seen = self._independence.alone(
+            lambda net, part: record(net, part, weights, weigh=self._draws.weights, watched=False), batch[rows]
+        )
+        self._independence.compare(batch, rows, seen.logits, recording.logits)
+        part = _Batch(self, batch, recording.part(rows, seen))
+        return not part.factored([name for name in part.norms if part.is_present(name)])
 
     def _note(self, taken: dict[str, str]) -> None:
         # Of what a faster route served before, warn once; one sample at a time has a warning of its own.
@@ -193,8 +217,11 @@ class Routes:
         """Return the parameters that had gradients in some batch, in the module's order."""
         return [name for name in self.net.parameters if self.by_name[name] != NONE]
 
-    def _recorded(self, batch: Samples, cotangents: Cotangents) -> Recording:
-        options = {"weigh": self._draws.weights, "watched": not self.explicit, "sort": self._sort}
+    def _recorded(
+        self, batch: Samples, cotangents: Cotangents, known: Callable[[Call], bool] | None = None
+    ) -> Recording:
+        known = None if self._sort or self.explicit or len(batch) == 1 else known
+        options = {"weigh": self._draws.weights, "watched": not self.explicit, "sort": self._sort, "known": known}
         return record(self.net, batch, cotangents, **options)  # type: ignore[arg-type]
 
     def _trusted(self, batch: Samples, cotangents: Cotangents) -> SampleGradients:
@@ -327,5 +354,7 @@ def _check_finite(recording: Recording) -> None:
         rows = (~recording.logits.isfinite().all(1)).nonzero()[:, 0].tolist()
         raise checks.expected("finite outputs", f"others for samples {rows[:5]} of a batch", remedy)
     wrong = [name for name, g in recording.truth.items() if not bool(g.isfinite().all())]
+    if not recording.is_finite and recording.is_plain:
+        wrong = sorted(recording.names)
     if wrong:
         raise checks.expected(f"finite gradients by {', '.join(wrong[:5])}", "others", remedy)

@@ -69,6 +69,8 @@ class Call:
         The version of `data` at the call.
     make : Maker
         From input and gradient at the output to the gradients of an operand.
+    key : tuple
+        Function and arguments: tensors by shape and type, less what differs from batch to batch.
     """
 
     operands: tuple[Operand, ...]
@@ -76,6 +78,7 @@ class Call:
     data: Tensor | None
     version: int
     make: Maker
+    key: tuple[Any, ...] = ()
 
 
 class Watch(TorchFunctionMode):
@@ -96,6 +99,8 @@ class Watch(TorchFunctionMode):
         In order.
     dtypes : set of torch.dtype
         Of whatever gradients pass.
+    hooked : bool
+        Whether gradients may be changed on their way.
     """
 
     def __init__(self, leaves: dict[str, Tensor], n: int, *, keep: bool = True) -> None:
@@ -106,6 +111,7 @@ class Watch(TorchFunctionMode):
         self.leaves = leaves
         self.n = n
         self.calls: list[Call] = []
+        self.hooked = False
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -113,6 +119,7 @@ class Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.max_pool2d:
             func = max_pool2d
+        self.hooked |= func in _OPEN_GRADIENTS
         if func is F.multi_head_attention_forward:
             with self:
                 return _opened(func)(*args, **kwargs)
@@ -168,7 +175,9 @@ class Watch(TorchFunctionMode):
             return out
         if data is not None and make.spread:
             data = data.expand(out.shape)
-        self.calls.append(Call(tuple(operands.values()), get_gradient_edge(out), data, version, make))
+        arguments = ((role, _described(value, names.get(role))) for role, value in call.items())
+        key = (getattr(func, "__name__", ""), *arguments)
+        self.calls.append(Call(tuple(operands.values()), get_gradient_edge(out), data, version, make, key))
         return out
 
     def _marked(self, out: Any, given: list[Tensor], func: Any, args: tuple[Any, ...]) -> Any:
@@ -205,6 +214,16 @@ def _tensors(values: Any) -> Iterator[Tensor]:
             yield from _tensors(value)
     elif isinstance(values, dict):
         yield from _tensors(list(values.values()))
+
+
+def _described(value: Any, name: str | None) -> Any:
+    if isinstance(value, Tensor):
+        return name, tuple(value.shape) if name else tuple(value.shape[1:]), value.dtype
+    return repr(value)
+
+
+# By these a forward pass reaches for the gradients of the backward pass.
+_OPEN_GRADIENTS = (Tensor.register_hook, inspect.getattr_static(Tensor, "grad_fn").__get__)
 
 
 @functools.cache

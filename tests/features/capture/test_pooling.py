@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from modal_ntk.features.capture.pooling import _Maxima, max_pool2d
+from modal_ntk.features.capture.pooling import Maxima, max_pool2d
 from modal_ntk.features.loss_gradients import LossGradients
 
 SIZES = [1, 2, (2, 1), (1, 2), (1, 4), 3]
@@ -41,7 +41,7 @@ def test_values_and_gradients_are_those_of_torch(shape, size, levels, seed):
 )
 def test_other_windows_are_left_to_torch(options, monkeypatch):
     """Windows that overlap, are padded, spread, cut or large go to torch as they were asked for."""
-    monkeypatch.setattr(_Maxima, "apply", None)
+    monkeypatch.setattr(Maxima, "apply", None)
     pixels = torch.randn(2, 3, 7, 7)
     asked = {"kernel_size": 2, **options}
     assert torch.equal(max_pool2d(pixels, **asked), F.max_pool2d(pixels, **asked))
