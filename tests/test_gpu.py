@@ -34,7 +34,7 @@ def on_both(module, X, y, **options):
 @pytest.mark.parametrize("kind", ["rows", "images"])
 @pytest.mark.parametrize("name", [found.name for found in modal_ntk.list_strategies()])
 def test_picks_do_not_depend_on_the_device(name, kind):
-    """The same net on the GPU is asked for the same samples in the same order, with the same scores to single precision."""
+    """The same net on the GPU asks for the same samples in the same order, with scores equal to single precision."""
     X, y = zoo.blobs(n=N)
     module = DropoutMLP
     if kind == "images":
