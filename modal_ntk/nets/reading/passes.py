@@ -1,0 +1,162 @@
+"""Samples sent through a net: its outputs, and what its layers make of them on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from skorch.dataset import unpack_data
+from torch import Tensor, nn
+
+from modal_ntk import checks, progress
+from modal_ntk.errors import UnmetNeedError
+from modal_ntk.nets.datasets import in_order
+from modal_ntk.nets.reading.estimator import EstimatorView
+from modal_ntk.nets.reading.outputs import (
+    as_matrix,
+    cast,
+    flat,
+    read_by,
+    unwarned,
+)
+from modal_ntk.nets.rows import take_rows
+
+Layer = str | Callable[[Any], Any] | None
+
+
+class PassView(EstimatorView):
+    """Samples sent through the net: its outputs, embeddings and features."""
+
+    def embeddings(self, X: Any, layer: Layer = None) -> Tensor:
+        """Return an inner representation of every sample, flattened to one row.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As users pass them.
+        layer : str, callable or None, default=None
+            None: the input of the linear layer that runs last, the penultimate activation. A name from
+            ``module.named_modules()``: that layer's output. A callable: is given the prepared samples.
+
+        Returns
+        -------
+        Tensor (n, d)
+            The embedding, on the CPU.
+
+        Raises
+        ------
+        UnmetNeedError
+            If there is no fitted torch net, or it has no linear layer and none is named.
+        UnknownNameError
+            If no layer has that name.
+        """
+        if callable(layer):
+            return as_matrix(layer(self.prepare(X)), "the embedding callable's result")
+        self._require_net("embedding")
+        with self._recording(layer) as last:
+            parts = [flat(last["output"].detach().cpu()) for _ in self._forward(self.prepare(X))]
+        return checked("embedding of the net", torch.cat(parts))
+
+    def features(self, X: Any, source: Layer = "input") -> Tensor:
+        """Return the features that stay fixed while the net learns.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As users pass them.
+        source : str or callable, default="input"
+            "input": the samples themselves, flattened. A layer's name: the output of that (frozen) layer.
+            A callable: is given the prepared samples.
+
+        Returns
+        -------
+        Tensor (n, d)
+            The features, on the CPU.
+        """
+        if source == "input":
+            return as_matrix(self.prepare(X), 'the pool under features="input"')
+        return self.embeddings(X, source)
+
+    def probe(self, X: Any) -> Tensor:
+        """Return the net's outputs for the first sample, as a proof that it can read such samples.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As users pass them, at least one.
+
+        Returns
+        -------
+        Tensor (1, ...)
+            What the module returned.
+
+        Raises
+        ------
+        InvalidInputError
+            If the net cannot read it, with its own error as the cause.
+        """
+        return self._outputs(take_rows(X, np.zeros(1, np.int64)))
+
+    def _outputs(self, X: Any) -> Tensor:
+        outputs = list(self._forward(self.prepare(X)))
+        # Minus infinity is the logarithm of no chance at all, which outputs may be.
+        found = torch.cat([(out[0] if isinstance(out, tuple) else out).detach().cpu() for out in outputs])
+        return checked("outputs of the net", found, found.isnan() | (found == torch.inf))
+
+    def _forward(self, X: Any) -> Iterator[Any]:
+        net = self.net
+        assert net is not None  # callers have required it
+        dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
+        with self.no_trace():
+            for batch in unwarned(in_order(net.get_iterator(net.get_dataset(X), training=False))):
+                inputs, target = unpack_data(batch)
+                # Lists and float64 arrays meet a float32 net every day; the module's own type decides.
+                with read_by("the net", X):
+                    outputs = net.evaluation_step((cast(inputs, dtype), target), training=False)
+                yield outputs
+                progress.advance(len(outputs[0] if isinstance(outputs, tuple) else outputs), "row")
+
+    @contextmanager
+    def _as_written(self) -> Iterator[None]:
+        # A compiled module does not call the hooks of its parts, so the one inside stands in for it.
+        held = vars(self.net)
+        before = held["module_"]
+        held["module_"] = self.module
+        try:
+            yield
+        finally:
+            held["module_"] = before
+
+    @contextmanager
+    def _recording(self, layer: str | None) -> Iterator[dict[str, Tensor]]:
+        # What runs last overwrites, so the head's input stays even where linear layers are called out of order.
+        last: dict[str, Tensor] = {}
+        modules = dict(self.module.named_modules())
+        if layer is not None and layer not in modules:
+            remedy = "Names come from module.named_modules()."
+            raise checks.unknown_name("layer", layer, [name for name in modules if name], remedy)
+        linear = [part for part in modules.values() if isinstance(part, nn.Linear)]
+        if layer is None and not linear:
+            name = type(self.module).__name__
+            raise UnmetNeedError(f"Expected a net with a linear layer, got {name}. Name the embedding layer instead.")
+
+        def record(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            last["output"] = inputs[0] if layer is None else output
+
+        handles = [part.register_forward_hook(record) for part in (linear if layer is None else [modules[layer]])]
+        try:
+            with self._as_written():
+                yield last
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def checked(what: str, values: Tensor, bad: Tensor | None = None) -> Tensor:
+    """Return values (n, ...) unless some are bad, which by default are those not finite."""
+    bad = ~values.isfinite() if bad is None else bad
+    checks.check_outputs(what, values, flat(bad).any(dim=1).numpy())
+    return values
