@@ -169,7 +169,7 @@ def _bench(arguments: argparse.Namespace) -> None:
     # Imported here: listing strategies must not wait for torch.
     from modal_ntk import bench
     from modal_ntk.bench.reports import figures
-    from modal_ntk.bench.running.runner import Plan
+    from modal_ntk.bench.running.plan import Plan
     from modal_ntk.bench.storage.store import FILE_NAME, Store
 
     progress = "plain" if arguments.plain else not arguments.quiet

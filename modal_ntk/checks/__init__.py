@@ -3,20 +3,17 @@
 from modal_ntk.checks.arguments import (
     check_choice,
     check_flag,
-    check_installed,
     check_integer,
     check_n_instances,
     check_number,
     check_positive,
     check_random_state,
     check_rows,
-    expected,
-    one_line,
-    unknown_name,
 )
 from modal_ntk.checks.labels import check_labels
 from modal_ntk.checks.results import check_outputs, check_picks
 from modal_ntk.checks.samples import check_same_features, check_samples, is_dataset, n_rows
+from modal_ntk.checks.wording import check_installed, expected, one_line, unknown_name
 
 __all__ = [
     "check_choice",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from modal_ntk.checks.arguments import expected
+from modal_ntk.checks.wording import expected
 
 _MISSING = "None, NaN or a missing value"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from modal_ntk.checks.arguments import expected
+from modal_ntk.checks.wording import expected
 from modal_ntk.errors import ContractError
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from modal_ntk.checks.arguments import expected
+from modal_ntk.checks.wording import expected
 
 
 def n_rows(X: Any) -> int:

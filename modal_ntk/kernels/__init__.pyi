@@ -6,9 +6,9 @@ from .ntk import empirical_ntk as empirical_ntk
 from .posterior import Posterior as Posterior
 from .posterior import condition as condition
 from .posterior import condition_block as condition_block
-from .posterior import jittered_cholesky as jittered_cholesky
-from .posterior import ntk_regression as ntk_regression
 from .posterior import posterior as posterior
+from .regression import jittered_cholesky as jittered_cholesky
+from .regression import ntk_regression as ntk_regression
 from .rows import KernelRows as KernelRows
 from .rows import kernel_rows as kernel_rows
 from .studies import MMD as MMD

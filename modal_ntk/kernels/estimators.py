@@ -16,7 +16,7 @@ from modal_ntk.errors import InvalidInputError
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.kernels.heads import ntk_head
 from modal_ntk.kernels.ntk import Kind, Method, empirical_ntk
-from modal_ntk.kernels.posterior import ntk_regression
+from modal_ntk.kernels.regression import ntk_regression
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from modal_ntk import checks
-from modal_ntk.kernels.posterior import jittered_cholesky
+from modal_ntk.kernels.regression import jittered_cholesky
 
 
 class MMD(NamedTuple):

@@ -8,17 +8,15 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from modal_ntk import checks
 from modal_ntk.errors import InvalidInputError
 from modal_ntk.labeling import values
+from modal_ntk.labeling.record import Record
 from modal_ntk.writing import marked, replacing
-
-if TYPE_CHECKING:
-    from modal_ntk.labeling.session import LabelingSession
 
 SKIPPED = object()
 _ROW, _POOL = "modal_ntk_row", "modal_ntk_pool"
@@ -43,12 +41,12 @@ class Answer(NamedTuple):
     place: str
 
 
-def import_answers(session: LabelingSession, answers: Sequence[Answer]) -> int:
+def import_answers(session: Record, answers: Sequence[Answer]) -> int:
     """Tell a session what others have answered.
 
     Parameters
     ----------
-    session : LabelingSession
+    session : Record
         The session.
     answers : sequence of Answer
         Of several for a row the last counts.
@@ -89,7 +87,7 @@ def import_answers(session: LabelingSession, answers: Sequence[Answer]) -> int:
     return n_new
 
 
-def export_csv(session: LabelingSession, path: str | os.PathLike[str]) -> None:
+def export_csv(session: Record, path: str | os.PathLike[str]) -> None:
     """Write `session` as CSV; see `LabelingSession.export_csv`."""
     labels = dict(zip(session.labeled.tolist(), session.labels.tolist(), strict=True))
     skipped = set(session.skipped.tolist())
@@ -102,7 +100,7 @@ def export_csv(session: LabelingSession, path: str | os.PathLike[str]) -> None:
             writer.writerow([row, name, status, values.cell_of(labels[row]) if row in labels else ""])
 
 
-def read_csv(session: LabelingSession, path: str | os.PathLike[str]) -> list[Answer]:
+def read_csv(session: Record, path: str | os.PathLike[str]) -> list[Answer]:
     """Read answers; see `LabelingSession.import_csv`."""
     known = session.classes or list(dict.fromkeys(session.labels.tolist()))
     rows = _Rows(session)
@@ -163,7 +161,7 @@ def _table(file: IO[str], path: Path) -> tuple[Any, list[str]]:
 
 class _Rows:
     # Rows of the pool by what files call them.
-    def __init__(self, session: LabelingSession) -> None:
+    def __init__(self, session: Record) -> None:
         self.n = checks.n_rows(session.X_pool)
         self.names = {} if session.names is None else {name: i for i, name in enumerate(session.names)}
 
@@ -187,7 +185,7 @@ class _Rows:
 
 
 def export_label_studio(
-    session: LabelingSession,
+    session: Record,
     path: str | os.PathLike[str],
     data: Callable[[int], Mapping[str, Any]],
     rows: Sequence[int] | np.ndarray | None,
@@ -225,7 +223,7 @@ def _shown(data: Callable[[int], Mapping[str, Any]], row: int) -> Mapping[str, A
     return shown
 
 
-def read_label_studio(session: LabelingSession, path: str | os.PathLike[str], from_name: str) -> list[Answer]:
+def read_label_studio(session: Record, path: str | os.PathLike[str], from_name: str) -> list[Answer]:
     """Read answers; see `LabelingSession.import_label_studio`."""
     what, remedy = "to be an export of Label Studio", "Export the project as JSON or JSON-MIN, with the tasks' data."
     place = str(path)
@@ -249,7 +247,7 @@ def read_label_studio(session: LabelingSession, path: str | os.PathLike[str], fr
 
 class _Tasks:
     # What the tasks of an export say, and under which tags.
-    def __init__(self, session: LabelingSession, from_name: str) -> None:
+    def __init__(self, session: Record, from_name: str) -> None:
         self.session, self.from_name = session, from_name
         self.known = session.classes or list(dict.fromkeys(session.labels.tolist()))
         self.rows = _Rows(session)

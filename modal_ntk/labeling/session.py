@@ -11,16 +11,15 @@ import numpy as np
 from sklearn.base import clone
 
 from modal_ntk import checks, nets, progress
-from modal_ntk.labeling import exchange, values
-from modal_ntk.labeling.fingerprints import fingerprint
-from modal_ntk.labeling.log import FORMAT, Event, EventLog
+from modal_ntk.labeling import exchange
+from modal_ntk.labeling.record import Record
 from modal_ntk.labeling.state import State
 from modal_ntk.strategies.wrappers.wrapping import seeded_copy
 
 RANDOM = "random"
 
 
-class LabelingSession:
+class LabelingSession(Record):
     """Label a pool, sample by sample, for as many days as it takes.
 
     Every question and answer is added to an SQLite file before the call returns, and what the session knows is what
@@ -83,66 +82,18 @@ class LabelingSession:
         random_state: int = 0,
         verbose: int = 0,
     ) -> None:
-        self.X_pool = checks.check_samples("X_pool", X_pool)
         self.estimator = estimator
         self.query_strategy = query_strategy
-        self.verbose = verbose
         self.initial = checks.check_choice("initial", initial, ("random", "query"))
-        self.random_state = checks.check_integer("random_state", random_state, minimum=0)
+        self.verbose = verbose
         if query_strategy is not None and estimator is None:
             raise checks.expected("an estimator for query_strategy to ask with", "None", "Pass estimator=.")
-        n = checks.n_rows(self.X_pool)
-        self.names = None if names is None else values.check_names(names, n)
-        self.classes = None if classes is None else values.check_classes(classes)
-        self.pool = fingerprint(self.X_pool, self.names)
-        about = {"format": FORMAT, "n_rows": n, "pool": self.pool, "classes": self.classes}
-        self._log = EventLog(path, {**about, "random_state": self.random_state})
-        self._state = State(n)
+        super().__init__(path, X_pool, classes=classes, names=names, random_state=random_state)
 
     def __repr__(self) -> str:
         state = self._now()
         counts = f"{len(state.labels)} labelled, {len(state.skipped)} skipped, {len(state.pending)} pending"
         return f"LabelingSession({str(self._log.path)!r}: {counts} of {state.n_rows})"
-
-    @property
-    def labeled(self) -> np.ndarray:
-        """Rows with a label, in the order told, (n,), int64."""
-        return np.array(list(self._now().labels), np.int64)
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Their labels, (n,)."""
-        return np.array(list(self._now().labels.values()))
-
-    @property
-    def pending(self) -> np.ndarray:
-        """Rows asked for and neither labelled nor skipped yet, in the order asked, int64."""
-        return np.array(self._now().pending, np.int64)
-
-    @property
-    def skipped(self) -> np.ndarray:
-        """Rows that were passed over, ascending, int64."""
-        return np.array(sorted(self._now().skipped), np.int64)
-
-    @property
-    def events(self) -> list[Event]:
-        """Everything that has happened, from the file."""
-        return self._log.since()
-
-    def label_of(self, row: int) -> Any:
-        """Return the label of a row.
-
-        Parameters
-        ----------
-        row : int
-            Of the pool.
-
-        Returns
-        -------
-        object
-            The label; None if there is none.
-        """
-        return self._now().labels.get(self._row(row))
 
     def ask(self, n_instances: int = 1) -> np.ndarray:
         """Choose samples to label, among those neither labelled, skipped nor asked for already.
@@ -223,122 +174,6 @@ class LabelingSession:
             X, y = self._training_set(state)
             estimator = nets.for_labels(clone(self.estimator), y, self.classes)
             return estimator.fit(*nets.for_training(estimator, X, y))
-
-    def tell(self, row: int, label: Any) -> None:
-        """Label a row, whether it was asked for, skipped before, or neither.
-
-        Parameters
-        ----------
-        row : int
-            Of the pool.
-        label : str, int, float or bool
-            Its class.
-
-        Raises
-        ------
-        InvalidInputError
-            If the row has a label, or the label is none of the classes.
-        """
-        self._label(row, label, again=False)
-
-    def correct(self, row: int, label: Any) -> None:
-        """Change the label of a row.
-
-        Parameters
-        ----------
-        row : int
-            Of the pool.
-        label : str, int, float or bool
-            Its class.
-
-        Raises
-        ------
-        InvalidInputError
-            If the row has no label, or the label is none of the classes.
-        """
-        self._label(row, label, again=True)
-
-    def _label(self, row: int, label: Any, *, again: bool) -> None:
-        row, value = self._row(row), values.plain(label)
-
-        def decide() -> tuple[str, int, Any]:
-            labels = self._state.labels
-            if (row in labels) != again:
-                got = f"{labels[row]!r} already" if row in labels else "none"
-                remedy = "Use correct()." if row in labels else "Use tell()."
-                raise checks.expected(f"row {row} to have {'a' if again else 'no'} label", got, remedy)
-            # The class itself is stored: 1.0, as spreadsheets and pandas write it, is the class 1.
-            return "label", row, values.settled(value, self.classes, labels.values())
-
-        self._add(decide)
-
-    def skip(self, row: int) -> None:
-        """Pass over a row, which is not asked for again.
-
-        Parameters
-        ----------
-        row : int
-            Of the pool.
-
-        Raises
-        ------
-        InvalidInputError
-            If it has a label, or was skipped.
-        """
-        row = self._row(row)
-
-        def decide() -> tuple[str, int, Any]:
-            if self._state.answered(row):
-                got = f"{self._state.labels[row]!r}" if row in self._state.labels else "skipped"
-                raise checks.expected(f"row {row} to be open", got, "Use correct() or undo().")
-            return "skip", row, None
-
-        self._add(decide)
-
-    def undo(self) -> int:
-        """Take back the last label, correction or skip that stands; once more, the one before.
-
-        Returns
-        -------
-        int
-            The row it was about.
-
-        Raises
-        ------
-        InvalidInputError
-            If there is nothing to take back.
-        """
-        undone: list[int] = []
-
-        def decide() -> tuple[str, int, Any]:
-            answer = self._state.last_answer()
-            if answer is None:
-                raise checks.expected("an answer to take back", "none", "Tell a label first.")
-            undone.append(answer[1])
-            return "undo", answer[1], answer[0]
-
-        self._add(decide)
-        return undone[0]
-
-    def _now(self) -> State:
-        self._state.follow(self._log.since(self._state.last))
-        return self._state
-
-    def _add(self, decide: Callable[[], tuple[str, int | None, Any] | None]) -> bool:
-        # Decided on what the file says, while nobody else may write to it. None is no event.
-        def decided(news: list[Event]) -> tuple[str, int | None, Any] | None:
-            self._state.follow(news)
-            return decide()
-
-        added = self._log.append(decided, after=self._state.last)
-        self._state.follow(added)
-        return bool(added)
-
-    def _row(self, row: Any) -> int:
-        value = checks.check_integer("row", row, minimum=0)
-        if value >= self._state.n_rows:
-            raise checks.expected(f"a row below {self._state.n_rows}", value, "Rows are positions in X_pool.")
-        return value
 
     def export_csv(self, path: str | os.PathLike[str]) -> None:
         """Write every row that was asked for, labelled or skipped as CSV.

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modal_ntk.errors import InvalidInputError
-from modal_ntk.kernels.posterior import condition, condition_block, jittered_cholesky, ntk_regression, posterior
+from modal_ntk.kernels.posterior import condition, condition_block, posterior
+from modal_ntk.kernels.regression import jittered_cholesky, ntk_regression
 
 F64 = {"dtype": torch.float64}
 K_LL = torch.tensor([[2, 0.5], [0.5, 1]], **F64)

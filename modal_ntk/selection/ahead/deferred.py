@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modal_ntk.kernels.posterior import jittered_cholesky, known_below
+from modal_ntk.kernels.posterior import known_below
+from modal_ntk.kernels.regression import jittered_cholesky
 from modal_ntk.selection.ahead.compiled import multiply
 from modal_ntk.selection.ahead.engines import predicted_classes
 

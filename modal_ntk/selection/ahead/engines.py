@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modal_ntk.kernels.posterior import Posterior, condition, training_weights
+from modal_ntk.kernels.posterior import Posterior, condition
+from modal_ntk.kernels.regression import training_weights
 from modal_ntk.selection.ahead import changes
 
 _BLOCK_BYTES = 2**27

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from modal_ntk.bench import Dataset, Protocol, load_dataset, run_protocol
 from modal_ntk.bench.experiment.naming import parse_strategy, strategy_text
 from modal_ntk.bench.experiment.splits import carve
-from modal_ntk.bench.running.runner import Plan
+from modal_ntk.bench.running.plan import Plan
 from modal_ntk.bench.storage.store import Store
 from modal_ntk.cli import main
 from modal_ntk.errors import InvalidInputError, ModalNTKError, UnknownNameError

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 import modal_ntk
 from modal_ntk.bench import Dataset, Protocol, SimulatedActiveLearning, Workers, run_protocol
-from modal_ntk.bench.running.runner import Plan
+from modal_ntk.bench.running.plan import Plan
 from modal_ntk.bench.storage.store import Store
 from modal_ntk.cli import main
 from modal_ntk.errors import IncompleteRunError, InvalidInputError, ModalNTKWarning

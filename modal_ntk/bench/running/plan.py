@@ -1,0 +1,208 @@
+"""A protocol made ready: its data, estimator and strategies, and how its cells are handed to workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from joblib import delayed
+from sklearn.base import clone
+
+from modal_ntk import checks
+from modal_ntk.bench.experiment.datasets import Dataset, load_dataset
+from modal_ntk.bench.experiment.naming import checked_strategies
+from modal_ntk.bench.experiment.protocol import Protocol
+from modal_ntk.bench.loop.rounds import Round
+from modal_ntk.bench.loop.simulation import SimulatedActiveLearning
+from modal_ntk.bench.running.workers import Workers, limited_threads, worker_number
+from modal_ntk.bench.storage.store import Store
+
+Cell = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A protocol with its data, estimator and strategies at hand, all checked.
+
+    Parameters
+    ----------
+    data : Dataset
+        Split as the protocol says.
+    simulation : SimulatedActiveLearning
+        One cell, but for its strategy and seed.
+    strategies : dict of str to QueryStrategy
+        By text.
+    batch_sizes : list of int
+        The schedule.
+    given : list of str
+        What came as an object, so that a protocol alone does not bring it back: "dataset", "estimator".
+    """
+
+    data: Dataset
+    simulation: SimulatedActiveLearning
+    strategies: dict[str, Any]
+    batch_sizes: list[int]
+    given: list[str]
+
+    @classmethod
+    def of(cls, protocol: Protocol, *, dataset: Dataset | None = None, estimator: Any = None) -> Plan:
+        """Load, build and check everything.
+
+        Parameters
+        ----------
+        protocol : Protocol
+            What is asked for.
+        dataset, estimator : Dataset and estimator, optional
+            In place of what the protocol names.
+
+        Returns
+        -------
+        Plan
+            Ready to run.
+
+        Raises
+        ------
+        ModalNTKError
+            If anything cannot be had.
+        """
+        data = protocol.carved(load_dataset(protocol.dataset) if dataset is None else dataset)
+        strategies = checked_strategies(tuple(protocol.strategies))
+        simulation = SimulatedActiveLearning(
+            protocol.build_estimator(data) if estimator is None else estimator,
+            None,
+            n_initial=protocol.n_initial,
+            batch_size=protocol.batch_size,
+            n_rounds=protocol.n_rounds,
+            initial=protocol.initial,  # type: ignore[arg-type]  # checked by `schedule`
+            reinitialise=protocol.reinitialise,
+            evaluation_set=(data.x_test, data.y_test),
+            validation_set=None if data.x_validation is None else (data.x_validation, data.y_validation),
+            metrics=protocol.metrics,
+            unlabeled_param=protocol.unlabeled_param,
+        )
+        objects = {"dataset": dataset, "estimator": estimator}
+        given = [name for name, value in objects.items() if value is not None]
+        return cls(data, simulation, strategies, simulation.schedule(len(data.x_train)), given)
+
+    def curves(
+        self, cells: Iterable[Cell], workers: Workers, folder: Path | None = None
+    ) -> Iterator[tuple[str, int, list[Round] | str]]:
+        """Run cells.
+
+        Parameters
+        ----------
+        cells : iterable of (str, int)
+            Strategy and seed; read as workers come free.
+        workers : Workers
+            Where they run.
+        folder : Path, optional
+            Of a store that keeps each round as it ends, and where cells go on from; read and written by workers on
+            this machine alone, as SQLite's locks do not reach others.
+
+        Yields
+        ------
+        tuple of (str, int, list of Round)
+            In the order in which they are done; of a cell that could not be run, why, in place of its rounds.
+        """
+        data = self.data
+        # Large arrays are arguments of their own, so that joblib shares them among cells instead of sending them anew.
+        held_out = (data.x_test, data.y_test, data.x_validation, data.y_validation)
+        place = folder if workers.backend == "loky" else None
+        bare = clone(self.simulation).set_params(evaluation_set=None, validation_set=None)
+
+        def task(cell: Cell) -> Any:
+            label, seed = cell
+            simulation = clone(bare).set_params(query_strategy=self.strategies[label], random_state=seed)
+            return delayed(_cell)(simulation, data.x_train, data.y_train, *held_out, label, seed, workers, place)
+
+        running: set[Cell] = set()
+        failed: list[Exception] = []
+
+        def tasks(some: Iterable[Cell]) -> Iterator[Any]:
+            # What goes wrong here, in this process, is no worker's end: what is under way ends first, and it is raised.
+            try:
+                for cell in some:
+                    running.add(cell)
+                    yield task(cell)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failed.append(error)
+
+        # What a cell raises comes back as its result, so an exception here is a worker's end. Any of the cells under
+        # way may be to blame: each is tried again by itself, so that only the one that ends its worker again is lost.
+        rest = iter(cells)
+        alone: list[list[Cell]] = []
+        while True:
+            group = alone.pop() if alone else None
+            with workers.parallel() as parallel:
+                try:
+                    for found in parallel(tasks(rest if group is None else group)):
+                        running.discard(found[:2])
+                        yield found
+                    if group is None and not failed:
+                        # A pool that ends may have asked for one more on another thread, which nobody has run.
+                        if not running:
+                            return
+                        alone = [[cell] for cell in sorted(running)]
+                except Exception as error:  # noqa: BLE001 - backends have classes of their own for it
+                    if group is None:
+                        alone = [[cell] for cell in sorted(running)]
+                        running.difference_update(cell for [cell] in alone)
+                    else:
+                        reason = (
+                            f"its worker was killed twice ({type(error).__name__}). Give it more memory, or lower jobs"
+                        )
+                        lost = [(*cell, reason) for cell in group]
+                        running.difference_update(group)
+                        yield from lost
+            if failed:
+                raise failed[0]
+
+
+def _cell(
+    simulation: Any,
+    X: Any,
+    y: Any,
+    x_test: Any,
+    y_test: Any,
+    x_validation: Any,
+    y_validation: Any,
+    label: str,
+    seed: int,
+    workers: Workers,
+    folder: Path | None,
+) -> tuple[str, int, list[Round] | str]:
+    try:
+        return (
+            label,
+            seed,
+            _curve(simulation, X, y, (x_test, y_test), (x_validation, y_validation), label, seed, workers, folder),
+        )
+    except Exception as error:  # noqa: BLE001 - one run that fails must not take the others along
+        return label, seed, checks.one_line(f"{type(error).__name__}: {error}")
+
+
+def _curve(
+    simulation: Any,
+    X: Any,
+    y: Any,
+    evaluation_set: tuple[Any, Any],
+    validation_set: tuple[Any, Any],
+    label: str,
+    seed: int,
+    workers: Workers,
+    folder: Path | None,
+) -> list[Round]:
+    held_out = None if validation_set[0] is None else validation_set
+    simulation.set_params(evaluation_set=evaluation_set, validation_set=held_out)
+    if workers.devices:
+        simulation.set_params(estimator__device=workers.devices[worker_number() % len(workers.devices)])
+    rounds: dict[str, Any] = {}
+    if folder is not None:
+        store = Store(folder)
+        past = store.noted(label, seed) or store.stored(label, seed)
+        rounds = {"past": past, "on_round": partial(store.note, label, seed)}
+    with limited_threads(workers.threads):
+        return simulation.replay(X, y, **rounds).curve_
