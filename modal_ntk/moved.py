@@ -20,6 +20,7 @@ _ROOMS = {
     "nets.waal": "adversarial critic_parts critic_training distances pairing schedule",
     "selection.ahead": "changes compiled deferred diffused engines lookahead",
     "strategies.baselines.scores": "bald deepfool entropy least_confidence margin uncertainty",
+    "structure.graphs": "diffusion graph hops neighbors reuse",
     "strategies.wrappers": "candidate_subset sharding switch wrapping",
     "bench.analysis": "scoring significance statistics",
     "bench.experiment": "archives datasets estimators naming protocol splits",

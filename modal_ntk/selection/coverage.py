@@ -12,8 +12,8 @@ from torch import Tensor
 
 from modal_ntk import checks, progress
 from modal_ntk.selection.result import Selection
+from modal_ntk.structure.graphs.neighbors import distance_to_other_groups
 from modal_ntk.structure.magnitudes import measurable
-from modal_ntk.structure.neighbors import distance_to_other_groups
 
 BLOCK_PAIRS = 2**21
 """Pairs of rows that are compared at a time."""

@@ -12,8 +12,8 @@ from torch import Tensor
 from modal_ntk import checks, progress
 from modal_ntk.selection.distances import DenseRows
 from modal_ntk.selection.result import Selection
+from modal_ntk.structure.graphs.neighbors import nearest_rows
 from modal_ntk.structure.magnitudes import measurable
-from modal_ntk.structure.neighbors import nearest_rows
 
 First = Literal["random", "first"]
 

@@ -13,8 +13,8 @@ from modal_ntk.selection.distances import DenseRows
 from modal_ntk.selection.k_center import k_center_greedy
 from modal_ntk.selection.kmeans_pp import kmeans_plus_plus
 from modal_ntk.selection.result import Selection
+from modal_ntk.structure.graphs.neighbors import nearest_rows
 from modal_ntk.structure.magnitudes import measurable
-from modal_ntk.structure.neighbors import nearest_rows
 
 BLOCK_PAIRS = 2**22
 """Pairs of rows of a cluster whose distances are held at a time."""

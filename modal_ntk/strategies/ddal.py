@@ -20,8 +20,8 @@ from modal_ntk.strategies.base import Query, QueryStrategy
 if TYPE_CHECKING:
     from modal_ntk.nets import NetView
     from modal_ntk.selection.ahead.diffused import Criterion, TieBreak
-    from modal_ntk.structure.graph import Search, Similarity, Symmetrise
-    from modal_ntk.structure.reuse import GraphMemory, PlacedGraph
+    from modal_ntk.structure.graphs.graph import Search, Similarity, Symmetrise
+    from modal_ntk.structure.graphs.reuse import GraphMemory, PlacedGraph
 
 STEPS_WITH_TOL = 1000
 """Limit of the steps where a tolerance is set and no number of steps."""

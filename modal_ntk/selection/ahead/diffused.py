@@ -16,7 +16,7 @@ from modal_ntk.selection.result import Selection
 from modal_ntk.selection.top import best, top_b
 
 if TYPE_CHECKING:
-    from modal_ntk.structure.diffusion import Mode
+    from modal_ntk.structure.graphs.diffusion import Mode
 
 Criterion = Literal["min", "norm", "max_probability", "margin", "entropy"]
 ONE_VS_ALL = ("min", "norm")

@@ -13,8 +13,8 @@ from sklearn.semi_supervised import LabelPropagation
 
 from modal_ntk.errors import InvalidInputError, ModalNTKWarning
 from modal_ntk.structure import GrowingDiffusion, HopDistances, diffuse, knn_transition, n_diffusion_steps
-from modal_ntk.structure.diffusion import as_torch
-from modal_ntk.structure.hops import UNREACHED
+from modal_ntk.structure.graphs.diffusion import as_torch
+from modal_ntk.structure.graphs.hops import UNREACHED
 
 MODES = ["one_vs_all", "multivariate"]
 

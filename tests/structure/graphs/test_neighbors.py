@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from modal_ntk import structure
 from modal_ntk.errors import InvalidInputError
-from modal_ntk.structure import neighbors
+from modal_ntk.structure.graphs import neighbors
 
 rows = arrays(np.float64, st.tuples(st.integers(3, 10), st.just(3)), elements=st.integers(-4, 4).map(float))
 

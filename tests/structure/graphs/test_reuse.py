@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modal_ntk.structure import knn_transition
-from modal_ntk.structure.reuse import GraphMemory, _row_keys
+from modal_ntk.structure.graphs.reuse import GraphMemory, _row_keys
 
 
 @given(seed=st.integers(0, 2**31), duplicates=st.integers(0, 3))

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modal_ntk.errors import InvalidInputError, MissingExtraError, ModalNTKWarning
-from modal_ntk.structure import affinity_transition, graph, knn_transition, nearest_neighbors
+from modal_ntk.structure import affinity_transition, knn_transition, nearest_neighbors
+from modal_ntk.structure.graphs import graph
 
 
 def points(seed, n=30, d=4, dtype=np.float64):

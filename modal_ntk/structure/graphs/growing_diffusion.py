@@ -9,11 +9,11 @@ import numba
 import numpy as np
 import scipy.sparse as sp
 
-from modal_ntk.structure.diffusion import clamped, finished
-from modal_ntk.structure.hops import reversed_edges
+from modal_ntk.structure.graphs.diffusion import clamped, finished
+from modal_ntk.structure.graphs.hops import reversed_edges
 
 if TYPE_CHECKING:
-    from modal_ntk.structure.diffusion import Mode
+    from modal_ntk.structure.graphs.diffusion import Mode
 
 MOSTLY = 0.75
 """Share of the rows from which on a step over all of them is the faster one."""
