@@ -1,50 +1,50 @@
-"""WAAL on Fashion-MNIST: accuracy from 1,000 labels on, trained against the critic and plainly (the paper's table 4).
+"""WAAL on Fashion-MNIST from 300 labels to 2,500 (the paper's figure 3 and table 4): what its critic adds.
 
-    MODAL_NTK_DATA=... python examples/reproduce/waal_fashion_mnist.py OUT
-    MODAL_NTK_DATA=... python examples/reproduce/waal_fashion_mnist.py OUT --rounds 10 --seeds 5 --device cuda \
-        --arms plain:random_sampling plain:least_confidence plain:margin plain:entropy waal:waal
+    MODAL_NTK_DATA=... python examples/reproduce/waal_fashion_mnist.py OUT [--seeds 5] [--device cuda]
 
-An arm is a training and a query. Trainings: "waal"; "plain", on the labels alone; "steps", on the labels alone but
-with as many steps an epoch as WAAL takes, which tells the critic's part from that of longer training; "h_divergence",
-the paper's ablation; "official", the authors' code. Queries: the names of `modal-ntk strategies`.
+The arms are those of waal_starved.py, and before them
 
-The paper's settings: 40,000 samples to label, 20,000 for early stopping, LeNet with 320 features, heads of 50 hidden
-units, batches of 64, at most 80 epochs, SGD at 0.01 falling at one half and three quarters, momentum 0.5, mu = 0.01,
-selection coefficient 5; from scratch in every round. Its table has 72.29 (WAAL) against 58.03 (random) at 1,000
-labels. `--epochs`, `--pool` and `--validation` make it shorter, and are written beside every result.
+    plain                trained on the labels alone, random queries: the paper's "Random"
+    no critic, random    as many steps as WAAL takes, without the critic, and random queries
 
-Every round is stored in OUT as soon as it is done; started again, the script goes on where it was, also with more
-rounds, seeds or arms. Without the data set, or with MODAL_NTK_SMALL=1, digits stand in, with two epochs.
+The paper has a pool of 40,000, 20,000 samples for early stopping and 80 epochs, of which each passes as often as the
+pool is large. Here the pool is --pool of the first 10,000 training images, there are --epochs, plain training has four
+times as many, and none stops early. The rest is the paper's: LeNet with 320 features, heads of 50 hidden units,
+batches of 64, SGD at 0.01 falling at one half and three quarters, momentum 0.5, mu = 0.01, selection coefficient 5,
+from scratch in every round.
+
+Every round is stored as soon as it is done. The same command goes on where it was, and may be started several times at
+once, on several devices. Without the data set, or with MODAL_NTK_SMALL=1, digits stand in, with two epochs.
 """
 
 import argparse
-import csv
-import json
 import os
-import statistics
+import tempfile
 import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from skorch.dataset import Dataset
-from skorch.helper import predefined_split
+from cells import add, claimed, rows
 from torch import nn
+from waal_starved import ARMS as OF_STARVED
+from waal_starved import table
 
-from modal_ntk import ActiveLearner, get_strategy
+from modal_ntk import ActiveLearner, RandomSampling
 from modal_ntk.bench import load_dataset
 from modal_ntk.errors import ModalNTKWarning, UnknownNameError
 from modal_ntk.nets import WAALClassifier, seeded
 
-TRAININGS = {
-    "waal": {},
-    "plain": {},
-    "steps": {"mu": 0.0},
-    "h_divergence": {"h_divergence": True},
-    "official": {"official_code": True, "mu": 2e-3},
+ARMS = {
+    "plain": ({}, lambda seed: RandomSampling(random_state=seed)),
+    "no critic, random": ({"mu": 0.0}, lambda seed: RandomSampling(random_state=seed)),
+    **{name: arm for name, arm in OF_STARVED.items() if name != "random"},
 }
-SETTINGS = ("epochs", "batch", "pool", "validation", "initial")
+BUDGETS = [300, 500, 1000, 1500, 2000, 2500]
+SETTINGS = ("epochs", "pool", "budgets")
+# Accuracy in per cent at 1,000, 1,500, 2,000 and 2,500 labels.
+PAPER = {"Random": [58.03, 66.81, 71.21, 73.12], "WAAL": [72.29, 76.99, 79.85, 81.08]}
 
 
 def lenet():
@@ -58,141 +58,110 @@ def perceptron():
 
 
 def data_and_extractor(options):
-    """Standardised samples (x, y, x_valid, y_valid, x_test, y_test), split as the paper does, and the extractor."""
+    """Standardised samples (x, y, x_test, y_test) and the extractor."""
     try:
-        data = load_dataset("digits" if options.small else "fashion_mnist")
+        data = load_dataset("digits" if os.environ.get("MODAL_NTK_SMALL") else "fashion_mnist")
     except UnknownNameError as error:
         print(error, "Using digits.", sep="\n")
         data = load_dataset("digits")
     if data.name == "digits":
-        options.pool, options.validation, options.initial, options.batch, options.epochs = 800, 200, 50, 20, 2
-    order = np.random.default_rng(0).permutation(len(data.x_train))
-    rows, valid = order[: options.pool], order[options.pool : options.pool + options.validation]
-    mean, std = data.x_train[rows].mean(), data.x_train[rows].std()
-    x, x_valid, x_test = (((part - mean) / std).astype(np.float32) for part in _parts(data, rows, valid))
-    extractor = perceptron if data.name == "digits" else lenet
-    return (x, data.y_train[rows], x_valid, data.y_train[valid], x_test, data.y_test), extractor
+        options.pool, options.budgets, options.epochs = 800, [50, 70], 2
+    chosen = np.random.default_rng(0).permutation(len(data.x_train[:10_000]))[: options.pool]
+    x = data.x_train[chosen]
+    mean, std = x.mean(), x.std()
+    x, x_test = (((part - mean) / std).astype(np.float32) for part in (x, data.x_test))
+    return (x, data.y_train[chosen], x_test, data.y_test), perceptron if data.name == "digits" else lenet
 
 
-def _parts(data, rows, valid):
-    return data.x_train[rows], data.x_train[valid], data.x_test
-
-
-def one_round(arm, seed, labeled, data, extractor, options):
+def one_round(arm, seed, labeled, n_next, data, extractor, options):
     """Fit to the labelled rows, score on the test set and choose the next rows."""
-    x, y, x_valid, y_valid, x_test, y_test = data
-    training, strategy = arm.split(":")
+    x, y, x_test, y_test = data
+    training, query = ARMS[arm]
     rest = np.setdiff1d(np.arange(len(x)), labeled)
     net = WAALClassifier(
         extractor,
         classes=range(10),
-        n_instances=options.batch,
-        max_epochs=options.epochs,
-        train_split=predefined_split(Dataset(x_valid, y_valid)) if len(x_valid) else None,
+        n_instances=n_next,
+        max_epochs=options.epochs * (4 if arm == "plain" else 1),
         iterator_valid__batch_size=1024,
-        callbacks__valid_acc=None,
         device=options.device,
         verbose=0,
-        **TRAININGS[training],
+        **training,
     )
-    given = {} if training == "plain" else {"X_unlabeled": x[rest]}
+    given = {} if arm == "plain" else {"X_unlabeled": x[rest]}
     started = time.perf_counter()
     with seeded(1000 * seed + len(labeled) % 997), warnings.catch_warnings():
         warnings.simplefilter("ignore", ModalNTKWarning)  # plain training is what is wanted where it is said
-        learner = ActiveLearner(net, get_strategy(strategy, random_state=seed), x[labeled], y[labeled], **given)
-    fitted = time.perf_counter()
-    chosen = rest[learner.query(x[rest], n_instances=options.batch)[0]]
+        learner = ActiveLearner(net, query(seed), x[labeled], y[labeled], **given)
+    seconds = time.perf_counter() - started
+    chosen = rest[learner.query(x[rest], n_instances=n_next)[0]] if n_next else rest[:0]
     return {
         "arm": arm,
         "seed": seed,
         "n_labels": len(labeled),
         "accuracy": float(learner.score(x_test, y_test)),
-        "epochs_run": len(net.history),
-        "transport": net.history[-1].get("transport"),
-        "penalty": net.history[-1].get("penalty"),
-        "fit_seconds": round(fitted - started, 2),
-        "query_seconds": round(time.perf_counter() - fitted, 3),
+        "auc": net.history[-1].get("critic_auc"),
+        "fit_seconds": round(seconds, 2),
+        "device": options.device,
         "settings": {name: getattr(options, name) for name in SETTINGS},
         "chosen": chosen.tolist(),
     }
 
 
-def results(out):
-    path = Path(out) / "waal_fashion_mnist.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def run_cell(arm, seed, data, extractor, options):
+def run_cell(seed, arm, data, extractor, options):
     """Do the rounds of one arm and seed that are not stored yet."""
     settings = {name: getattr(options, name) for name in SETTINGS}
-    wanted = (arm, seed, settings)
-    stored = [r for r in results(options.out) if (r["arm"], r["seed"], r["settings"]) == wanted]
+    stored = [r for r in rows(options.path) if (r["arm"], r["seed"], r["settings"]) == (arm, seed, settings)]
     # All arms of a seed start from the same rows.
-    first = np.random.default_rng(seed).choice(len(data[0]), options.initial, replace=False)
-    labeled = np.concatenate([first, *(r["chosen"] for r in stored)]).astype(np.int64)
-    for _ in range(len(stored), options.rounds + 1):
-        result = one_round(arm, seed, labeled, data, extractor, options)
-        with open(Path(options.out) / "waal_fashion_mnist.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(result) + "\n")
-        labeled = np.concatenate([labeled, result["chosen"]])
-        shown = {name: result[name] for name in ("n_labels", "accuracy", "epochs_run", "fit_seconds")}
+    labeled = np.random.default_rng(seed).choice(len(data[0]), options.budgets[0], replace=False)
+    labeled = np.concatenate([labeled, *(r["chosen"] for r in stored)]).astype(np.int64)
+    for n_next in np.diff([*options.budgets, options.budgets[-1]])[len(stored) :]:
+        result = one_round(arm, seed, labeled, int(n_next), data, extractor, options)
+        add(options.path, result)
+        labeled = np.concatenate([labeled, result["chosen"]]).astype(np.int64)
+        shown = {name: result[name] for name in ("n_labels", "accuracy", "auc", "fit_seconds")}
         print(arm, f"seed {seed}", shown, flush=True)
 
 
-def summary(out):
-    """Write and return accuracy in percent, mean and deviation, for each arm, number of labels and settings."""
-    groups = {}
-    for r in results(out):
-        key = (json.dumps(r["settings"]), r["arm"], r["n_labels"])
-        groups.setdefault(key, []).append(100 * r["accuracy"])
-    rows = [
-        [arm, n, round(statistics.fmean(v), 2), round(statistics.stdev(v), 2) if len(v) > 1 else "", len(v), settings]
-        for (settings, arm, n), v in sorted(groups.items())
-    ]
-    with open(Path(out) / "waal_fashion_mnist.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["arm", "n_labels", "accuracy", "std", "n_seeds", "settings"])
-        writer.writerows(rows)
-    return rows
+def figure(found, path):
+    """Draw the curves and the paper's."""
+    from matplotlib.figure import Figure
 
-
-def figure(out, rows):
-    import matplotlib.pyplot as plt
-
-    axes = plt.figure(figsize=(6, 4)).subplots()
-    for label in dict.fromkeys((row[0], row[5]) for row in rows):
-        curve = [row for row in rows if (row[0], row[5]) == label]
-        deviations = [row[3] or 0 for row in curve]
-        axes.errorbar([row[1] for row in curve], [row[2] for row in curve], deviations, label=label[0], marker="o")
-    axes.set(xlabel="labels", ylabel="test accuracy in %", title="Fashion-MNIST, mean and standard deviation")
-    axes.legend()
-    axes.figure.savefig(Path(out) / "waal_fashion_mnist.png", dpi=150, bbox_inches="tight")
-    plt.close(axes.figure)
+    axes = Figure(figsize=(7, 4.5), layout="constrained").subplots()
+    for arm in dict.fromkeys(r["arm"] for r in found):
+        budgets = sorted({r["n_labels"] for r in found})
+        scores = [[100 * r["accuracy"] for r in found if (r["arm"], r["n_labels"]) == (arm, n)] for n in budgets]
+        axes.plot(budgets, [np.mean(s) if s else np.nan for s in scores], marker="o", label=arm)
+    for name, scores in PAPER.items():
+        axes.plot(BUDGETS[2:], scores, "k:" if name == "Random" else "k--", label=f"{name}, the paper's")
+    axes.set(xlabel="labels", ylabel="test accuracy in %", title="Fashion-MNIST, means over the seeds")
+    axes.legend(fontsize=8)
+    axes.figure.savefig(path, dpi=110)
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", nargs="?", default="waal_results", help="folder of the results")
-    parser.add_argument("--arms", nargs="+", default=["plain:random_sampling", "steps:random_sampling", "waal:waal"])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=0, help="queries after the initial labels")
-    parser.add_argument("--initial", type=int, default=1000)
-    parser.add_argument("--batch", type=int, default=500, help="labels of a query")
-    parser.add_argument("--epochs", type=int, default=80)
-    parser.add_argument("--pool", type=int, default=40000)
-    parser.add_argument("--validation", type=int, default=20000)
+    parser.add_argument("out", nargs="?", help="folder of the results; by default one that is thrown away")
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=[a for a in ARMS if "spread" not in a])
+    parser.add_argument("--seeds", type=int, default=1 if os.environ.get("MODAL_NTK_SMALL") else 5)
+    parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--pool", type=int, default=8000)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--report", action="store_true", help="show what is stored, and do nothing more")
     options = parser.parse_args(arguments)
-    options.small = bool(os.environ.get("MODAL_NTK_SMALL"))
-    Path(options.out).mkdir(parents=True, exist_ok=True)
-    data, extractor = data_and_extractor(options)
-    for seed in range(options.seeds):  # seeds outermost: whatever is stored compares the arms
-        for arm in options.arms:
-            run_cell(arm, seed, data, extractor, options)
-    rows = summary(options.out)
-    for row in rows:
-        print(*row, sep="  ")
-    figure(options.out, rows)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(options.out or scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        options.path = folder / "waal_fashion_mnist.jsonl"
+        if not options.report:
+            data, extractor = data_and_extractor(options)
+            # Seeds outermost: whatever is stored compares the arms.
+            for seed, arm in claimed(folder, [(seed, arm) for seed in range(options.seeds) for arm in options.arms]):
+                run_cell(seed, arm, data, extractor, options)
+        found = rows(options.path)
+        table("Fashion-MNIST", found)
+        figure(found, folder / "waal_fashion_mnist.png")
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ pool from labels, and within the pool starved digits from the others; the share 
 are scikit-learn's digits. The extractor is a layer of 64 with ReLU, trained from scratch each round, for 40 epochs
 where the paper has 80; the rest is the paper's.
 
-A run goes on where it was interrupted. MODAL_NTK_SMALL=1 makes it seconds.
+The same command goes on where it was interrupted, and may be started several times at once. MODAL_NTK_SMALL=1 makes it
+seconds.
 """
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -31,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cells import add, claimed, rows
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
@@ -99,46 +100,49 @@ def one_round(arm, seed, labeled, data, n_classes, epochs):
     return found
 
 
-def stored(path):
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def run(task, out, *, seeds, rounds, epochs, arms):
     """Do what is not stored yet, and print the table."""
     path, data = Path(out) / f"waal_starved_{task}.jsonl", samples()
     path.parent.mkdir(parents=True, exist_ok=True)
-    for seed in range(seeds):
-        for arm in arms:
-            before = [r for r in stored(path) if (r["arm"], r["seed"]) == (arm, seed)]
-            labeled = np.concatenate([first_labels(data[1], seed), *(r["chosen"] for r in before)]).astype(np.int64)
-            for _ in range(len(before), rounds + 1):
-                found = one_round(arm, seed, labeled, data, TASKS[task], epochs)
-                with open(path, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(found) + "\n")
-                labeled = np.concatenate([labeled, found["chosen"]])
-    table(task, stored(path))
+    for seed, arm, _ in claimed(out, [(seed, arm, task) for seed in range(seeds) for arm in arms]):
+        before = [r for r in rows(path) if (r["arm"], r["seed"]) == (arm, seed)]
+        labeled = np.concatenate([first_labels(data[1], seed), *(r["chosen"] for r in before)]).astype(np.int64)
+        for _ in range(len(before), rounds + 1):
+            found = one_round(arm, seed, labeled, data, TASKS[task], epochs)
+            add(path, found)
+            labeled = np.concatenate([labeled, found["chosen"]])
+    table(task, rows(path))
 
 
-def table(task, rows):
-    """Accuracy by labels, and what the critic knew at the first query."""
-    budgets = sorted({r["n_labels"] for r in rows})
-    print(f"{task}: test accuracy in per cent by labels, mean over seeds and the error of its difference to no critic")
-    print("| arm | " + " | ".join(map(str, budgets)) + " | seeds | AUC labels | AUC starved | starved in first query |")
-    print("|---|" + "---|" * (len(budgets) + 4))
-    at = {(r["arm"], r["seed"], r["n_labels"]): r for r in rows}
-    for arm in dict.fromkeys(r["arm"] for r in rows):
-        seeds = sorted({r["seed"] for r in rows if r["arm"] == arm})
-        cells = []
-        for n in budgets:
-            values = [100 * at[arm, s, n]["accuracy"] for s in seeds if (arm, s, n) in at]
-            pairs = [s for s in seeds if (arm, s, n) in at and ("no critic", s, n) in at]
-            gaps = [100 * (at[arm, s, n]["accuracy"] - at["no critic", s, n]["accuracy"]) for s in pairs]
-            paired = arm != "no critic" and len(gaps) > 1
-            error = f" ± {statistics.stdev(gaps) / len(gaps) ** 0.5:.1f}" if paired else ""
-            cells.append(f"{statistics.fmean(values):.1f}{error}" if values else "")
-        first = [at[arm, s, budgets[0]] for s in seeds]
-        known = [f"{statistics.fmean(r[key] for r in first):.2f}" for key in ("auc", "auc_starved", "starved_share")]
-        print(f"| {arm} | " + " | ".join(cells) + f" | {len(seeds)} | " + " | ".join(known) + " |")
+KNOWN = {"auc": "AUC labels", "auc_starved": "AUC starved", "starved_share": "starved in first query"}
+
+
+def table(task, found):
+    """Accuracy by labels, its mean over all rounds, and what the critic knew at the first query.
+
+    Differences are to the arm without a critic, paired over the seeds.
+    """
+    budgets, known = sorted({r["n_labels"] for r in found}), [key for key in KNOWN if key in found[0]]
+    runs = {}
+    for r in found:
+        runs.setdefault((r["arm"], r["seed"]), []).append(100 * r["accuracy"])
+    whole = {run: statistics.fmean(scores) for run, scores in runs.items() if len(scores) == len(budgets)}
+    print(f"{task}: test accuracy in per cent by labels, mean over the seeds; area: mean over all rounds")
+    heads = [*map(str, budgets), "area", "minus no critic", "seeds", *(KNOWN[key] for key in known)]
+    print(f"| arm | {' | '.join(heads)} |\n|{'---|' * (len(heads) + 1)}")
+    for arm in dict.fromkeys(r["arm"] for r in found):
+        scores = [[100 * r["accuracy"] for r in found if (r["arm"], r["n_labels"]) == (arm, n)] for n in budgets]
+        cells = [f"{statistics.fmean(s):.1f}" if s else "" for s in scores]
+        seeds = [seed for a, seed in whole if a == arm]
+        cells.append(f"{statistics.fmean(whole[arm, s] for s in seeds):.2f}" if seeds else "")
+        gaps = [whole[arm, s] - whole["no critic", s] for s in seeds if ("no critic", s) in whole]
+        error = f" ± {statistics.stdev(gaps) / len(gaps) ** 0.5:.2f}" if len(gaps) > 1 else ""
+        cells += [f"{statistics.fmean(gaps):+.2f}{error}" if gaps and arm != "no critic" else "", str(len(seeds))]
+        first = [r for r in found if (r["arm"], r["n_labels"]) == (arm, budgets[0])]
+        for key in known:
+            values = [r[key] for r in first if r[key] is not None]
+            cells.append(f"{statistics.fmean(values):.2f}" if values else "")
+        print(f"| {arm} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The scripts of WAAL run, at sizes that take seconds, and go on where they were."""
 
-import importlib.util
+import importlib
 import json
 import os
 import subprocess
@@ -16,31 +16,33 @@ SCRIPT = Path(__file__).parents[2] / "examples/reproduce/waal_fashion_mnist.py"
 def script(monkeypatch):
     pytest.importorskip("matplotlib").use("Agg")
     monkeypatch.setenv("MODAL_NTK_SMALL", "1")
-    spec = importlib.util.spec_from_file_location("waal_fashion_mnist", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    return importlib.import_module("waal_fashion_mnist")
 
 
 def test_it_goes_on_where_it_was(script, tmp_path, capsys):
-    """A second call does only the rounds that are missing, from the rows chosen before, as one call would have."""
-    arms = ["--seeds", "1", "--arms", "waal:waal", "plain:entropy"]
-    at_once, in_parts = str(tmp_path / "once"), str(tmp_path / "parts")
-    script.main([at_once, "--rounds", "1", *arms])
-    script.main([in_parts, "--rounds", "0", *arms])
-    capsys.readouterr()
-    script.main([in_parts, "--rounds", "1", *arms])
-    assert capsys.readouterr().out.count("fit_seconds") == 2
-    timed = ("fit_seconds", "query_seconds")
-    stored = [
-        sorted(json.dumps({k: v for k, v in r.items() if k not in timed}) for r in script.results(out))
-        for out in (at_once, in_parts)
-    ]
-    assert stored[0] == stored[1]
-    assert [row[:2] for row in script.summary(in_parts)] == [
-        ["plain:entropy", 50], ["plain:entropy", 70], ["waal:waal", 50], ["waal:waal", 70],
-    ]  # fmt: skip
+    """What was stopped in the middle of a run ends with the rows and the table of one call."""
+    arguments = ["--arms", "eq. 7", "no critic", "plain"]
+    script.main([str(tmp_path / "once"), *arguments])
+    table = capsys.readouterr().out.split("Fashion-MNIST: ")[1]
+    lines = (tmp_path / "once" / "waal_fashion_mnist.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "waal_fashion_mnist.jsonl").write_text("".join(lines[:3]))
+    script.main([str(tmp_path / "parts"), *arguments])
+    told = capsys.readouterr().out
+    assert told.count("fit_seconds") == len(lines) - 3 == 3
+    assert told.split("Fashion-MNIST: ")[1] == table
     assert (tmp_path / "parts" / "waal_fashion_mnist.png").stat().st_size > 0
+
+
+def test_cells_are_done_once_by_several_processes(script, tmp_path):
+    """A cell in hand is left out by others, and taken up once its process has let go of it."""
+    cells = sys.modules["cells"]
+    ours = cells.claimed(tmp_path, [(0, "eq. 7"), (1, "eq. 7")])
+    assert next(ours) == (0, "eq. 7")
+    assert list(cells.claimed(tmp_path, [(0, "eq. 7"), (1, "eq. 7")])) == [(1, "eq. 7")]
+    assert list(ours) == [(1, "eq. 7")]
+    assert len(list(cells.claimed(tmp_path, [(0, "eq. 7"), (1, "eq. 7")]))) == 2
 
 
 def test_the_starved_study_runs_and_goes_on(tmp_path):
