@@ -52,12 +52,20 @@ def checkerboard(n_classes, n, rng, n_cells=4):
 
 
 class PlainNet(NeuralNetClassifier):
-    """A skorch net whose epochs are nothing but steps: bookkeeping costs more than a step on one sample."""
+    """A skorch net whose epochs are nothing but steps: bookkeeping costs more than a step on one sample.
+
+    `decay` is a number of epochs and what the rate is multiplied by after each so many; every fit begins with `lr`.
+    """
+
+    decay = None
 
     def fit_loop(self, X, y=None, epochs=None, **_):
         inputs, targets = torch.as_tensor(X), torch.as_tensor(y)
         self.module_.train()
-        for _ in range(self.max_epochs if epochs is None else epochs):
+        for epoch in range(self.max_epochs if epochs is None else epochs):
+            if self.decay is not None:
+                for group in self.optimizer_.param_groups:
+                    group["lr"] = self.lr * self.decay[1] ** (epoch // self.decay[0])
             for rows in torch.randperm(len(inputs)).split(self.batch_size):
                 if len(rows) == 1 < min(self.batch_size, len(inputs)):
                     continue  # a last sample on its own, on which BatchNorm cannot train

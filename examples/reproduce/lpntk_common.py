@@ -18,41 +18,44 @@ from modal_ntk.bench.experiment.estimators import LeNet
 from modal_ntk.errors import UnknownNameError
 from modal_ntk.pruning import LpNTKPruner
 
+CHANNELS = {"mnist": 1, "cifar10": 3}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def images(n):
-    """Return training images and labels, at most n, and test images and labels; digits where MNIST is not at hand.
+def images(options):
+    """Return training images and labels, at most --n, and test images and labels; digits where --data is not at hand.
 
     Pixels are standardised, as is customary for MNIST. The paper does not say so, but its number of forgetting
     events speaks for it: there are hardly any with pixels between 0 and 1.
     """
-    X, y, X_test, y_test = _pixels(n)
+    X, y, X_test, y_test = _pixels(options)
     mean, deviation = X.mean(), X.std()
     return (X - mean) / deviation, y, (X_test - mean) / deviation, y_test
 
 
-def _pixels(n):
+def _pixels(options):
     try:
         if os.environ.get("MODAL_NTK_SMALL"):
             raise UnknownNameError("MODAL_NTK_SMALL is set.")
-        data = load_dataset("mnist")
-        return data.x_train[:n], data.y_train[:n], data.x_test, data.y_test
+        data = load_dataset(options.data)
+        return data.x_train[: options.n], data.y_train[: options.n], data.x_test, data.y_test
     except UnknownNameError as error:
         print(error, "Using digits.")
     X, y = load_digits(return_X_y=True)
-    X = np.kron((X / 16).astype(np.float32).reshape(-1, 1, 8, 8), np.ones((1, 1, 2, 2), np.float32))
-    n = min(n, 1200)
+    X = np.kron(
+        (X / 16).astype(np.float32).reshape(-1, 1, 8, 8), np.ones((1, CHANNELS[options.data], 2, 2), np.float32)
+    )
+    n = min(options.n, 1200)
     return X[:n], y[:n], X[1200:], y[1200:]
 
 
-def lenet(epochs, *, lr=0.05, every=2, callbacks=(), **options):
+def lenet(epochs, *, n_channels=1, lr=0.05, every=2, callbacks=(), **options):
     """The recipe of the authors' code for LeNet: SGD with momentum, the rate times 0.7 every second epoch."""
     settings = {"train_split": None, "verbose": 0, "batch_size": 128, "iterator_valid__batch_size": 1000}
     schedule = LRScheduler(torch.optim.lr_scheduler.StepLR, step_size=every, gamma=0.7)
     return skorch.NeuralNetClassifier(
         LeNet,
-        module__n_channels=1,
+        module__n_channels=n_channels,
         module__n_classes=10,
         criterion=torch.nn.CrossEntropyLoss,
         optimizer=torch.optim.SGD,
@@ -78,7 +81,7 @@ def reference(X, y, options):
     """The net whose kernel is used: the epoch of best accuracy on a tenth held out, stored and read again."""
     path = options.out / "reference.pt"
     best = Checkpoint(monitor="valid_acc_best", f_params="best.pt", dirname=str(options.out), load_best=True)
-    net = lenet(options.epochs, train_split=ValidSplit(10, stratified=True), callbacks=[("best", best)])
+    net = options.lenet(options.epochs, train_split=ValidSplit(10, stratified=True), callbacks=[("best", best)])
     if path.exists():
         net.initialize().load_params(f_params=str(path))
         return net

@@ -1,23 +1,25 @@
-"""lpNTK on MNIST: pruning, forgetting, learning difficulty and its control, pictures, label conflicts.
+"""lpNTK on MNIST or CIFAR-10: pruning, forgetting, learning difficulty and its control, pictures, label conflicts.
 
     MODAL_NTK_DATA=... python examples/reproduce/lpntk_mnist.py --stage STAGE --out OUT [--n N] [--seeds S] ...
 
 Stages: pruning (tables 2 and 3), small (figure 18), forgetting (table 1), difficulty (table 4), control (figure 2),
 pictures (redundant, interchangeable and contradictory pairs; cluster sizes), conflicts (5 % of the labels flipped).
 Each writes a CSV row by row and goes on where it was stopped, or stops by itself after --minutes. The paper leaves open
-the epochs and the learning rate of LeNet-5: here --epochs 10 and 0.05, times 0.7 every second epoch. Without MNIST, or
-with MODAL_NTK_SMALL=1, digits stand in.
+the epochs and the learning rate of LeNet-5: here --epochs 10 and 0.05, times 0.7 every second epoch. --data cifar10
+takes its images and LeNet-5 for them, where the paper has ResNet-18. Without the data, or with MODAL_NTK_SMALL=1,
+digits stand in.
 """
 
 import argparse
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import lpntk_pictures
 import lpntk_studies
 import numpy as np
-from lpntk_common import Table, images, lenet, pruned, reference, trained
+from lpntk_common import CHANNELS, Table, images, lenet, pruned, reference, trained
 from scipy import stats
 
 from modal_ntk.pruning import EL2N, ForgettingScore, GraNd
@@ -37,13 +39,13 @@ WAYS = ("full", *PRUNED, *(f"random for {name}" for name in PRUNED), *SCORES)
 
 def pruning(options):
     """Test accuracy of nets trained on all and on pruned data, with t-tests against all and against chance."""
-    X, y, X_test, y_test = images(options.n)
+    X, y, X_test, y_test = images(options)
     table = Table(options.out / "pruning.csv", ["data", "seed"], ["n_kept", "share", "accuracy"], options.minutes)
     for seed in range(options.seeds):
         for data in WAYS:
             if table.missing(data, seed):
                 rows = kept(data, X, y, options)
-                net = trained(lenet(options.epochs), X[rows], y[rows], seed)
+                net = trained(options.lenet(options.epochs), X[rows], y[rows], seed)
                 table.add(data, seed, len(rows), len(rows) / len(y), net.score(X_test, y_test))
     groups = table.by("data")
     accuracy = {data: [row["accuracy"] for row in rows] for data, rows in groups.items()}
@@ -60,7 +62,7 @@ def pruning(options):
 
 def small(options):
     """Test accuracy of nets trained on 1 and 5 % of the data, drawn from the head clusters or from all."""
-    X, y, X_test, y_test = images(options.n)
+    X, y, X_test, y_test = images(options)
     table = Table(options.out / "small.csv", ["share", "source", "seed"], ["accuracy"], options.minutes)
     sources = {"heads": kept("heads", X, y, options), "all": np.arange(len(y))}
     for seed in range(options.seeds):
@@ -70,7 +72,7 @@ def small(options):
                     n = max(1, round(share * len(y)))
                     drawn = np.random.default_rng(seed).choice(rows, n, replace=False)
                     # The recipe drawn out over five times the epochs, for so few samples make few steps in each.
-                    net = trained(lenet(5 * options.epochs, every=10), X[drawn], y[drawn], seed)
+                    net = trained(options.lenet(5 * options.epochs, every=10), X[drawn], y[drawn], seed)
                     table.add(share, source, seed, net.score(X_test, y_test))
     for share, rows in table.by("share").items():
         found = {source: [row["accuracy"] for row in rows if row["source"] == source] for source in sources}
@@ -97,7 +99,7 @@ def kept(data, X, y, options):
     else:
         early = {"keep": len(kept("pruned lpNTK, a fifth", X, y, options)) / len(y), "random_state": 0}
         few = {"n_models": options.models, "n_epochs": options.early}
-        net = lenet(options.epochs)
+        net = options.lenet(options.epochs)
         rows = {
             "EL2N": lambda: EL2N(net, **early, **few).fit(X, y).sample_indices_,
             "GraNd": lambda: GraNd(net, **early, **few).fit(X, y).sample_indices_,
@@ -128,9 +130,15 @@ def arguments(given=None):
     parser.add_argument("--epochs", type=int, default=2 if small else 10)
     parser.add_argument("--models", type=int, default=1 if small else 10, help="nets averaged by EL2N and GraNd")
     parser.add_argument("--early", type=int, default=1 if small else 3, help="epochs before EL2N and GraNd look")
+    parser.add_argument("--data", choices=list(CHANNELS), default="mnist")
+    parser.add_argument("--rate", type=float, default=0.1, help="of the difficulty stage; table 5 has 0.001")
+    parser.add_argument("--batch", type=int, default=128, help="of the difficulty stage; table 5 has 256")
     parser.add_argument("--steps", type=int, default=3 if small else 50, help="steps of the forgetting stage")
     parser.add_argument("--minutes", type=float, default=60)
-    return parser.parse_args(given)
+    options = parser.parse_args(given)
+    options.lenet = partial(lenet, n_channels=CHANNELS[options.data])
+    options.difficulty = {"lr": options.rate, "batch": options.batch}
+    return options
 
 
 def main(given=None):

@@ -11,7 +11,7 @@ from modal_ntk.pruning import sample_relations
 
 def pictures(options):
     """Pictures of redundant, interchangeable and contradictory pairs, and of the clusters' long tail."""
-    X, y, _, _ = images(options.n)
+    X, y, _, _ = images(options)
     net = reference(X, y, options)
     pruner = pruned(net, X, y)
     few = np.random.default_rng(0).permutation(len(y))[:2000]

@@ -6,7 +6,7 @@ import importlib.util
 import lpntk_pictures
 import numpy as np
 import torch
-from lpntk_common import DEVICE, Table, images, lenet, pruned, reference, trained
+from lpntk_common import DEVICE, Table, images, pruned, reference, trained
 from sklearn.model_selection import cross_val_predict
 from torch.nn import functional as F
 
@@ -23,7 +23,7 @@ ADDED = (1, 4, 16, 64)
 
 def forgetting(options):
     """Forgetting foretold over the first 50 steps of 128 samples at a rate of 0.001; the paper: 42.7, 59.0, 49.5."""
-    X, y, _, _ = images(options.n)
+    X, y, _, _ = images(options)
     keys, values = ["loss", "error", "seed"], ["events", "precision", "recall", "f1"]
     table = Table(options.out / "forgetting.csv", keys, values, options.minutes)
     for seed in range(options.seeds):
@@ -48,7 +48,7 @@ def forgetting(options):
 def _foretold(X, y, seed, loss, n_steps):
     rng = np.random.default_rng(seed)
     with nets.seeded(seed):
-        net = LeNet(1, 10).to(DEVICE)
+        net = LeNet(X.shape[1], 10).to(DEVICE)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
     total = {error: ForgettingEvents(np.zeros(0, bool), np.zeros(0, bool)) for error in ERRORS}
     last = None
@@ -71,7 +71,7 @@ def difficulty(options):
     Sizes are numbers of samples of each class, as the paper's section 3.2 has them. Epochs are ten times --epochs: the
     paper does not say how many, and after few of them small subsets have hardly been trained on.
     """
-    X, y, _, _ = images(options.n)
+    X, y, _, _ = images(options)
     n = min(SIZES[-1], int(np.bincount(y).min()))
     rng = np.random.default_rng(0)
     by_class = np.stack([rng.permutation(np.flatnonzero(y == label))[:n] for label in np.unique(y)], 1)
@@ -82,7 +82,7 @@ def difficulty(options):
         path = options.out / f"difficulty {size} of {n}.npy"
         if not path.exists():
             parts = [by_class[start : start + size].ravel() for start in range(0, n - size + 1, size)]
-            losses = [_integrated(X[rows], y[rows], 10 * options.epochs) for rows in parts]
+            losses = [_integrated(X[rows], y[rows], 10 * options.epochs, **options.difficulty) for rows in parts]
             np.save(path, np.concatenate(losses))
         summed.append(np.load(path)[: whole * by_class.shape[1]])
     table = np.corrcoef(summed)
@@ -90,17 +90,17 @@ def difficulty(options):
     print("sizes", sizes[::-1], table.round(4), sep="\n")
 
 
-def _integrated(X, y, epochs, *, watched=None, seed=0, lr=0.1):
-    # Algorithm 1: losses as samples are met, added up over the epochs; batches of 128.
+def _integrated(X, y, epochs, *, watched=None, seed=0, lr=0.1, batch=128):
+    # Algorithm 1: losses as samples are met, added up over the epochs.
     with nets.seeded(0):
-        net = LeNet(1, 10).to(DEVICE)
+        net = LeNet(X.shape[1], 10).to(DEVICE)
     x, labels = torch.from_numpy(X).to(DEVICE), torch.from_numpy(y).to(DEVICE)
     optimizer = torch.optim.SGD(net.parameters(), lr=lr)
     total = torch.zeros(len(y), device=DEVICE)
     rng = np.random.default_rng(seed)
     for _ in range(epochs):
         order = torch.from_numpy(rng.permutation(len(y))).to(DEVICE)
-        for rows in order.split(128):
+        for rows in order.split(batch):
             optimizer.zero_grad()
             losses = F.cross_entropy(net(x[rows]), labels[rows], reduction="none")
             total[rows] += losses.detach()
@@ -111,7 +111,7 @@ def _integrated(X, y, epochs, *, watched=None, seed=0, lr=0.1):
 
 def control(options):
     """Difficulty of the centres of the head clusters beside interchangeable, medium and non-interchangeable samples."""
-    X, y, _, _ = images(options.n)
+    X, y, _, _ = images(options)
     keys = ["kind", "n_added", "seed"]
     table = Table(options.out / "control.csv", keys, ["difficulty"], options.minutes)
     ordered = _by_relation(X, y, options)
@@ -161,7 +161,7 @@ def _by_relation(X, y, options):
 
 def conflicts(options):
     """Share of flipped labels among as many suspects, 5 % of the labels being flipped."""
-    X, y, _, _ = images(options.n)
+    X, y, _, _ = images(options)
     keys, values = ["seed", "way"], ["precision"]
     table = Table(options.out / "conflicts.csv", keys, values, options.minutes)
     for seed in range(options.seeds):
@@ -171,7 +171,7 @@ def conflicts(options):
         noisy[rows] = (y[rows] + rng.integers(1, 10, len(rows))) % 10
         if not table.missing(seed, "conflicts"):
             continue
-        net = trained(lenet(options.epochs), X, noisy, seed)
+        net = trained(options.lenet(options.epochs), X, noisy, seed)
         for way, suspicion in _suspicions(net, X, noisy, options).items():
             if table.missing(seed, way):
                 table.add(seed, way, float(np.isin(np.argsort(-suspicion, kind="stable")[: len(rows)], rows).mean()))
@@ -184,13 +184,13 @@ def _suspicions(net, X, y, options):
     few = {"n_models": options.models, "n_epochs": options.early}
     ways = {
         "EL2N of the same net": np.linalg.norm(same_net - np.eye(10)[y], axis=1),
-        "EL2N": EL2N(lenet(options.epochs), random_state=0, **few).fit(X, y).scores_,
+        "EL2N": EL2N(options.lenet(options.epochs), random_state=0, **few).fit(X, y).scores_,
     }
     if importlib.util.find_spec("cleanlab"):
         from cleanlab.rank import get_label_quality_scores
 
         with nets.seeded(0):
-            held_out = cross_val_predict(lenet(options.epochs), X, y, cv=3, method="predict_proba")
+            held_out = cross_val_predict(options.lenet(options.epochs), X, y, cv=3, method="predict_proba")
         ways["cleanlab, the same net"] = -get_label_quality_scores(y, same_net)
         ways["cleanlab, three-fold"] = -get_label_quality_scores(y, held_out.astype(np.float64))
     # Last, since a seed with this row counts as done.

@@ -54,3 +54,15 @@ def test_batches(script, tmp_path, capsys):
     parts = [float(line.split("mean ")[1].split("%")[0]) for line in text.splitlines() if "part of its G" in line]
     assert len(parts) == 2
     assert max(parts) <= 100
+
+
+def test_rounds(script, monkeypatch, tmp_path, capsys):
+    """Every number of queries has its row; a second call computes nothing and prints the same."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    script("dynamical_rounds.py", tmp_path)
+    first = capsys.readouterr().out
+    lines = (tmp_path / "dynamical_rounds.jsonl").read_text()
+    assert {json.loads(line)["n_labels"] for line in lines.splitlines()} == {90}
+    script("dynamical_rounds.py", tmp_path)
+    assert capsys.readouterr().out.splitlines()[-5:] == first.splitlines()[-5:]
+    assert (tmp_path / "dynamical_rounds.jsonl").read_text() == lines

@@ -108,3 +108,15 @@ def test_the_study_of_defaults_runs_and_goes_on(tmp_path):
     first, again = (run_small("ddal_defaults.py", tmp_path, "--task", "binary", "mnist") for _ in range(2))
     assert first == again
     assert first.count("| ddal |") == 2
+
+
+def test_a_decaying_rate_starts_anew_with_every_fit(checkerboard):
+    """After an epoch of two, and of four, the rate has fallen once, and once more; the next fit begins as the first."""
+
+    class Halved(checkerboard.PlainNet):
+        decay = (2, 0.5)
+
+    X, y = checkerboard.checkerboard(2, 8, np.random.default_rng(0))
+    net = Halved(checkerboard.BoardNet, module__n_classes=2, lr=0.1, train_split=None, verbose=0, max_epochs=1)
+    rates = [net.set_params(max_epochs=n).partial_fit(X, y).optimizer_.param_groups[0]["lr"] for n in (1, 3, 5, 1)]
+    assert rates == pytest.approx([0.1, 0.05, 0.025, 0.1])

@@ -61,3 +61,14 @@ def test_a_small_study_runs_and_goes_on(tmp_path, script_, row):
     )
     assert first == again
     assert first.count(row.strip("| ")) >= 1
+
+
+def test_the_theorem_holds_for_pairs_of_one_label(script, monkeypatch):
+    """The labelled kernel nears the whole one as the net widens, and stays 4 / K of it away where labels differ."""
+    import lpntk_theorem
+
+    monkeypatch.setattr(lpntk_theorem, "N_PAIRS", 15)
+    narrow, wide = (lpntk_theorem.norms(width, 0, True) for width in (64, 1024))
+    assert wide[0] < narrow[0] / 4
+    assert wide[1] < 0.05
+    assert abs(lpntk_theorem.norms(1024, 0, False)[1] - 0.4) < 0.05
