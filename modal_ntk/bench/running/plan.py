@@ -202,7 +202,7 @@ def _curve(
     rounds: dict[str, Any] = {}
     if folder is not None:
         store = Store(folder)
-        past = store.noted(label, seed) or store.stored(label, seed)
-        rounds = {"past": past, "on_round": partial(store.note, label, seed)}
+        done = store.stored(label, seed)
+        rounds = {"past": done + store.noted(label, seed, len(done)), "on_round": partial(store.note, label, seed)}
     with limited_threads(workers.threads):
         return simulation.replay(X, y, **rounds).curve_

@@ -13,33 +13,22 @@ from typing import Any
 from modal_ntk import checks
 from modal_ntk.bench.loop.rounds import Round, details_of, round_from, round_of, text_of
 from modal_ntk.bench.loop.rounds import Row as Row
-from modal_ntk.bench.storage.storefile import check_schema, is_longer, parsed, reading, row_of_values, use_wal
+from modal_ntk.bench.storage.storefile import (
+    TABLES,
+    check_schema,
+    is_longer,
+    opened_for_reading,
+    parsed,
+    reading,
+    row_of_values,
+    use_wal,
+)
 from modal_ntk.errors import InvalidInputError, ModalNTKError, StorageError
 
 FILE_NAME = "results.sqlite"
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS protocol (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS rounds (
-    strategy TEXT NOT NULL, seed INTEGER NOT NULL, round INTEGER NOT NULL,
-    n_labels INTEGER NOT NULL, score REAL NOT NULL, query_seconds REAL NOT NULL, fit_seconds REAL NOT NULL,
-    indices TEXT NOT NULL,
-    PRIMARY KEY (strategy, seed, round)
-);
-CREATE TABLE IF NOT EXISTS details (
-    strategy TEXT NOT NULL, seed INTEGER NOT NULL, round INTEGER NOT NULL,
-    scores TEXT NOT NULL, metrics TEXT NOT NULL, fit_seed INTEGER NOT NULL,
-    peak_memory INTEGER, peak_gpu_memory INTEGER,
-    PRIMARY KEY (strategy, seed, round)
-);
-CREATE TABLE IF NOT EXISTS unfinished (
-    strategy TEXT NOT NULL, seed INTEGER NOT NULL, round INTEGER NOT NULL, entry TEXT NOT NULL,
-    PRIMARY KEY (strategy, seed, round)
-);
-CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, manifest TEXT NOT NULL);
-PRAGMA user_version = 1;
-"""
-# Details have a table of their own so that stores from before there were any stay as they are.
+_SCHEMA = "".join(f"CREATE TABLE IF NOT EXISTS {name} {columns};\n" for name, columns in TABLES.items())
+_VERSION = "PRAGMA user_version = 1;"
 
 _ROWS = """
 SELECT strategy, seed, round, n_labels, score, query_seconds, fit_seconds, indices,
@@ -74,6 +63,8 @@ class Store:
         If the folder cannot be made or written.
     """
 
+    _lacking: tuple[str, ...] | None = None  # of a store that is read only, the tables that it has not
+
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         try:
@@ -81,7 +72,7 @@ class Store:
             with self._connected() as connection, connection:
                 check_schema(connection, self.folder)
                 use_wal(connection)
-                connection.executescript(_SCHEMA)
+                connection.executescript(_SCHEMA + _VERSION)
         except (OSError, sqlite3.Error, ValueError) as error:
             if isinstance(error, ModalNTKError):
                 raise
@@ -91,7 +82,7 @@ class Store:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Store:
-        """Open a store that is there already.
+        """Open a store that is there already, to read it: nothing in its folder changes, which may be read-only.
 
         Parameters
         ----------
@@ -112,10 +103,15 @@ class Store:
         if not path.is_file():
             remedy = "Run `modal-ntk bench --out DIR` first."
             raise checks.expected(f"a folder with {FILE_NAME}", f"{folder}, which has none", remedy)
-        with reading(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            if not {"protocol", "rounds"} <= check_schema(connection, Path(folder)):
+        store = cls.__new__(cls)
+        store.folder, store._lacking = Path(folder), ()
+        with reading(path), store._connected() as connection:
+            tables = check_schema(connection, store.folder)
+            if not {"protocol", "rounds"} <= tables:
                 raise ValueError("a database with other tables")
-        return cls(folder)
+        # What an early version did not have is empty.
+        store._lacking = tuple(name for name in TABLES if name not in tables)
+        return store
 
     def agree(self, protocol: dict[str, Any]) -> None:
         """Write the protocol into a new store, or check that it is the one of an old store.
@@ -130,7 +126,7 @@ class Store:
         InvalidInputError
             If it differs, showing where; nothing is changed then. Only rounds may be added to the schedule.
         """
-        wanted = {key: json.dumps(value) for key, value in protocol.items()}
+        wanted = _as_text(protocol)
         with reading(self.folder / FILE_NAME), self._writing() as connection:
             stored = dict(connection.execute("SELECT key, value FROM protocol"))
             if not stored:
@@ -140,6 +136,29 @@ class Store:
                 stored["batch_sizes"] = wanted["batch_sizes"]
                 if stored == wanted:
                     connection.execute(_LENGTHEN, (wanted["batch_sizes"],))
+        self._refuse_another(stored, wanted)
+
+    def check_same(self, protocol: dict[str, Any]) -> None:
+        """Check that the store is of this protocol, of which it may hold more rounds or fewer; nothing is written.
+
+        Parameters
+        ----------
+        protocol : dict
+            As for `agree`.
+
+        Raises
+        ------
+        InvalidInputError
+            If it differs, showing where.
+        """
+        wanted = _as_text(protocol)
+        with reading(self.folder / FILE_NAME), self._connected() as connection:
+            stored = dict(connection.execute("SELECT key, value FROM protocol"))
+            if is_longer(stored, wanted) or is_longer(wanted, stored):
+                stored["batch_sizes"] = wanted["batch_sizes"]
+        self._refuse_another(stored, wanted)
+
+    def _refuse_another(self, stored: dict[str, str], wanted: dict[str, str]) -> None:
         differences = [
             checks.one_line(f"{key} is {stored.get(key, 'absent')} there and {wanted.get(key, 'absent')} here")
             for key in sorted(stored.keys() | wanted.keys())
@@ -228,7 +247,7 @@ class Store:
             values = (strategy, seed, number, text)
             connection.execute("INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?, ?)", values)
 
-    def noted(self, strategy: str, seed: int) -> list[Round]:
+    def noted(self, strategy: str, seed: int, first: int = 0) -> list[Round]:
         """Return the rounds kept of a cell that is not finished yet.
 
         Parameters
@@ -237,19 +256,21 @@ class Store:
             Name and parameters of the strategy.
         seed : int
             Seed of the cell.
+        first : int, default=0
+            How many rounds of it are stored already, where more are asked for.
 
         Returns
         -------
         list of Round
-            From the first on, without gaps.
+            From this one on, without gaps.
         """
         with reading(self.folder / FILE_NAME), self._connected() as connection:
             found = connection.execute(_NOTED, (strategy, seed)).fetchall()
             # Those after a gap cannot be gone on from.
-            return [round_of(text) for i, (number, text) in enumerate(found) if i == number]
+            return [round_of(text) for i, (number, text) in enumerate(found, first) if i == number]
 
     def under_way(self) -> dict[tuple[str, int], int]:
-        """Return how many rounds are kept of the cells that are not finished yet.
+        """Return how many rounds are done of the cells that are not finished yet, those stored before counted.
 
         Returns
         -------
@@ -257,7 +278,7 @@ class Store:
             By strategy and seed.
         """
         with reading(self.folder / FILE_NAME), self._connected() as connection:
-            found = connection.execute("SELECT strategy, seed, COUNT(*) FROM unfinished GROUP BY strategy, seed")
+            found = connection.execute("SELECT strategy, seed, MAX(round) + 1 FROM unfinished GROUP BY strategy, seed")
             return {(str(strategy), int(seed)): int(n) for strategy, seed, n in found}
 
     def begin(self, manifest: dict[str, Any]) -> None:
@@ -348,10 +369,19 @@ class Store:
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self.folder / FILE_NAME, timeout=60)) as connection:
+        path = self.folder / FILE_NAME
+        reads_only = self._lacking is not None
+        with closing(opened_for_reading(path) if reads_only else sqlite3.connect(path, timeout=60)) as connection:
             # A file from elsewhere may hold views and triggers: none of them may call a function.
             connection.execute("PRAGMA trusted_schema=OFF")
+            for name in self._lacking or ():
+                connection.execute(f"CREATE TEMP TABLE {name} {TABLES[name]}")
+            connection.execute(f"PRAGMA query_only={'ON' if reads_only else 'OFF'}")
             yield connection
+
+
+def _as_text(protocol: dict[str, Any]) -> dict[str, str]:
+    return {key: json.dumps(value) for key, value in protocol.items()}
 
 
 def _check_paired(strategy: str, seed: int, started_from: list[int], others: tuple[str] | None) -> None:

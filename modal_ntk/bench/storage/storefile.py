@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -17,7 +18,29 @@ from modal_ntk.errors import ModalNTKError
 SCHEMA = 1
 """Version of the tables, kept in the file as SQLite's ``user_version``; stores from before it was kept have zero."""
 
-_TABLES = frozenset({"protocol", "rounds", "details", "unfinished", "runs"})
+TABLES = {
+    "protocol": "(key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "rounds": """(
+        strategy TEXT NOT NULL, seed INTEGER NOT NULL, round INTEGER NOT NULL,
+        n_labels INTEGER NOT NULL, score REAL NOT NULL, query_seconds REAL NOT NULL, fit_seconds REAL NOT NULL,
+        indices TEXT NOT NULL,
+        PRIMARY KEY (strategy, seed, round)
+    )""",
+    # Details have a table of their own so that stores from before there were any stay as they are.
+    "details": """(
+        strategy TEXT NOT NULL, seed INTEGER NOT NULL, round INTEGER NOT NULL,
+        scores TEXT NOT NULL, metrics TEXT NOT NULL, fit_seed INTEGER NOT NULL,
+        peak_memory INTEGER, peak_gpu_memory INTEGER,
+        PRIMARY KEY (strategy, seed, round)
+    )""",
+    "unfinished": """(
+        strategy TEXT NOT NULL, seed INTEGER NOT NULL, round INTEGER NOT NULL, entry TEXT NOT NULL,
+        PRIMARY KEY (strategy, seed, round)
+    )""",
+    "runs": "(id INTEGER PRIMARY KEY, manifest TEXT NOT NULL)",
+}
+"""The columns of every table."""
+
 _MOST_NESTED = 30  # levels of a manifest's or a protocol's values
 
 
@@ -33,6 +56,22 @@ def reading(path: Path) -> Iterator[None]:
         remedy = "Name a folder that `modal-ntk bench` has written."
         got = checks.one_line(str(error) or type(error).__name__)
         raise checks.expected(f"{path} to be a store of results", got, remedy) from error
+
+
+def opened_for_reading(path: Path) -> sqlite3.Connection:
+    """Return a connection that makes no file and leaves none, also where the folder cannot be written."""
+    uri = path.absolute().as_uri()
+    # Not "mode=ro", after which SQLite leaves its log's two files behind.
+    connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, timeout=60)
+    try:
+        connection.execute("PRAGMA schema_version")
+        return connection
+    except sqlite3.OperationalError:
+        connection.close()
+        # The log cannot be made here. What one may hold that is there would be missed, so it must not be there.
+        if os.access(path.parent, os.W_OK) or path.with_name(f"{path.name}-wal").exists():
+            raise
+        return sqlite3.connect(f"{uri}?immutable=1", uri=True)
 
 
 def is_longer(stored: dict[str, str], wanted: dict[str, str]) -> bool:
@@ -56,7 +95,7 @@ def check_schema(connection: sqlite3.Connection, folder: Path) -> set[str]:
     tables = {str(name) for kind, name, _ in found if kind == "table"}
     odd = [str(name) for kind, name, _ in found if kind not in ("table", "index")]
     odd += [str(name) for kind, name, sql in found if kind == "table" and str(sql).upper().startswith("CREATE VIRTUAL")]
-    if odd or (tables and not tables <= _TABLES | {"sqlite_sequence", "sqlite_stat1"}):
+    if odd or (tables and not tables <= TABLES.keys() | {"sqlite_sequence", "sqlite_stat1"}):
         names = ", ".join(sorted(odd) or sorted(tables))
         raise ValueError(f"a database with other tables: {checks.one_line(names)}")
     return tables
