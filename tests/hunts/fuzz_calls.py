@@ -1,16 +1,18 @@
 """Thousands of calls with whatever a user may pass: picks are sound, or the error is the library's.
 
-Run by hand: ``python tests/hunts/fuzz_calls.py [N_CALLS] [SEED]``. Prints how many calls chose, how many were refused
-in words, and every other end; the status is 1 if there is any. A call is made again by its number:
+Run by hand: ``python tests/hunts/fuzz_calls.py [N_CALLS] [SEED] [N_PROCESSES]``. Prints how many calls chose, how many
+were refused in words, and every other end; the status is 1 if there is any. A call is made again by its number:
 ``python tests/hunts/fuzz_calls.py --only NUMBER SEED``.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 import traceback
 import warnings
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -186,10 +188,11 @@ def end_of(build):
     return "chosen"
 
 
-def main(n_calls=3000, seed=0):
+def shard(n_calls, seed, first=0, step=1):
+    """Make calls of every `step`-th number from `first` on, until so many were calls; return how they ended."""
+    torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    made, ends = strategies(), Counter()
-    number = 0
+    made, ends, number = strategies(), Counter(), first
     while ends.total() < n_calls:
         about, build = drawn(number, seed, made)
         end = end_of(build)
@@ -197,7 +200,15 @@ def main(n_calls=3000, seed=0):
             ends[end] += 1
         if end not in ("chosen", "refused", "no such thing"):
             print(number, *about, "->", end, flush=True)
-        number += 1
+        number += step
+    return ends
+
+
+def main(n_calls=3000, seed=0, n_processes=1):
+    sizes = [len(part) for part in np.array_split(np.arange(n_calls), n_processes)]
+    with ProcessPoolExecutor(n_processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        shards = [pool.submit(shard, size, seed, i, n_processes) for i, size in enumerate(sizes)]
+        ends = sum((found.result() for found in shards), Counter())
     others = n_calls - ends["chosen"] - ends["refused"]
     print(f"{n_calls} calls, seed {seed}: {ends['chosen']} chosen, {ends['refused']} refused in words, {others} else")
     return int(others > 0)
@@ -211,4 +222,4 @@ if __name__ == "__main__":
         print(*about)
         build()()
     else:
-        sys.exit(main(*map(int, sys.argv[1:3])))
+        sys.exit(main(*map(int, sys.argv[1:4])))

@@ -1,23 +1,34 @@
 """Changes single characters of the library's source, and counts the changes that no test sees.
 
-Run by hand, on a copy of the package: ``python tests/hunts/source_mutants.py 100`` draws a hundred changes over
-kernels, structure, selection, strategies, pruning, nets, statistics and labelling; it runs the tests beside each.
-What survives is printed with its line, to be explained or to become a test, as in ``tests/test_small_laws.py``.
+Run by hand: ``python tests/hunts/source_mutants.py 100 --jobs 16 --out mutants.jsonl`` draws a hundred changes over
+kernels, structure, selection, strategies, pruning, nets, statistics and labelling. Each is made in a copy of the tree,
+where the tests of the changed file's name run first, and then, while nobody has seen it, the others of its folder. What
+survives is printed with its line, to be explained or to become a test, as in ``tests/test_small_laws.py``.
+
+The tests that are needed run once on the unchanged tree, and those that fail there judge nothing. What is known is kept
+in the file of ``--out``: the same command goes on where it stopped, on the same tree.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
+import json
 import os
+import queue
 import random
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-HELPERS = [str(ROOT / "tests" / name) for name in ("oracles", "shared", "hunts")]
 PLACES = ("kernels", "structure", "selection", "strategies", "pruning", "nets", "labeling", "bench")
 FILES_OF_BENCH = ("statistics", "significance", "stopping", "splits")
 SWAPS = {
@@ -25,93 +36,235 @@ SWAPS = {
     ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.And: "or", ast.Or: "and",
 }  # fmt: skip
 NAMES = {"min": "max", "max": "min", "argmin": "argmax", "argmax": "argmin", "any": "all", "all": "any"}
+HELPERS = ("oracles", "shared", "hunts", "benchmarks")
+FAILED, BROKEN_OFF = 1, 2  # pytest's exit codes: a test failed; the file could not even be imported
+NO_TESTS = 5
 
 
-def changes(source: str) -> list[tuple[int, int, str, str]]:
-    """Return every change: line, column, what stands there and what comes instead."""
-    found = []
-    lines = source.splitlines()
-    for node in ast.walk(ast.parse(source)):
+class Mutant(NamedTuple):
+    """A change: in which file, line and column, what stands there, and what comes instead."""
+
+    path: str
+    line: int
+    column: int
+    old: str
+    new: str
+
+
+def changes(path: Path) -> list[Mutant]:
+    """Return every change of a file."""
+    source = path.read_text(encoding="utf-8")
+    tree, lines = ast.parse(source), source.splitlines()
+    # Where a warning points to is nobody's result.
+    spared = {k.value for node in ast.walk(tree) if isinstance(node, ast.Call) for k in node.keywords
+              if k.arg == "stacklevel"}  # fmt: skip
+    found: set[tuple[int, int, str, str]] = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Compare) and len(node.ops) == 1:
-            found += _between(lines, node.left, node.comparators[0], node.ops[0])
+            found |= _between(lines, node.left, node.comparators[0], node.ops[0])
         elif isinstance(node, ast.BinOp):
-            found += _between(lines, node.left, node.right, node.op)
+            found |= _between(lines, node.left, node.right, node.op)
         elif isinstance(node, ast.BoolOp):
-            found += _between(lines, node.values[0], node.values[1], node.op)
+            found |= _between(lines, node.values[0], node.values[1], node.op)
         elif isinstance(node, ast.Constant) and type(node.value) is int and node.value in (0, 1, 2):
-            old = str(node.value)
-            if lines[node.lineno - 1].encode()[node.col_offset :].startswith(old.encode()):
-                found.append((node.lineno, node.col_offset, old, str(node.value + 1)))
+            if node not in spared:
+                found.add((node.lineno, node.col_offset, str(node.value), str(node.value + 1)))
         elif isinstance(node, (ast.Name, ast.Attribute)):
             name = node.id if isinstance(node, ast.Name) else node.attr
-            if name in NAMES and node.end_lineno is not None:
-                found.append((node.end_lineno, (node.end_col_offset or 0) - len(name), name, NAMES[name]))
-    return sorted(set(found))
+            if name in NAMES:
+                found.add((node.end_lineno or 0, (node.end_col_offset or 0) - len(name), name, NAMES[name]))
+    mutants = [Mutant(path.relative_to(ROOT).as_posix(), *change) for change in sorted(found)]
+    return [mutant for mutant in mutants if changed(source, mutant) is not None]
 
 
-def _between(lines: list[str], left: ast.expr, right: ast.expr, op: ast.AST) -> list[tuple[int, int, str, str]]:
+def _between(lines: list[str], left: ast.expr, right: ast.expr, op: ast.AST) -> set[tuple[int, int, str, str]]:
     # The sign stands between its two sides; where brackets or line ends do as well, it is left alone.
     if type(op) not in SWAPS or left.end_lineno != right.lineno:
-        return []
+        return set()
     start, end = left.end_col_offset or 0, right.col_offset
-    between = lines[right.lineno - 1].encode()[start:end].decode()
+    between = lines[right.lineno - 1].encode()[start:end].decode(errors="replace")
     sign = between.strip().strip("() ")
-    return [(right.lineno, start + between.index(sign), sign, SWAPS[type(op)])] if sign else []
+    return {(right.lineno, start + between.index(sign), sign, SWAPS[type(op)])} if sign else set()
 
 
-def changed(source: str, change: tuple[int, int, str, str]) -> str:
-    """Return the source with one change."""
-    line, column, old, new = change
+def changed(source: str, mutant: Mutant) -> str | None:
+    """Return the source with a change; none where the place of a part of an f-string is not told right."""
     lines = source.splitlines(keepends=True)
-    data = lines[line - 1].encode()
-    assert data[column:].startswith(old.encode())
-    lines[line - 1] = (data[:column] + new.encode() + data[column + len(old.encode()) :]).decode()
+    data, column = lines[mutant.line - 1].encode(), mutant.column
+    if not data[column:].startswith(mutant.old.encode()):
+        return None
+    lines[mutant.line - 1] = (data[:column] + mutant.new.encode() + data[column + len(mutant.old.encode()) :]).decode()
     return "".join(lines)
 
 
-def tests_of(path: Path) -> list[str]:
-    """Return the tests beside a file: those of its name, else those of its folder."""
-    place = ROOT / "tests" / path.relative_to(ROOT / "modal_ntk").parent
-    place = next(folder for folder in (place, *place.parents) if any(folder.glob("test_*.py")))
-    named = [found for found in place.glob("test_*.py") if path.stem.split("_")[0] in found.stem]
-    return [str(found) for found in named or place.glob("test_*.py")] + [str(ROOT / "tests" / "test_small_laws.py")]
-
-
-def survives(path: Path, change: tuple[int, int, str, str]) -> bool:
-    """Say whether the tests pass with a change, made in a copy of the package."""
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(ROOT / "modal_ntk", Path(folder) / "modal_ntk", ignore=shutil.ignore_patterns("__pycache__"))
-        target = Path(folder) / path.relative_to(ROOT)
-        target.write_text(changed(target.read_text(encoding="utf-8"), change), encoding="utf-8")
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([folder, *HELPERS])}
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests_of(path)]
-        try:
-            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=900)
-        except subprocess.TimeoutExpired:
-            return False  # a loop without end is seen
-        return done.returncode == 0
-
-
-def drawn(n: int, seed: int = 0) -> list[tuple[Path, tuple[int, int, str, str]]]:
+def drawn(n: int, seed: int = 0) -> list[Mutant]:
     """Draw changes, as many from each part of the library as can be."""
     rng = random.Random(seed)
-    by_place: dict[str, list] = {}
+    by_place: dict[str, list[Mutant]] = {}
     for place in PLACES:
         for path in sorted((ROOT / "modal_ntk" / place).rglob("*.py")):
             if place != "bench" or path.stem in FILES_OF_BENCH:
-                by_place.setdefault(place, []).extend((path, c) for c in changes(path.read_text(encoding="utf-8")))
+                by_place.setdefault(place, []).extend(changes(path))
     for found in by_place.values():
         rng.shuffle(found)
-    return [found[i] for i in range(n // len(by_place) + 1) for found in by_place.values() if i < len(found)][:n]
+    return [found[i] for i in range(n) for found in by_place.values() if i < len(found)][:n]
+
+
+def tests_of(path: str) -> tuple[list[str], list[str]]:
+    """Return the tests that bear a file's name, its own examples among them, and the others of its folder."""
+    parts = Path(path).parts
+    folder = ROOT.joinpath("tests", *parts[1:-1])
+    # Some folders of the library share one of the tests.
+    folder = next(place for place in (folder, *folder.parents) if any(place.glob("test_*.py")))
+    beside = sorted(folder.glob("test_*.py"))
+    named = [found for found in beside if parts[-1].removesuffix(".py") in found.stem]
+    laws = ROOT / "tests" / "test_small_laws.py"
+    rest = [found for found in beside if found not in named]
+    return [path, *map(_relative, (*named, laws))], list(map(_relative, rest))
+
+
+def _relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+class Bench:
+    """Copies of the tree in which tests run, and what came of them.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the copies.
+    out : Path
+        File of what is known, a line of JSON each.
+    jobs : int
+        How many run at once.
+    """
+
+    def __init__(self, folder: Path, out: Path, jobs: int) -> None:
+        self.out, self.jobs = out, jobs
+        self.copies: queue.Queue[Path] = queue.Queue()
+        leave = shutil.ignore_patterns(".*", "shared", "build", "_build")
+        for i in range(jobs):
+            self.copies.put(Path(shutil.copytree(ROOT, folder / str(i), ignore=leave)))
+        self.known = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long each file of tests took on the unchanged tree."""
+        return {entry["file"]: entry["seconds"] for entry in self.known if "file" in entry}
+
+    @property
+    def failing(self) -> list[str]:
+        """Tests that fail on the unchanged tree."""
+        return sorted({name for entry in self.known for name in entry.get("failing", ())})
+
+    def keep(self, entry: dict) -> None:
+        """Put down what is known."""
+        self.known.append(entry)
+        with self.out.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def run(self, copy: Path, tests: list[str], *options: str, limit: float) -> tuple[int | None, str]:
+        """Run tests in a copy; return pytest's exit code, None where the time is over, and what it wrote."""
+        paths = [str(copy), *(str(copy / "tests" / name) for name in HELPERS)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "CUDA_VISIBLE_DEVICES": ""}
+        environment |= {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "NUMBA")}
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *tests]
+        process = subprocess.Popen(command, cwd=copy, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   text=True, errors="replace", start_new_session=True)  # fmt: skip
+        try:
+            output, _ = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            return None, ""
+        if process.returncode not in (0, FAILED, BROKEN_OFF, NO_TESTS):
+            raise RuntimeError(f"pytest ended with {process.returncode}: {output[-2000:]}")
+        return process.returncode, output
+
+    def try_unchanged(self, test: str) -> None:
+        """Note how long a file of tests takes, and which of them fail, on the unchanged tree."""
+        copy = self.copies.get()
+        try:
+            started = time.perf_counter()
+            code, output = self.run(copy, [test], limit=900)
+            # A file that hangs or cannot be imported here judges nothing as a whole.
+            failing = [test] if code in (None, BROKEN_OFF) else re.findall(r"^(?:FAILED|ERROR) (\S+)", output, re.M)
+            self.keep({"file": test, "seconds": round(time.perf_counter() - started, 1), "failing": failing})
+        finally:
+            self.copies.put(copy)
+
+    def try_mutant(self, mutant: Mutant, stage: int) -> None:
+        """Make a change in a copy, and note who of one of the two groups of its tests sees it."""
+        copy = self.copies.get()
+        target = copy / mutant.path
+        source, stamp = target.read_text(encoding="utf-8"), target.stat().st_mtime
+        tests = [test for test in tests_of(mutant.path)[stage] if test not in self.failing]
+        tests.sort(key=self.seconds.__getitem__)
+        options = ["-x", *(f"--deselect={name}" for name in self.failing)]
+        limit = 60 + 5 * sum(self.seconds[test] for test in tests)
+        started = time.perf_counter()
+        try:
+            target.write_text(changed(source, mutant) or "", encoding="utf-8")
+            # Compiled files are told apart by whole seconds and length: no two changes may share both.
+            os.utime(target, (mutant.line * 1000 + mutant.column,) * 2)
+            code, output = self.run(copy, tests, *options, limit=limit) if tests else (0, "")
+        finally:
+            target.write_text(source, encoding="utf-8")
+            os.utime(target, (stamp, stamp))
+            self.copies.put(copy)
+        seen_by = None
+        if code in (None, FAILED, BROKEN_OFF):
+            named = re.findall(r"^(?:FAILED|ERROR) (\S+)", output, re.M)
+            seen_by = named[0] if named else "the time limit" if code is None else "its import"
+        seconds = round(time.perf_counter() - started, 1)
+        self.keep({"mutant": mutant, "stage": stage, "seen_by": seen_by, "seconds": seconds})
+        if seen_by is not None or stage == 1:
+            _print(mutant, seen_by)
+
+    def judge(self, mutants: list[Mutant]) -> int:
+        """Try every change that is not known yet, print each, and return how many survived."""
+        copy = self.copies.get()
+        self.copies.put(copy)
+        command = [sys.executable, "-c", "import modal_ntk; print(modal_ntk.__file__)"]
+        told = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=True).stdout
+        assert told.startswith(str(copy)), f"another copy of the library is imported: {told}"
+        tried = [entry for entry in self.known if "mutant" in entry]
+        known = {(Mutant(*entry["mutant"]), entry["stage"]): entry["seen_by"] for entry in tried}
+        left = mutants
+        with ThreadPoolExecutor(self.jobs) as pool:
+            for stage in (0, 1):
+                needed = sorted({test for mutant in left for test in tests_of(mutant.path)[stage]})
+                list(pool.map(self.try_unchanged, [test for test in needed if test not in self.seconds]))
+                for mutant in left:
+                    if (mutant, stage) in known and (stage == 1 or known[mutant, stage] is not None):
+                        _print(mutant, known[mutant, stage])
+                todo = [mutant for mutant in left if (mutant, stage) not in known]
+                list(pool.map(lambda mutant, stage=stage: self.try_mutant(mutant, stage), todo))
+                seen = {Mutant(*entry["mutant"]) for entry in self.known if entry.get("seen_by") is not None}
+                left = [mutant for mutant in left if mutant not in seen]
+        if self.failing:
+            print("These fail on the unchanged tree, and judged nothing:", *self.failing, sep="\n  ")
+        return len(left)
+
+
+def _print(mutant: Mutant, seen_by: str | None) -> None:
+    line = (ROOT / mutant.path).read_text(encoding="utf-8").splitlines()[mutant.line - 1].strip()
+    verdict = "SURVIVED" if seen_by is None else "seen    "
+    told = "" if seen_by is None else f"  by {seen_by}"
+    place = f"{mutant.path}:{mutant.line}:{mutant.column}"
+    print(f"{verdict} {place}  {mutant.old} -> {mutant.new}  in  {line}{told}", flush=True)
 
 
 if __name__ == "__main__":
-    survivors = 0
-    chosen = drawn(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
-    for file, what in chosen:
-        alive = survives(file, what)
-        survivors += alive
-        line = file.read_text(encoding="utf-8").splitlines()[what[0] - 1].strip()
-        verdict = "SURVIVED" if alive else "seen"
-        print(f"{verdict:9}{file.relative_to(ROOT)}:{what[0]}  {what[2]} -> {what[3]}  in  {line}", flush=True)
-    print(f"{survivors} of {len(chosen)} survived")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("n", type=int, help="how many changes")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many at once")
+    parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"), help="what is known; read and added to")
+    asked = parser.parse_args()
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    mutants = drawn(asked.n, asked.seed)
+    with tempfile.TemporaryDirectory() as place:
+        survivors = Bench(Path(place), asked.out, asked.jobs).judge(mutants)
+    print(f"{survivors} of {len(mutants)} survived")

@@ -1,4 +1,4 @@
-"""A store to which rounds are added, and whose run is broken off: nothing is run twice, and nothing is called changed."""
+"""A store to which rounds are added, and whose run is broken off: nothing is run twice or called changed."""
 
 import sqlite3
 from pathlib import Path
