@@ -52,4 +52,5 @@ from .strategies.variance_design import variance_design as variance_design
 from .strategies.waal import WAAL as WAAL
 from .strategies.waal import waal as waal
 from .strategies.wrappers.candidate_subset import CandidateSubset as CandidateSubset
+from .strategies.wrappers.greedi import GreeDi as GreeDi
 from .strategies.wrappers.switch import Switch as Switch

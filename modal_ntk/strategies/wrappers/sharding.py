@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import mmap
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import joblib
@@ -54,17 +54,66 @@ def over_pool(query: Query, read: Reader[T]) -> list[T]:
     cannot be shared.
     """
     shards = _shards(query)
-    if len(shards) == 1 or not _workers_wanted():
-        numbered = progress.steps(list(enumerate(shards)), "scores", "shard")
-        return [read(query.view, _slice(query.X_pool, *ends), number) for number, ends in numbered]
-    # As many tasks as workers, each of several shards in a row: what all shards share is sent once to each.
-    runs = np.array_split(np.arange(len(shards)), min(joblib.effective_n_jobs(None), len(shards)))
+    return _over(
+        query.view,
+        read,
+        len(shards),
+        lambda number: _slice(query.X_pool, *shards[number]),
+        lambda number: _sendable(query.X_pool, *shards[number]),
+        "scores",
+    )
+
+
+def over_parts(query: Query, read: Reader[T], parts: Sequence[np.ndarray]) -> list[T]:
+    """Return what a function gives for some parts of the pool, in order, as `over_pool` does for shards of its own.
+
+    Parameters
+    ----------
+    query : Query
+        What the strategy was asked.
+    read : callable
+        ``read(view, X, number)`` for the rows of one part. What it returns must depend on these, and on the number.
+    parts : sequence of numpy.ndarray, int64
+        The row numbers of each part.
+
+    Returns
+    -------
+    list
+        One entry for each part.
+
+    Notes
+    -----
+    Workers are sent the rows of their part; of a memory-mapped pool its place in the file and the row numbers.
+    """
+    mapped = _mapped(query.X_pool) if isinstance(query.X_pool, np.ndarray) else None
+    return _over(
+        query.view,
+        read,
+        len(parts),
+        lambda number: nets.take_rows(query.X_pool, parts[number]),
+        lambda number: nets.take_rows(query.X_pool, parts[number]) if mapped is None else mapped.rows(parts[number]),
+        "shards",
+    )
+
+
+def _over(
+    view: NetView,
+    read: Reader[T],
+    n_parts: int,
+    taken: Callable[[int], Any],
+    sendable: Callable[[int], Any],
+    stage: str,
+) -> list[T]:
+    if n_parts == 1 or not _workers_wanted():
+        numbered = progress.steps(range(n_parts), stage, "shard")
+        return [read(view, taken(number), number) for number in numbered]
+    # As many tasks as workers, each of several parts in a row: what all parts share is sent once to each.
+    runs = np.array_split(np.arange(n_parts), min(joblib.effective_n_jobs(None), n_parts))
 
     def task(numbers: np.ndarray) -> Any:
-        parts = [(int(number), _sendable(query.X_pool, *shards[number])) for number in numbers]
-        return joblib.delayed(_read)(query.view.estimator, read, parts)
+        return joblib.delayed(_read)(view.estimator, read, [(int(n), sendable(int(n))) for n in numbers])
 
-    with progress.stage("scores"):
+    with progress.stage(stage):
         found = joblib.Parallel(batch_size=1)(task(numbers) for numbers in runs)
     return [value for values in found for value in values]
 
@@ -99,9 +148,14 @@ class _Mapped:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     offset: int
+    taken: np.ndarray | None = None
+
+    def rows(self, taken: np.ndarray) -> _Mapped:
+        return replace(self, taken=taken)
 
     def open(self) -> np.ndarray:
-        return np.memmap(self.path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape)
+        found = np.memmap(self.path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape)
+        return found if self.taken is None else found[self.taken]
 
 
 def _sendable(X: Any, start: int, stop: int) -> Any:

@@ -1,0 +1,89 @@
+"""One query over a pool that is a file: seconds, and the most memory held.
+
+python tests/benchmarks/bench_large_pool.py STRATEGY [--rows N] [--columns D] [--picks B] [--cache] [--folder DIR]
+
+The file holds N x D float16 numbers (1.2 GiB for 5,000,000 x 128), made block by block where it is not there yet. The
+strategy reads it as a memory map; with --cache through a `CachedPool`, whose folder stays for the next strategy.
+Peak resident memory counts the pages of mapped files that are in memory, which the system may take back at any time.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from skorch import NeuralNetClassifier
+from torch import nn
+
+from modal_ntk import CandidateSubset, get_strategy
+from modal_ntk.bench.loop.memory import PeakMemory
+
+BLOCK = 50_000
+CLASSES, WIDTH, LABELS = 10, 64, 500
+
+STRATEGIES = {
+    "maxherding": lambda: CandidateSubset(get_strategy("maxherding", random_state=0), 10_000, random_state=0),
+    "ddal": lambda: get_strategy("ddal", search="approximate", per_round=None, random_state=0),
+}
+
+
+def blocks(n_rows, n_columns):
+    """Samples around one centre a class, in blocks that depend on their number alone."""
+    centres = np.random.default_rng(0).normal(size=(CLASSES, n_columns)).astype(np.float32)
+    for number, start in enumerate(range(0, n_rows, BLOCK)):
+        rng = np.random.default_rng([1, number])
+        labels = rng.integers(CLASSES, size=min(BLOCK, n_rows - start))
+        yield start, centres[labels] + 2 * rng.standard_normal((len(labels), n_columns), np.float32), labels
+
+
+def pool_file(folder, n_rows, n_columns):
+    path = folder / f"pool_{n_rows}x{n_columns}.npy"
+    if not path.exists():
+        part = path.with_suffix(".part")
+        pool = np.lib.format.open_memmap(part, "w+", np.float16, (n_rows, n_columns))
+        for start, rows, _ in blocks(n_rows, n_columns):
+            pool[start : start + len(rows)] = rows
+        pool.flush()
+        del pool
+        part.replace(path)
+    return path
+
+
+def trained_net(n_columns):
+    _, X, y = next(blocks(BLOCK, n_columns))
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(n_columns, WIDTH), nn.ReLU(), nn.Linear(WIDTH, CLASSES))
+    net = NeuralNetClassifier(
+        module, criterion=nn.CrossEntropyLoss, max_epochs=5, lr=0.05, batch_size=512, train_split=None, verbose=0
+    )
+    return net.fit(X[:LABELS].astype(np.float32), y[:LABELS]), X[:LABELS].astype(np.float16), y[:LABELS]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("strategy")
+    parser.add_argument("--rows", type=int, default=500_000)
+    parser.add_argument("--columns", type=int, default=128)
+    parser.add_argument("--picks", type=int, default=100)
+    parser.add_argument("--cache", action="store_true")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    asked = parser.parse_args()
+    path = pool_file(asked.folder, asked.rows, asked.columns)
+    net, X_labeled, y_labeled = trained_net(asked.columns)
+    make = STRATEGIES.get(asked.strategy, lambda: get_strategy(asked.strategy, random_state=0))
+    # What the first call compiles and imports is no part of the measure.
+    make().select(net, X_labeled, 5, X_labeled=X_labeled[:20], y_labeled=y_labeled[:20])
+    pool = np.load(path, mmap_mode="r")
+    before, peak, started = PeakMemory().peak().host, PeakMemory(), perf_counter()
+    chosen = make().select(net, pool, asked.picks, X_labeled=X_labeled, y_labeled=y_labeled)
+    seconds, most = perf_counter() - started, peak.peak().host
+    print(
+        f"{asked.strategy}: {asked.rows} x {asked.columns}, {asked.picks} picks: {seconds:.1f} s, "
+        f"peak {most / 2**30:.2f} GiB ({before / 2**30:.2f} before), first picks {chosen.indices[:3].tolist()}"
+    )
+
+
+if __name__ == "__main__":
+    main()
