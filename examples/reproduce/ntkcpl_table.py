@@ -13,10 +13,8 @@ MODAL_NTK_SMALL=1, digits stand in.
 import argparse
 import dataclasses
 import os
-import platform
 import shlex
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +45,7 @@ def comparisons(candidates, clusters=False):
         sizes = [f"ntkcpl:n_candidates={candidates},max_clusters={size}" for size in (10, 50, 100, 200)]
         return {"query": sizes, "random": [RANDOM]}
     cold = [f"ntkcpl:n_candidates={candidates}", f"ntkcpl:n_candidates={candidates},variant=al"]
-    cold += ["coreset", "typiclust", "maxherding"]
+    cold += ["coreset", "typiclust", "maxherding", "uherding"]
     fewer = min(candidates, 6000)
     warm = [RANDOM, "entropy", "badge", f"lookahead:n_candidates={fewer}"]
     warm += [f"lookahead:n_candidates={fewer},variant=initial"]
@@ -97,11 +95,12 @@ def table(found):
     return "\n".join(lines)
 
 
-def header(data, estimator, batches, out):
-    """How the figures were made: command, data, protocol, versions, machine."""
-    names = ("torch", "scikit-learn", "skorch", "numpy", "modAL-python", "modal-ntk")
-    versions = ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)])
-    asked = [argument if argument != out else "OUT" for argument in sys.argv[1:]]
+def header(data, estimator, batches, out, stores):
+    """How the figures were made: command, data, protocol, versions, machine, as the stores hold them."""
+    last = stores[0].manifests()[-1]
+    versions = ", ".join(f"{name} {number}" for name, number in last["versions"].items())
+    machine = f"{last['hardware']['cores']} cores, {', '.join(last['hardware']['gpus']) or 'no GPU'}"
+    asked = [argument if argument != out else "OUT" for argument in sys.argv[1:] if argument != "--report"]
     command = shlex.join(["python", "examples/reproduce/ntkcpl_table.py", *asked])
     return (
         f"# NTKCPL's protocol on {data.name}\n\n"
@@ -113,7 +112,7 @@ def header(data, estimator, batches, out):
         "          deviation; effective budget: share of the labels at which the mean exceeds random's mean plus\n"
         "          standard deviation\n"
         f"versions: {versions}\n"
-        f"machine: {os.cpu_count()} cores, {platform.machine()}\n"
+        f"machine: {machine}; cells shared it, so seconds are upper bounds\n"
     )
 
 
@@ -126,7 +125,7 @@ def main(arguments):
         data = load_dataset("digits")
     pool = len(data.x_train) if arguments.pool is None else arguments.pool
     data = dataclasses.replace(data, x_train=data.x_train[:pool], y_train=data.y_train[:pool])
-    estimator = default_estimator(data).set_params(lr=0.3, max_epochs=5 if small else 100)
+    estimator = default_estimator(data, device=arguments.device).set_params(lr=0.3, max_epochs=5 if small else 100)
     compared = comparisons(arguments.candidates, arguments.clusters)
     batches = BATCHES[: 1 if small else arguments.rounds]
     seeds = 1 if small else arguments.seeds
@@ -140,7 +139,7 @@ def main(arguments):
             settings |= {"estimator": estimator, "jobs": arguments.jobs, "progress": True}
             stores.append(run(data, compared[initial], out=out / initial, **settings))
     found = found_in(stores)
-    text = f"{header(data, estimator, [20, *batches], arguments.out)}\n{table(found)}\n\n{paper_table()}\n"
+    text = f"{header(data, estimator, [20, *batches], arguments.out, stores)}\n{table(found)}\n\n{paper_table()}\n"
     (out / "ntkcpl_table.md").write_text(text)
     draw_gain(found, RANDOM).savefig(out / "ntkcpl_table.png", dpi=130)
     print(text)
@@ -156,5 +155,6 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=len(BATCHES), help="queries after the first")
     parser.add_argument("--jobs", type=int, default=1, help="cells run at once")
+    parser.add_argument("--device", default="cpu", help="where to train and to look ahead")
     parser.add_argument("--report", action="store_true", help="only tabulate what is finished")
     main(parser.parse_args())

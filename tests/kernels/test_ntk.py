@@ -474,6 +474,7 @@ def test_threads_do_not_matter():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS:UserWarning")
 @pytest.mark.parametrize("method", ["factored", "explicit", "sketch"])
 @pytest.mark.parametrize("name", NETS)
 def test_devices_agree(name, method):
@@ -482,7 +483,9 @@ def test_devices_agree(name, method):
     want = empirical_ntk(module, x, method=method, dtype=torch.float64, random_state=0)
     got = empirical_ntk(module.cuda(), x.cuda(), method=method, dtype=torch.float64, random_state=0)
     assert got.is_cuda
-    torch.testing.assert_close(got.cpu(), want, rtol=1e-9, atol=1e-9)
+    # torch's own norm of a weight is not the CPU's to more than eight digits.
+    exact = 1e-7 if name == "weight_norm" else 1e-9
+    torch.testing.assert_close(got.cpu(), want, rtol=exact, atol=exact)
 
 
 def test_oracle_jacobian_of_a_linear_net_is_its_input():
