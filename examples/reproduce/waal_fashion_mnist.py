@@ -159,7 +159,7 @@ def main(arguments=None):
             # Seeds outermost: whatever is stored compares the arms.
             for seed, arm in claimed(folder, [(seed, arm) for seed in range(options.seeds) for arm in options.arms]):
                 run_cell(seed, arm, data, extractor, options)
-        found = rows(options.path)
+        found = sorted(rows(options.path), key=lambda r: (list(ARMS).index(r["arm"]), r["seed"]))
         table("Fashion-MNIST", found)
         figure(found, folder / "waal_fashion_mnist.png")
 

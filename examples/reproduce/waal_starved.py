@@ -111,7 +111,7 @@ def run(task, out, *, seeds, rounds, epochs, arms):
             found = one_round(arm, seed, labeled, data, TASKS[task], epochs)
             add(path, found)
             labeled = np.concatenate([labeled, found["chosen"]])
-    table(task, rows(path))
+    table(task, sorted(rows(path), key=lambda r: (list(ARMS).index(r["arm"]), r["seed"])))
 
 
 KNOWN = {"auc": "AUC labels", "auc_starved": "AUC starved", "starved_share": "starved in first query"}
