@@ -219,7 +219,7 @@ class _Matrix:
 
 
 def _as_rows(kernel: Any) -> Any:
-    if hasattr(kernel, "row"):
+    if hasattr(kernel, "row") or hasattr(kernel, "block"):
         return kernel
     matrix = np.asarray(kernel.detach().cpu().numpy() if hasattr(kernel, "detach") else kernel)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.dtype.kind not in "fiu" or not len(matrix):

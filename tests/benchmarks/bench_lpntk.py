@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from functools import partial
 
 import numpy as np
 import skorch
@@ -15,9 +16,11 @@ import torch
 from bench_kernels import LeNet5, Peak
 from torch import nn
 
+from modal_ntk import LpNTK
 from modal_ntk.bench import load_dataset
 from modal_ntk.kernels import kernel_rows
 from modal_ntk.pruning import LpNTKPruner, farthest_point_clustering
+from modal_ntk.structure import redundant_samples
 
 
 class CountedRows:
@@ -47,12 +50,12 @@ def by_features(module, x, labels):
     return flat @ flat.T
 
 
-def timed(function, repeats):
+def timed(function, repeats, clock=time.perf_counter):
     seconds = []
     for _ in range(repeats):
-        began = time.perf_counter()
+        began = clock()
         result = function()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(clock() - began)
     return statistics.median(seconds), result
 
 
@@ -113,13 +116,56 @@ def table_pruning(n):
     )
 
 
+class AllPairs:
+    """Rows whose blocks leave nothing out, as redundancy was looked for once."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def diagonal(self):
+        return self.rows.diagonal()
+
+    def take(self, chosen):
+        return AllPairs(self.rows.take(chosen))
+
+    def block(self, start, stop, n_columns=None):
+        return self.rows.block(start, stop)[:, :n_columns]
+
+
+def table_redundancy(n):
+    """Redundant samples among the candidates of a query, and the query itself, in CPU seconds."""
+    X, y = images()
+    x, labels = torch.from_numpy(X[:n]), torch.from_numpy(y[:n])
+    rows = kernel_rows(LeNet5(), x, labels=labels)
+    redundant_samples(rows.take(np.arange(100)))
+    half, found = timed(lambda: redundant_samples(rows), 1, time.process_time)
+    whole, again = timed(lambda: redundant_samples(AllPairs(rows)), 1, time.process_time)
+    net = skorch.NeuralNetClassifier(LeNet5, criterion=nn.CrossEntropyLoss, max_epochs=1, train_split=None, verbose=0)
+    net.fit(X[:100], y[:100])
+    given = {"X_labeled": X[:100], "y_labeled": y[:100]}
+    spent = {
+        rule: timed(partial(LpNTK(rule=rule, random_state=0).select, net, X[100:n], 100, **given), 1, time.process_time)
+        for rule in ("coverage", "clusters")
+    }
+    print(
+        f"  N={n}: pairs below the diagonal {half:.2f} s, all pairs {whole:.2f} s, ratio {half / whole:.2f}; "
+        f"same samples: {bool((found == again).all())}; query of 100 by coverage {spent['coverage'][0]:.2f} s, "
+        f"by clusters without redundant ones {spent['clusters'][0]:.2f} s"
+    )
+
+
 def one_class(n):
     X, y = images()
     rows = np.flatnonzero(y == y[0])[:n]
     return torch.from_numpy(X[rows]), torch.from_numpy(y[rows])
 
 
-TABLES = {"kernel": (table_kernel, 6000), "clustering": (table_clustering, 6000), "pruning": (table_pruning, 60000)}
+TABLES = {
+    "kernel": (table_kernel, 6000),
+    "clustering": (table_clustering, 6000),
+    "redundancy": (table_redundancy, 10000),
+    "pruning": (table_pruning, 60000),
+}
 
 
 def main():
