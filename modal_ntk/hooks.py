@@ -25,7 +25,7 @@ NEEDS = {
     "dropout": "a fitted torch net with dropout",
     "features": "a feature matrix: a flat pool, a callable, or a layer of a torch net",
     "gradients": "gradients of a torch net with respect to its parameters",
-    "critic": "a trained critic: modal_ntk.nets.WAALClassifier(extractor).fit(X, y, X_unlabeled=pool)",
+    "critic": "a trained critic: that of a modal_ntk.nets.WAALClassifier taught with X_unlabeled=X_pool",
     "labels": "at least one labelled sample",
     "net": "a torch net wrapped by skorch",
 }

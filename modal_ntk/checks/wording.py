@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import importlib.metadata
 import importlib.util
+import json
 import sys
 from collections.abc import Collection, Iterable
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from modal_ntk.errors import InvalidInputError, MissingExtraError, UnknownNameError
 
@@ -112,15 +116,28 @@ def check_installed(what: str, modules: Iterable[str], *, extra: str = "", distr
     >>> check_installed("Search by neighbours", ["no_such_module"], extra="ann")
     Traceback (most recent call last):
     modal_ntk.errors.MissingExtraError: Search by neighbours needs no_such_module, which is not installed. Run:
-    pip install "modal-ntk[ann]"
+    pip install ...[ann]"
     """
     missing = [module for module in modules if not _is_installed(module)]
     if missing:
-        wanted = f'"{distribution}[{extra}]"' if extra else " ".join(missing)
+        wanted = _with_extra(distribution, extra) if extra else " ".join(missing)
         verb = "is" if len(missing) == 1 else "are"
         raise MissingExtraError(
             f"{what} needs {', '.join(missing)}, which {verb} not installed. Run: pip install {wanted}"
         )
+
+
+def _with_extra(distribution: str, extra: str) -> str:
+    # What was installed from a checkout is not to be looked for on an index.
+    try:
+        record = json.loads(importlib.metadata.distribution(distribution).read_text("direct_url.json") or "{}")
+    except importlib.metadata.PackageNotFoundError:
+        record = {}
+    url = urlsplit(record.get("url", ""))
+    if url.scheme != "file" or "dir_info" not in record:
+        return f'"{distribution}[{extra}]"'
+    editable = "-e " if record["dir_info"].get("editable") else ""
+    return f'{editable}"{url2pathname(url.path)}[{extra}]"'
 
 
 def _is_installed(module: str) -> bool:

@@ -214,7 +214,7 @@ def trained(estimator: Any, data: Labelled, seed: int, *, callback: Any = None, 
     view = nets.NetView(copy)
     if view.net is None:
         name = type(view.estimator).__name__
-        raise UnmetNeedError(f"Expected a skorch net to train, got {name}. Wrap the module in a skorch net.")
+        raise UnmetNeedError(f"Expected a skorch net to train, got {name}. {_WRAP}")
     if callback is not None:
         # A net may name no callbacks, or turn them off by a word.
         own = view.net.callbacks if isinstance(view.net.callbacks, list) else []
@@ -226,11 +226,37 @@ def trained(estimator: Any, data: Labelled, seed: int, *, callback: Any = None, 
     return copy
 
 
-def fitted_view(estimator: Any, data: Labelled, prefit: bool) -> nets.NetView:
-    """Return a view of the estimator as it is, if it is fitted already, or of a clone trained on the data."""
+_WRAP = "Wrap a torch module in a skorch net: `NeuralNetClassifier(module, criterion=nn.CrossEntropyLoss)`."
+
+
+def fitted_view(estimator: Any, data: Labelled, prefit: bool, *, instead: str = "prefit=False") -> nets.NetView:
+    """Return a view of the estimator as it is, if it is fitted already, or of a clone trained on the data.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted under `prefit`.
+    data : Labelled
+        The training set.
+    prefit : bool
+        Whether to read it as it is.
+    instead : str, default="prefit=False"
+        What the caller's user may pass to have a clone trained.
+
+    Returns
+    -------
+    NetView
+        Of a fitted net.
+
+    Raises
+    ------
+    UnmetNeedError
+        If there is none.
+    """
     view = nets.NetView(estimator if prefit else trained(estimator, data, data.seed()))
     if not view.offers("gradients"):
         name = type(view.estimator).__name__
-        remedy = "Fit it first, or pass prefit=False."
-        raise UnmetNeedError(f"Expected a fitted skorch net under prefit=True, got {name}. {remedy}")
+        state = "an unfitted " if view.net is not None else ""
+        remedy = f"Fit it first, `estimator.fit(X, y)`, or pass `{instead}`." if view.net is not None else _WRAP
+        raise UnmetNeedError(f"Expected a fitted skorch net, got {state}{name}. {remedy}")
     return view

@@ -119,7 +119,8 @@ def find_label_conflicts(
     options = {"method": method, "memory_budget": memory_budget, "sketch_dim": sketch_dim}
     labels = np.unique(data.y, return_inverse=True)[1]
     if n_folds is None:
-        rows = similarity_rows(fitted_view(estimator, data, prefit=True), data, kernel, data.seed(), **options)
+        view = fitted_view(estimator, data, True, instead="n_folds=5")
+        rows = similarity_rows(view, data, kernel, data.seed(), **options)
         scores, opponents = conflict_scores(rows, labels, n_neighbors)
     else:
         scores, opponents = np.empty(len(data)), np.empty(len(data), dtype=np.int64)

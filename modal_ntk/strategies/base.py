@@ -15,24 +15,10 @@ from modal_ntk.errors import ContractError, InvalidInputError, UnmetNeedError
 from modal_ntk.hooks import NEEDS
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies import gate
+from modal_ntk.strategies.remedies import remedy
 
 if TYPE_CHECKING:
     from modal_ntk.nets import NetView
-
-COLD_START = (
-    "coreset",
-    "ddal",
-    "kmedian",
-    "maxherding",
-    "ntkcpl",
-    "probcover",
-    "random_sampling",
-    "tcm",
-    "typiclust",
-    "uherding",
-    "variance_design",
-)
-"""Strategies that start from zero labels, named in the error of those that do not."""
 
 MULTILABEL = (
     "badge",
@@ -127,6 +113,7 @@ class QueryStrategy(BaseEstimator, ABC):
     multilabel: ClassVar[bool] = False
     random_state: Any = None
     verbose: int = 0
+    _without: ClassVar[dict[str, dict[str, Any]]] = {}  # by need, the parameters that do without it
 
     def __call__(
         self,
@@ -253,8 +240,8 @@ class QueryStrategy(BaseEstimator, ABC):
         else:
             nets.warn_if_labels_are_elsewhere(learner, view, read=self.reads_labels)
         if y_labeled.ndim > 1 and not self.multilabel:
-            remedy = f"Strategies for several labels: {', '.join(MULTILABEL)}."
-            raise checks.expected(f"one label per sample for {type(self).__name__}", "labels in a matrix", remedy)
+            others = f"Strategies for several labels: {', '.join(MULTILABEL)}."
+            raise checks.expected(f"one label per sample for {type(self).__name__}", "labels in a matrix", others)
         nets.check_teachable(learner, view, X_pool)
         view.fit_earlier(X_labeled, X_pool)
         return Query(view, X_pool, n_instances, X_labeled, y_labeled, rng)
@@ -279,9 +266,9 @@ class QueryStrategy(BaseEstimator, ABC):
             return
         name, kind = type(self).__name__, type(view.estimator).__name__
         state = "" if view.is_fitted else "n unfitted"
-        remedy = f"Strategies that start without labels or a fitted model: {', '.join(COLD_START)}."
         lacking = "; ".join(f"{need} ({NEEDS[need]})" for need in unmet)
-        raise UnmetNeedError(f"{name} expected a learner with {lacking}; got a{state} {kind}. {remedy}")
+        what_to_do = remedy(self, unmet, view, n_labeled)
+        raise UnmetNeedError(f"{name} expected a learner with {lacking}; got a{state} {kind}. {what_to_do}")
 
 
 def _raise_again(call: tuple[int, int, int]) -> None:

@@ -120,6 +120,7 @@ class DDAL(QueryStrategy):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    _without: ClassVar[dict[str, dict[str, Any]]] = {"embedding": {"features": "input"}}
 
     def __init__(
         self,

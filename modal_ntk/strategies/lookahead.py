@@ -114,6 +114,7 @@ class LookAhead(QueryStrategy):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
+    _without: ClassVar[dict[str, dict[str, Any]]] = {"gradients": {"variant": "initial", "features": "input"}}
 
     def __init__(
         self,

@@ -174,6 +174,7 @@ class NTKCPL(QueryStrategy):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    _without: ClassVar[dict[str, dict[str, Any]]] = {"embedding": {"variant": "self", "features": "input"}}
 
     def __init__(
         self,

@@ -80,6 +80,10 @@ class VarianceDesign(QueryStrategy):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    _without: ClassVar[dict[str, dict[str, Any]]] = {
+        "gradients": {"kernel": "infinite", "features": "input"},
+        "embedding": {"features": "input"},
+    }
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ class DistanceStrategy(QueryStrategy):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    _without: ClassVar[dict[str, dict[str, Any]]] = {"embedding": {"features": "input"}}
     features: Any
 
     def check_params(self) -> None:
