@@ -11,6 +11,7 @@ from modal_ntk.checks.arguments import (
     check_rows,
 )
 from modal_ntk.checks.labels import check_labels
+from modal_ntk.checks.parameters import check_parameters
 from modal_ntk.checks.results import check_outputs, check_picks
 from modal_ntk.checks.samples import check_same_features, check_samples, is_dataset, n_rows
 from modal_ntk.checks.wording import check_installed, expected, one_line, unknown_name
@@ -24,6 +25,7 @@ __all__ = [
     "check_n_instances",
     "check_number",
     "check_outputs",
+    "check_parameters",
     "check_picks",
     "check_positive",
     "check_random_state",

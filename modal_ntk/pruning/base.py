@@ -104,7 +104,7 @@ class DataPruner(OneToOneFeatureMixin, BaseEstimator, ABC):
         DataPruner
             Itself.
         """
-        self.check_params()
+        checks.check_parameters(self)
         if y is None:
             raise InvalidInputError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         data = checked_data(X, y, self.random_state)
@@ -138,9 +138,6 @@ class DataPruner(OneToOneFeatureMixin, BaseEstimator, ABC):
     @abstractmethod
     def _keep(self, data: Labelled) -> np.ndarray:
         """Return the rows to keep."""
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed."""
 
 
 @dataclass

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from modal_ntk import checks, nets, progress
+from modal_ntk import nets, progress
+from modal_ntk.checks.parameters import COUNT, SHARE, Constraints, StrOptions
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.kernels.rows import KernelRows
 from modal_ntk.pruning.base import DataPruner, Labelled, fitted_view
@@ -116,6 +117,20 @@ class LpNTKPruner(DataPruner):
     True
     """
 
+    _parameter_constraints: ClassVar[Constraints] = {
+        "prefit": ["boolean"],
+        "kernel": [StrOptions({"labelled", "pseudo"})],
+        "redundancy": [StrOptions({"auto", "all", "class", "later", "none"})],
+        "max_redundant": [SHARE],
+        "mode": [StrOptions(set(_MODES))],
+        "head_drop": [SHARE],
+        "cluster_share": [SHARE],
+        "n_keep": [COUNT, None],
+        "method": [StrOptions({"auto", "exact", "sketch"})],
+        "memory_budget": [COUNT],
+        "sketch_dim": [COUNT],
+    }
+
     def __init__(
         self,
         estimator: Any,
@@ -149,33 +164,11 @@ class LpNTKPruner(DataPruner):
         self.random_state = random_state
         self.verbose = verbose
 
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        checks.check_choice("kernel", self.kernel, ("labelled", "pseudo"))
-        checks.check_choice("redundancy", self.redundancy, ("auto", "all", "class", "later", "none"))
-        checks.check_choice("mode", self.mode, _MODES)
-        checks.check_choice("method", self.method, ("auto", "exact", "sketch"))
-        checks.check_integer("memory_budget", self.memory_budget)
-        checks.check_integer("sketch_dim", self.sketch_dim)
-        checks.check_number("max_redundant", self.max_redundant, maximum=1)
-        checks.check_number("head_drop", self.head_drop, maximum=1)
-        checks.check_number("cluster_share", self.cluster_share, maximum=1)
-        if self.n_keep is not None:
-            checks.check_integer("n_keep", self.n_keep, optional=True)
-
     def _keep(self, data: Labelled) -> np.ndarray:
         view = fitted_view(self.estimator, data, self.prefit)
         self.estimator_ = view.estimator
         options = {"memory_budget": self.memory_budget, "sketch_dim": self.sketch_dim}
-        rows = similarity_rows(
-            view, data, self.kernel, data.seed(), method=self.method, **options
-        )
+        rows = similarity_rows(view, data, self.kernel, data.seed(), method=self.method, **options)
         self.kernel_info_ = rows.info
         self.redundant_ = self._redundant(rows, data.y)
         self.clusters_ = np.full(len(data), -1, dtype=np.int64)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, Literal
+from numbers import Integral
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 
-from modal_ntk import checks, features, nets, progress
+from modal_ntk import features, nets, progress
+from modal_ntk.checks.parameters import COUNT, SHARE, Constraints, Interval, StrOptions
 from modal_ntk.pruning.base import DataPruner, Labelled, trained
 from modal_ntk.pruning.difficulty import sample_errors, watched
 
@@ -19,19 +21,12 @@ class ScorePruner(DataPruner):
 
     keep: float
     keep_hardest: bool
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        checks.check_number("keep", self.keep, maximum=1)
-        for name in ("n_models", "n_epochs"):
-            if getattr(self, name, None) is not None:
-                checks.check_integer(name, getattr(self, name), minimum=0 if name == "n_epochs" else 1, optional=True)
+    _parameter_constraints: ClassVar[Constraints] = {
+        "keep": [SHARE],
+        "keep_hardest": ["boolean"],
+        "n_models": [COUNT],
+        "n_epochs": [Interval(Integral, 0, None, closed="left"), None],
+    }
 
     def _keep(self, data: Labelled) -> np.ndarray:
         self.scores_ = self._scores(data)
@@ -229,6 +224,11 @@ class ForgettingScore(ScorePruner):
     [9]
     """
 
+    _parameter_constraints: ClassVar[Constraints] = {
+        **ScorePruner._parameter_constraints,
+        "never": [StrOptions({"infinite", "epochs"})],
+    }
+
     def __init__(
         self,
         estimator: Any,
@@ -247,17 +247,6 @@ class ForgettingScore(ScorePruner):
         self.keep_hardest = keep_hardest
         self.random_state = random_state
         self.verbose = verbose
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        super().check_params()
-        checks.check_choice("never", self.never, ("infinite", "epochs"))
 
     def _scores(self, data: Labelled) -> np.ndarray:
         return watched(self.estimator, data, data.seed(), n_epochs=self.n_epochs).forgetting(never=self.never)

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from modal_ntk import checks, nets, progress
+from modal_ntk.checks.parameters import Constraints
 from modal_ntk.errors import ContractError, InvalidInputError, UnmetNeedError
 from modal_ntk.hooks import NEEDS
 from modal_ntk.selection.result import Selection
@@ -87,7 +88,8 @@ class Query:
 class QueryStrategy(BaseEstimator, ABC):
     """Base of all strategies: a scikit-learn estimator that modAL can call.
 
-    A subclass declares `needs` and writes `_select`; the rest is done here. Calling a strategy keeps the
+    A subclass declares `needs` and what its parameters may be, as scikit-learn's ``_parameter_constraints``, and writes
+    `_select`; the rest is done here. Calling a strategy keeps the
     whole result in ``last_selection_`` and returns what the learner's modAL expects.
 
     Attributes
@@ -111,6 +113,7 @@ class QueryStrategy(BaseEstimator, ABC):
     needs: ClassVar[frozenset[str]] = frozenset()
     reads_labels: ClassVar[bool] = True
     multilabel: ClassVar[bool] = False
+    _parameter_constraints: ClassVar[Constraints] = {}
     random_state: Any = None
     verbose: int = 0
     _without: ClassVar[dict[str, dict[str, Any]]] = {}  # by need, the parameters that do without it
@@ -191,7 +194,7 @@ class QueryStrategy(BaseEstimator, ABC):
         """
         name = type(self).__name__
         with progress.work(name, self.verbose) as work:
-            self.check_params()
+            checks.check_parameters(self)
             query = self._query(learner, X_pool, n_instances, X_labeled, y_labeled)
             self._check_query(query)
             with query.view.no_trace():
@@ -212,9 +215,6 @@ class QueryStrategy(BaseEstimator, ABC):
     @abstractmethod
     def _select(self, query: Query) -> Selection:
         """Choose; every argument has been checked."""
-
-    def check_params(self) -> None:
-        """Check the strategy's own parameters; called first in every query, and by a run before its first."""
 
     def _check_query(self, query: Query) -> None:
         """Refuse what the query's sizes rule out, before anything is computed."""

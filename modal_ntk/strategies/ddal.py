@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 
 from modal_ntk import checks, progress, selection, structure
+from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, Interval, StrOptions
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.ahead.diffused import CRITERIA
@@ -121,6 +123,23 @@ class DDAL(QueryStrategy):
 
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
     _without: ClassVar[dict[str, dict[str, Any]]] = {"embedding": {"features": "input"}}
+    _parameter_constraints: ClassVar[Constraints] = {
+        "n_neighbors": [COUNT],
+        "n_steps": [COUNT, None],
+        "tol": [POSITIVE, None],
+        "criterion": [StrOptions(set(CRITERIA))],
+        "norm_order": [Interval(Real, 1, None, closed="both")],
+        "per_round": [COUNT, None],
+        "oracle": [callable, None],
+        "tie_break": [StrOptions({"random", "farthest"})],
+        "features": [str, callable],
+        "similarity": [StrOptions({"exp", "constant"}), callable],
+        "symmetrise": [StrOptions({"max", "mean"}), None],
+        "self_loops": ["boolean"],
+        "search": [StrOptions({"auto", "exact", "approximate"})],
+        "n_classes": [COUNT, None],
+        "reuse_graph": ["boolean"],
+    }
 
     def __init__(
         self,
@@ -166,35 +185,6 @@ class DDAL(QueryStrategy):
     def __getstate__(self) -> Any:
         """Leave the remembered graph out of pickles: it is made again where it is needed."""
         return {name: value for name, value in super().__getstate__().items() if name != "_memory"}
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        checks.check_integer("n_neighbors", self.n_neighbors)
-        for name in ("n_steps", "per_round", "n_classes"):
-            if getattr(self, name) is not None:
-                checks.check_integer(name, getattr(self, name), optional=True)
-        if self.tol is not None:
-            checks.check_positive("tol", self.tol)
-        checks.check_choice("criterion", self.criterion, CRITERIA)
-        order = self.norm_order
-        if isinstance(order, (bool, str)) or not isinstance(order, (int, float, np.number)) or not order >= 1:
-            remedy = "Use 1, 2 or float('inf')."
-            raise checks.expected("norm_order to be a number of at least 1", repr(order), remedy)
-        checks.check_choice("tie_break", self.tie_break, ("random", "farthest"))
-        checks.check_choice("symmetrise", self.symmetrise, (None, "max", "mean"))
-        checks.check_choice("search", self.search, ("auto", "exact", "approximate"))
-        if not callable(self.similarity):
-            checks.check_choice("similarity", self.similarity, ("exp", "constant"))
-        if self.oracle is not None and not callable(self.oracle):
-            remedy = "Pass a function from pool indices to labels."
-            raise checks.expected("oracle to be callable or None", repr(self.oracle), remedy)
-        rows.check_features(self.features)
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - labels change no need
         needed = self.needs | (rows.needs_of(self.features) if self.affinity is None else set())

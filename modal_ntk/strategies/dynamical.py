@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from modal_ntk import checks, features, kernels, nets, progress, selection
+from modal_ntk.checks.parameters import COUNT, NOT_NEGATIVE, Constraints, StrOptions
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
@@ -102,6 +103,14 @@ class DynamicAL(QueryStrategy):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"gradients", "labels"})
+    _parameter_constraints: ClassVar[Constraints] = {
+        "batch": [StrOptions({"top", "greedy", "de_influence"})],
+        "loss": [StrOptions({"cross_entropy", "mse"})],
+        "influence": [NOT_NEGATIVE],
+        "sub_batch": [COUNT],
+        "method": [StrOptions({"factored", "explicit"})],
+        "memory_budget": [COUNT],
+    }
 
     def __init__(
         self,
@@ -125,22 +134,6 @@ class DynamicAL(QueryStrategy):
         self.memory_budget = memory_budget
         self.random_state = random_state
         self.verbose = verbose
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        checks.check_choice("batch", self.batch, ("top", "greedy", "de_influence"))
-        checks.check_choice("loss", self.loss, ("cross_entropy", "mse"))
-        checks.check_choice("method", self.method, ("factored", "explicit"))
-        checks.check_integer("sub_batch", self.sub_batch)
-        checks.check_integer("memory_budget", self.memory_budget)
-        if self.influence != 0:
-            checks.check_positive("influence", self.influence)
 
     def _select(self, query: Query) -> Selection:
         module = nets.logit_module(query.view, query.X_pool)

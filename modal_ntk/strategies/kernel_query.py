@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from modal_ntk import checks, kernels, nets, progress
+from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, StrOptions
 from modal_ntk.strategies.base import Query
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Scaling = Literal["l2", "center_l2", "standard"] | None
-SCALINGS = ("l2", "center_l2", "standard", None)
+KERNEL_CONSTRAINTS: Constraints = {
+    "features": [str, callable],
+    "feature_scaling": [StrOptions({"l2", "center_l2", "standard"}), None],
+    "n_candidates": [COUNT, None],
+    "rel_jitter": [POSITIVE],
+    "dtype": [StrOptions({"float64", "float32"})],
+    "memory_budget": [COUNT],
+}
+"""What the parameters may be that all of these strategies have."""
+
 _ITEM_BYTES = {"float32": 4, "float64": 8}
 
 

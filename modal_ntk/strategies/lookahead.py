@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from modal_ntk import checks, nets, selection
+from modal_ntk import nets, selection
+from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.kernel_query import (
-    SCALINGS,
+    KERNEL_CONSTRAINTS,
     candidates_of,
     check_kernel_memory,
     head_kernel,
@@ -115,6 +116,19 @@ class LookAhead(QueryStrategy):
 
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
     _without: ClassVar[dict[str, dict[str, Any]]] = {"gradients": {"variant": "initial", "features": "input"}}
+    _parameter_constraints: ClassVar[Constraints] = {
+        **KERNEL_CONSTRAINTS,
+        "variant": [StrOptions({"trained", "initial"})],
+        "objective": [StrOptions({"output_change", "squared_change", "disagreement"})],
+        "reference": [StrOptions({"network", "kernel"})],
+        "outputs": [StrOptions({"auto", "probabilities", "logits"})],
+        "sequential": ["boolean"],
+        "kernel": [StrOptions({"pseudo", "trace"})],
+        "n_hidden": [COUNT],
+        "use_f0": ["boolean"],
+        "time": [POSITIVE, None],
+        "tie_break": [StrOptions({"random", "margin", "first"})],
+    }
 
     def __init__(
         self,
@@ -156,30 +170,6 @@ class LookAhead(QueryStrategy):
         self.memory_budget = memory_budget
         self.random_state = random_state
         self.verbose = verbose
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        checks.check_choice("variant", self.variant, ("trained", "initial"))
-        checks.check_choice("objective", self.objective, ("output_change", "squared_change", "disagreement"))
-        checks.check_choice("reference", self.reference, ("network", "kernel"))
-        checks.check_choice("outputs", self.outputs, ("auto", "probabilities", "logits"))
-        checks.check_choice("kernel", self.kernel, ("pseudo", "trace"))
-        checks.check_choice("feature_scaling", self.feature_scaling, SCALINGS)
-        checks.check_choice("tie_break", self.tie_break, ("random", "margin", "first"))
-        checks.check_choice("dtype", self.dtype, ("float64", "float32"))
-        for name in ("n_hidden", "memory_budget"):
-            checks.check_integer(name, getattr(self, name))
-        checks.check_positive("rel_jitter", self.rel_jitter)
-        if self.n_candidates is not None:
-            checks.check_integer("n_candidates", self.n_candidates, optional=True)
-        if self.time is not None:
-            checks.check_positive("time", self.time)
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - needs do not depend on labels
         needed = {"gradients", "probabilities"} if self.variant == "trained" else {"predictions", "features"}

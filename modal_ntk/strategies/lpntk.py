@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from modal_ntk import checks, kernels, nets, progress, selection, structure
+from modal_ntk import kernels, nets, progress, selection, structure
+from modal_ntk.checks.parameters import COUNT, SHARE, Constraints, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
@@ -89,6 +90,17 @@ class LpNTK(QueryStrategy):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
+    _parameter_constraints: ClassVar[Constraints] = {
+        "rule": [StrOptions({"coverage", "clusters"})],
+        "budget": [StrOptions({"auto", "small", "large"})],
+        "small_share": [SHARE],
+        "skip_redundant": ["boolean"],
+        "cluster_share": [SHARE],
+        "n_candidates": [COUNT, None],
+        "method": [StrOptions({"auto", "exact", "sketch"})],
+        "memory_budget": [COUNT],
+        "sketch_dim": [COUNT],
+    }
 
     def __init__(
         self,
@@ -116,24 +128,6 @@ class LpNTK(QueryStrategy):
         self.sketch_dim = sketch_dim
         self.random_state = random_state
         self.verbose = verbose
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        checks.check_choice("rule", self.rule, ("coverage", "clusters"))
-        checks.check_choice("budget", self.budget, ("auto", "small", "large"))
-        checks.check_choice("method", self.method, ("auto", "exact", "sketch"))
-        checks.check_number("small_share", self.small_share, maximum=1)
-        checks.check_number("cluster_share", self.cluster_share, maximum=1)
-        checks.check_integer("memory_budget", self.memory_budget)
-        checks.check_integer("sketch_dim", self.sketch_dim)
-        if self.n_candidates is not None:
-            checks.check_integer("n_candidates", self.n_candidates, optional=True)
 
     def _select(self, query: Query) -> Selection:
         few, pool = candidates_of(query, self.n_candidates)

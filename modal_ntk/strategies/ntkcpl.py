@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from modal_ntk import checks, progress, selection, structure
+from modal_ntk.checks.parameters import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Constraints, StrOptions
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.kernel_query import (
-    SCALINGS,
+    KERNEL_CONSTRAINTS,
     candidate_rows,
     check_kernel_memory,
     head_kernel,
@@ -175,6 +176,25 @@ class NTKCPL(QueryStrategy):
 
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
     _without: ClassVar[dict[str, dict[str, Any]]] = {"embedding": {"variant": "self", "features": "input"}}
+    _parameter_constraints: ClassVar[Constraints] = {
+        **KERNEL_CONSTRAINTS,
+        "max_clusters": [COUNT, None],
+        "variant": [StrOptions({"al", "self"})],
+        "n_hidden": [COUNT, None],
+        "kernel": [StrOptions({"pseudo", "trace"})],
+        "use_f0": ["boolean"],
+        "normalise_clusters": ["boolean"],
+        "constraint": [StrOptions({"cannot_link", "must_link", "none"})],
+        "n_start": [COUNT, None],
+        "n_init": [COUNT],
+        "min_cluster_size": [COUNT],
+        "objective": [StrOptions({"risk", "squared_error"})],
+        "embedding": [str, callable, None],
+        "variance_weight": [NOT_NEGATIVE],
+        "tie_tolerance": [SHARE],
+        "tie_break": [StrOptions({"random", "margin", "variance", "first"})],
+        "time": [POSITIVE, None],
+    }
 
     def __init__(
         self,
@@ -257,29 +277,7 @@ class NTKCPL(QueryStrategy):
         """
         return cls(**{**_AS_PUBLISHED, **changes})
 
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        for name in ("n_init", "min_cluster_size", "memory_budget"):
-            checks.check_integer(name, getattr(self, name))
-        for name in ("max_clusters", "n_hidden", "n_start", "n_candidates"):
-            if getattr(self, name) is not None:
-                checks.check_integer(name, getattr(self, name), optional=True)
-        checks.check_choice("variant", self.variant, ("al", "self"))
-        checks.check_choice("kernel", self.kernel, ("pseudo", "trace"))
-        checks.check_choice("feature_scaling", self.feature_scaling, SCALINGS)
-        checks.check_choice("constraint", self.constraint, ("cannot_link", "must_link", "none"))
-        checks.check_choice("objective", self.objective, ("risk", "squared_error"))
-        checks.check_choice("tie_break", self.tie_break, ("random", "margin", "variance", "first"))
-        checks.check_choice("dtype", self.dtype, ("float64", "float32"))
-        checks.check_positive("rel_jitter", self.rel_jitter)
-        if self.time is not None:
-            checks.check_positive("time", self.time)
+    def _check_together(self) -> None:
         selection.check_objective(
             self.objective, self.tie_break,
             variance_weight=self.variance_weight, tie_tolerance=self.tie_tolerance, time=self.time,

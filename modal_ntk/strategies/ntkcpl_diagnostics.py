@@ -221,7 +221,7 @@ def diagnose(strategy: NTKCPL, learner: Any, X: Any, y: Any, labeled: Any, n_ins
     truth = checks.check_labels(y, n)
     order = np.concatenate([rows, np.setdiff1d(np.arange(n), rows)])
     known, rest = (samples_at(X, part) for part in np.split(order, [len(rows)]))
-    strategy.check_params()
+    checks.check_parameters(strategy)
     query = strategy._query(learner, rest, n_instances, known, truth[rows])
     strategy._check_query(query)
     with query.view.no_trace():

@@ -48,24 +48,6 @@ class Rows:
         return torch.cat([self.labeled, self.pool])
 
 
-def check_features(features: Any) -> None:
-    """Check a strategy's parameter ``features``.
-
-    Parameters
-    ----------
-    features : str or callable
-        "auto", "embedding", "input", a layer's name, or a function from prepared samples to a matrix (n, d).
-
-    Raises
-    ------
-    InvalidInputError
-        If it is neither a string nor callable.
-    """
-    if not callable(features) and not isinstance(features, str):
-        remedy = 'Pass "auto", "embedding", "input", a layer\'s name or a function.'
-        raise checks.expected("features to be a string or callable", repr(features), remedy)
-
-
 def needs_of(features: Any) -> set[str]:
     """Return the needs that a choice of features adds, keys of ``hooks.NEEDS``."""
     return {"embedding"} if isinstance(features, str) and features not in ("auto", "input") else set()
@@ -94,7 +76,7 @@ def read(view: NetView, X: Any, features: Any) -> Tensor:
     X : samples (n, ...)
         As users pass them.
     features : str or callable
-        See `check_features`.
+        "auto", "embedding", "input", a layer's name, or a function from prepared samples to a matrix (n, d).
 
     Returns
     -------
@@ -128,7 +110,7 @@ def read_rows(query: Query, features: Any) -> Rows:
     query : Query
         What the strategy was asked.
     features : str or callable
-        See `check_features`.
+        "auto", "embedding", "input", a layer's name, or a function from prepared samples to a matrix (n, d).
 
     Returns
     -------

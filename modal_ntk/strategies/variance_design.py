@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from modal_ntk import checks, selection
+from modal_ntk import selection
+from modal_ntk.checks.parameters import Constraints, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.kernel_query import (
-    SCALINGS,
+    KERNEL_CONSTRAINTS,
     candidates_of,
     check_kernel_memory,
     head_kernel,
@@ -84,6 +85,10 @@ class VarianceDesign(QueryStrategy):
         "gradients": {"kernel": "infinite", "features": "input"},
         "embedding": {"features": "input"},
     }
+    _parameter_constraints: ClassVar[Constraints] = {
+        **KERNEL_CONSTRAINTS,
+        "kernel": [StrOptions({"infinite", "net"})],
+    }
 
     def __init__(
         self,
@@ -107,22 +112,6 @@ class VarianceDesign(QueryStrategy):
         self.memory_budget = memory_budget
         self.random_state = random_state
         self.verbose = verbose
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        checks.check_choice("kernel", self.kernel, ("infinite", "net"))
-        checks.check_choice("feature_scaling", self.feature_scaling, SCALINGS)
-        checks.check_choice("dtype", self.dtype, ("float64", "float32"))
-        checks.check_integer("memory_budget", self.memory_budget)
-        checks.check_positive("rel_jitter", self.rel_jitter)
-        if self.n_candidates is not None:
-            checks.check_integer("n_candidates", self.n_candidates, optional=True)
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - labels decide nothing
         needed = {"gradients"} if self.kernel == "net" else set(self.needs)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from modal_ntk import checks, selection
+from modal_ntk.checks.parameters import NOT_NEGATIVE, SHARE, Constraints
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
@@ -67,6 +68,13 @@ class WAAL(QueryStrategy):
 
     needs: ClassVar[frozenset[str]] = frozenset({"probabilities", "critic"})
     reads_labels: ClassVar[bool] = False
+    _parameter_constraints: ClassVar[Constraints] = {
+        "coefficient": [NOT_NEGATIVE],
+        "standardise": ["boolean"],
+        "mixture": [SHARE],
+        "critic": [callable, None],
+        "official_code": ["boolean"],
+    }
 
     def __init__(
         self,
@@ -86,20 +94,6 @@ class WAAL(QueryStrategy):
         self.official_code = official_code
         self.random_state = random_state
         self.verbose = verbose
-
-    def check_params(self) -> None:
-        """Check the parameters.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        checks.check_number("coefficient", self.coefficient)
-        checks.check_number("mixture", self.mixture, maximum=1.0)
-        if self.critic is not None and not callable(self.critic):
-            remedy = "Pass a function from samples to values (n,), or None for the net's own critic."
-            raise checks.expected("critic to be callable or None", repr(self.critic), remedy)
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:
         unmet = super()._unmet(view, n_labeled)

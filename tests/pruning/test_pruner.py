@@ -207,7 +207,7 @@ def test_dict_inputs():
     [
         ({"head_drop": 1.5}, "head_drop to be a finite number between 0 and 1, got 1.5"),
         ({"cluster_share": "x"}, "cluster_share to be a finite number between 0 and 1"),
-        ({"mode": "tails"}, "mode to be one of 'prune_head'"),
+        ({"mode": "tails"}, "mode to be one of 'centres', 'head_only'"),
         ({"redundancy": None}, "redundancy to be one of"),
         ({"n_keep": 0}, "n_keep to be an integer of at least 1 or None"),
         ({"kernel": "full"}, "kernel to be one of 'labelled', 'pseudo'"),

@@ -224,7 +224,7 @@ def test_its_parameters_can_be_searched():
         ({"n_neighbors": 0}, InvalidInputError, "n_neighbors to be an integer of at least 1"),
         ({"n_steps": 1.5}, InvalidInputError, "n_steps to be an integer of at least 1 or None"),
         ({"tol": 0}, InvalidInputError, "tol to be a finite number above zero"),
-        ({"criterion": "least"}, InvalidInputError, "criterion to be one of 'min'"),
+        ({"criterion": "least"}, InvalidInputError, "criterion to be one of 'entropy', 'margin'"),
         ({"norm_order": 0.5}, InvalidInputError, "norm_order to be a number of at least 1, got 0.5"),
         ({"per_round": 0}, InvalidInputError, "per_round to be an integer"),
         ({"oracle": 3}, InvalidInputError, "oracle to be callable or None, got 3"),

@@ -207,7 +207,7 @@ def test_what_it_cannot_do_without_is_named(net):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"variant": "both"}, "variant to be one of 'trained', 'initial', got 'both'"),
+        ({"variant": "both"}, "variant to be one of 'initial', 'trained', got 'both'"),
         ({"objective": "risk"}, "objective to be one of"),
         ({"reference": "start"}, "reference to be one of"),
         ({"outputs": "embedding"}, "outputs to be one of"),

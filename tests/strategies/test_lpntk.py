@@ -161,8 +161,8 @@ def test_a_tight_memory_sketches_and_says_so(net):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"rule": "heads"}, "rule to be one of 'coverage', 'clusters'"),
-        ({"budget": "tiny"}, "budget to be one of 'auto', 'small', 'large', got 'tiny'"),
+        ({"rule": "heads"}, "rule to be one of 'clusters', 'coverage'"),
+        ({"budget": "tiny"}, "budget to be one of 'auto', 'large', 'small', got 'tiny'"),
         ({"small_share": 7}, "small_share to be a finite number between 0 and 1"),
         ({"cluster_share": -1}, "cluster_share to be a finite number between 0 and 1"),
         ({"n_candidates": 0}, "n_candidates to be an integer of at least 1 or None"),

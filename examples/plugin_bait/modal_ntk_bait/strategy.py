@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from time import perf_counter
 
 import numpy as np
 
 from modal_ntk import QueryStrategy, Selection, checks
+from modal_ntk.checks.parameters import COUNT, POSITIVE, Interval, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
 
 MODAL_NTK_API = 1
@@ -51,6 +53,13 @@ class BAIT(QueryStrategy):
     """
 
     needs = frozenset({"probabilities", "embedding"})
+    _parameter_constraints = {
+        "regularisation": [POSITIVE],
+        "oversampling": [Interval(Real, 1, None, closed="left")],
+        "n_components": [COUNT, None],
+        "features": [StrOptions({"embedding", "input"}), callable],
+        "memory_budget": [COUNT],
+    }
 
     def __init__(
         self,
@@ -68,17 +77,6 @@ class BAIT(QueryStrategy):
         self.features = features
         self.memory_budget = memory_budget
         self.random_state = random_state
-
-    def check_params(self):
-        """Refuse a bad parameter before anything is computed."""
-        checks.check_positive("regularisation", self.regularisation)
-        if checks.check_positive("oversampling", self.oversampling) < 1:
-            raise checks.expected("oversampling of at least 1", self.oversampling, "Pass 1 to drop nothing again.")
-        if self.n_components is not None:
-            checks.check_integer("n_components", self.n_components)
-        checks.check_integer("memory_budget", self.memory_budget)
-        if not callable(self.features):
-            checks.check_choice("features", self.features, ("embedding", "input"))
 
     def _unmet(self, view, n_labeled):  # noqa: ARG002 - labels change no need
         needed = {"probabilities"} if self.features != "embedding" else self.needs

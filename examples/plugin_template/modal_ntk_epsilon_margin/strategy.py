@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from modal_ntk import QueryStrategy, Selection, checks, selection
+from modal_ntk import QueryStrategy, Selection, selection
+from modal_ntk.checks.parameters import SHARE
 from modal_ntk.hooks import StrategySpec, hookimpl
 
 # The version of the plugin interface this was written for: a host that does not know it says so.
@@ -30,15 +31,13 @@ class EpsilonMargin(QueryStrategy):
     # `_select` is called, by an error that says what is missing.
     needs = frozenset({"probabilities"})
 
+    # What parameters may be, in scikit-learn's terms: anything else is refused before anything is computed.
+    _parameter_constraints = {"epsilon": [SHARE]}
+
     # Parameters by name, kept unchanged: that is what makes a strategy printable, cloneable and searchable.
     def __init__(self, *, epsilon=0.1, random_state=None):
         self.epsilon = epsilon
         self.random_state = random_state
-
-    def check_params(self):
-        """Refuse a bad parameter before anything is computed."""
-        if not 0 <= self.epsilon <= 1:
-            raise checks.expected("epsilon to be between 0 and 1", self.epsilon, "Pass a share, such as 0.1.")
 
     def _select(self, query):
         # Everything was checked; `query.view` is the only door to the learner and never changes it, and

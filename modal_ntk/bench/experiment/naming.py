@@ -68,7 +68,7 @@ def checked_strategies(texts: tuple[str, ...]) -> dict[str, Any]:
     parsed = {text: parse_strategy(text) for text in texts}
     for text, strategy in parsed.items():
         try:
-            strategy.check_params()
+            checks.check_parameters(strategy)
         except InvalidInputError as error:
             raise InvalidInputError(f"{text}: {error}") from error
     return parsed

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from numbers import Real
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -13,6 +14,7 @@ from sklearn.metrics import cohen_kappa_score
 from sklearn.utils import _safe_indexing
 
 from modal_ntk import checks
+from modal_ntk.checks.parameters import COUNT, NOT_NEGATIVE, Constraints, Interval
 
 _STOP_SET = 2000
 
@@ -28,15 +30,7 @@ class StoppingCriterion(ABC, BaseEstimator):
 
     needs_predictions = False
 
-    @abstractmethod
-    def check_params(self) -> None:
-        """Check the parameters.
-
-        Raises
-        ------
-        InvalidInputError
-            If one is unusable.
-        """
+    _parameter_constraints: ClassVar[Constraints] = {}
 
     @abstractmethod
     def should_stop(self, curve: Sequence[Any], predictions: Sequence[np.ndarray] = ()) -> bool:
@@ -71,12 +65,10 @@ class LabelBudget(StoppingCriterion):
     True
     """
 
+    _parameter_constraints: ClassVar[Constraints] = {"n_labels": [COUNT]}
+
     def __init__(self, n_labels: int) -> None:
         self.n_labels = n_labels
-
-    def check_params(self) -> None:
-        """Check that the budget is a whole number."""
-        checks.check_integer("n_labels", self.n_labels)
 
     def should_stop(self, curve: Sequence[Any], predictions: Sequence[np.ndarray] = ()) -> bool:  # noqa: ARG002
         """Say whether the last round has reached the budget."""
@@ -105,15 +97,11 @@ class Plateau(StoppingCriterion):
     (True, False)
     """
 
+    _parameter_constraints: ClassVar[Constraints] = {"n_rounds": [COUNT], "min_gain": [NOT_NEGATIVE]}
+
     def __init__(self, n_rounds: int = 3, *, min_gain: float = 0.0) -> None:
         self.n_rounds = n_rounds
         self.min_gain = min_gain
-
-    def check_params(self) -> None:
-        """Check that rounds are a whole number and the gain is not negative."""
-        checks.check_integer("n_rounds", self.n_rounds)
-        if not self.min_gain >= 0:
-            raise checks.expected("min_gain of at least zero", repr(self.min_gain), "Pass a difference of scores.")
 
     def should_stop(self, curve: Sequence[Any], predictions: Sequence[np.ndarray] = ()) -> bool:  # noqa: ARG002
         """Say whether the last new best is `n_rounds` ago."""
@@ -148,15 +136,14 @@ class StablePredictions(StoppingCriterion):
 
     needs_predictions = True
 
+    _parameter_constraints: ClassVar[Constraints] = {
+        "n_rounds": [COUNT],
+        "agreement": [Interval(Real, -1, 1, closed="both")],
+    }
+
     def __init__(self, agreement: float = 0.99, *, n_rounds: int = 3) -> None:
         self.agreement = agreement
         self.n_rounds = n_rounds
-
-    def check_params(self) -> None:
-        """Check that rounds are a whole number and the agreement is at most one."""
-        checks.check_integer("n_rounds", self.n_rounds)
-        if not -1 <= self.agreement <= 1:
-            raise checks.expected("agreement between -1 and 1", repr(self.agreement), "Pass a kappa such as 0.99.")
 
     def should_stop(self, curve: Sequence[Any], predictions: Sequence[np.ndarray] = ()) -> bool:  # noqa: ARG002
         """Say whether the last comparisons agree enough."""
@@ -193,7 +180,7 @@ def as_criteria(stopping: Any) -> list[StoppingCriterion]:
         if not isinstance(criterion, StoppingCriterion):
             remedy = "Pass an object such as LabelBudget(500)."
             raise checks.expected("stopping to be a criterion or several", repr(criterion), remedy)
-        criterion.check_params()
+        checks.check_parameters(criterion)
     return criteria
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from typing import Any, Literal
+from numbers import Integral
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.utils.metadata_routing import UNUSED
@@ -12,6 +13,7 @@ from skorch.callbacks import PassthroughScoring
 from torch import Tensor, nn
 
 from modal_ntk import checks
+from modal_ntk.checks.parameters import COUNT, NOT_NEGATIVE, POSITIVE, Constraints, Interval, Options
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.nets.encoded import attached, classes_for, numbers_of
 from modal_ntk.nets.waal.critic_parts import TwoLayerCritic, TwoLayerHead
@@ -117,6 +119,16 @@ class WAALClassifier(CriticTraining):
     told_ = False
     names_: np.ndarray | None = None
     _numbers_only = False
+    _parameter_constraints: ClassVar[Constraints] = {
+        "mu": [NOT_NEGATIVE],
+        "penalty": [NOT_NEGATIVE],
+        "n_instances": [Interval(Integral, 0, None, closed="left")],
+        "equation": [Options(Integral, {7, 8})],
+        "critic_weight": [POSITIVE, None],
+        "patience": [COUNT, None],
+        "h_divergence": ["boolean"],
+        "official_code": ["boolean"],
+    }
     # Left to skorch, whose own method takes any argument of `fit`: what the module's forward is given, too.
     if hasattr(CriticTraining, "set_fit_request"):
         __metadata_request__fit = {"X_unlabeled": UNUSED}
@@ -204,7 +216,7 @@ class WAALClassifier(CriticTraining):
         ModalNTKWarning
             Once for each net, if there are no unlabelled samples.
         """
-        self._check_params()
+        checks.check_parameters(self)
         self.names_ = None
         X, y = self._numbered(X, y)
         self._note_example(X, y)
@@ -233,7 +245,7 @@ class WAALClassifier(CriticTraining):
         WAALClassifier
             Itself.
         """
-        self._check_params()
+        checks.check_parameters(self)
         X, y = self._numbered(X, y)
         if not self.initialized_:
             self._note_example(X, y)
@@ -305,15 +317,7 @@ class WAALClassifier(CriticTraining):
         params: dict[str, Any] = super().get_params(deep=deep, **kwargs)
         return {name: value for name, value in params.items() if name != "_metadata_request"}
 
-    def _check_params(self) -> None:
-        for name in ("mu", "penalty"):
-            checks.check_number(name, getattr(self, name))
-        checks.check_integer("n_instances", self.n_instances, minimum=0)
-        checks.check_choice("equation", self.equation, (7, 8))
-        if self.critic_weight is not None:
-            checks.check_positive("critic_weight", self.critic_weight)
-        if self.patience is not None:
-            checks.check_integer("patience", self.patience, optional=True)
+    def _check_together(self) -> None:
         step = getattr(self.optimizer, "step", None)
         closure = None if step is None else inspect.signature(step).parameters.get("closure")
         if closure is not None and closure.default is closure.empty:

@@ -6,12 +6,14 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from numbers import Real
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.utils.metaestimators import _BaseComposition
 
 from modal_ntk import checks, nets
+from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, Interval, StrOptions
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
@@ -98,6 +100,14 @@ class ALBL(_BaseComposition, QueryStrategy):
     [True, True, False]
     """
 
+    _parameter_constraints: ClassVar[Constraints] = {
+        "variant": [StrOptions({"paper", "deep"})],
+        "n_rounds": [COUNT],
+        "delta": [Interval(Real, 0, 1, closed="right")],
+        "p_min": [POSITIVE, None],
+        "uniform_arm": ["boolean", None],
+    }
+
     def __init__(
         self,
         strategies: Arms | None = None,
@@ -134,23 +144,11 @@ class ALBL(_BaseComposition, QueryStrategy):
         """What the arms need, and predictions, of which rewards are made."""
         return frozenset({"predictions"}).union(*(arm.needs for _, arm in self._arms()))
 
-    def check_params(self) -> None:
-        """Check the parameters, the arms' too; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        checks.check_choice("variant", self.variant, ("paper", "deep"))
-        checks.check_choice("uniform_arm", self.uniform_arm, (None, True, False))
-        checks.check_integer("n_rounds", self.n_rounds)
-        if checks.check_positive("delta", self.delta) > 1:
-            raise checks.expected("delta to be at most 1", self.delta, "Pass a probability, such as 0.1.")
+    def _check_together(self) -> None:
         if self.strategies is not None:
             self._check_arms()
         n_arms = len(self._arms())
-        if self.p_min is not None and checks.check_positive("p_min", self.p_min) > 1 / n_arms:
+        if self.p_min is not None and self.p_min > 1 / n_arms:
             raise checks.expected(f"p_min to be at most 1 / {n_arms}, one share of each arm", self.p_min, "Lower it.")
 
     def _check_arms(self) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from modal_ntk import checks, progress, selection
+from modal_ntk import progress, selection
+from modal_ntk.checks.parameters import COUNT, Constraints, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies import rows
@@ -69,6 +70,12 @@ class BADGE(DistanceStrategy):
     needs: ClassVar[frozenset[str]] = frozenset({"probabilities", "embedding"})
     reads_labels: ClassVar[bool] = False
     multilabel: ClassVar[bool] = True
+    _parameter_constraints: ClassVar[Constraints] = {
+        **DistanceStrategy._parameter_constraints,
+        "first": [StrOptions({"largest", "uniform"})],
+        "n_partitions": [COUNT],
+        "n_averaged": [COUNT, None],
+    }
 
     def __init__(
         self,
@@ -86,20 +93,6 @@ class BADGE(DistanceStrategy):
         self.features = features
         self.random_state = random_state
         self.verbose = verbose
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        super().check_params()
-        checks.check_choice("first", self.first, ("largest", "uniform"))
-        checks.check_integer("n_partitions", self.n_partitions)
-        if self.n_averaged is not None:
-            checks.check_integer("n_averaged", self.n_averaged, optional=True)
 
     def _needed(self) -> set[str]:
         return {"probabilities"} | rows.needs_of(self.features)

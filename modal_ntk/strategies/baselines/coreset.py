@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from modal_ntk import checks, selection
+from modal_ntk import selection
+from modal_ntk.checks.parameters import Constraints, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query
@@ -49,6 +50,10 @@ class CoreSet(DistanceStrategy):
     """
 
     multilabel: ClassVar[bool] = True
+    _parameter_constraints: ClassVar[Constraints] = {
+        **DistanceStrategy._parameter_constraints,
+        "first": [StrOptions({"random", "first"})],
+    }
 
     def __init__(
         self, *, features: Any = "auto", first: First = "random", random_state: Any = None, verbose: int = 0
@@ -57,17 +62,6 @@ class CoreSet(DistanceStrategy):
         self.first = first
         self.random_state = random_state
         self.verbose = verbose
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        super().check_params()
-        checks.check_choice("first", self.first, ("random", "first"))
 
     def _select(self, query: Query) -> Selection:
         rows = read_rows(query, self.features)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from modal_ntk.checks.parameters import Constraints
 from modal_ntk.strategies import rows
 from modal_ntk.strategies.base import QueryStrategy
 
@@ -23,16 +24,9 @@ class DistanceStrategy(QueryStrategy):
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
     _without: ClassVar[dict[str, dict[str, Any]]] = {"embedding": {"features": "input"}}
     features: Any
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        rows.check_features(self.features)
+    _parameter_constraints: ClassVar[Constraints] = {
+        "features": [str, callable],
+    }
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - labels change no need
         return [need for need in sorted(self._needed()) if not view.offers(need)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
-from modal_ntk import checks, selection
+from modal_ntk import selection
+from modal_ntk.checks.parameters import COUNT, Constraints, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies import rows
@@ -49,6 +50,11 @@ class KMedian(DistanceStrategy):
     """
 
     multilabel: ClassVar[bool] = True
+    _parameter_constraints: ClassVar[Constraints] = {
+        **DistanceStrategy._parameter_constraints,
+        "method": [StrOptions({"kmeans", "kmedoids"})],
+        "n_init": [COUNT],
+    }
 
     def __init__(
         self,
@@ -64,18 +70,6 @@ class KMedian(DistanceStrategy):
         self.features = features
         self.random_state = random_state
         self.verbose = verbose
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        super().check_params()
-        checks.check_choice("method", self.method, ("kmeans", "kmedoids"))
-        checks.check_integer("n_init", self.n_init)
 
     def _select(self, query: Query) -> Selection:
         X = rows.read(query.view, query.X_pool, self.features)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from modal_ntk import checks, selection
+from modal_ntk.checks.parameters import POSITIVE, Constraints
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query
@@ -57,6 +58,11 @@ class MaxHerding(DistanceStrategy):
     """
 
     multilabel: ClassVar[bool] = True
+    _parameter_constraints: ClassVar[Constraints] = {
+        **DistanceStrategy._parameter_constraints,
+        "kernel": [POSITIVE, callable],
+        "normalise": ["boolean"],
+    }
 
     def __init__(
         self,
@@ -72,17 +78,6 @@ class MaxHerding(DistanceStrategy):
         self.features = features
         self.random_state = random_state
         self.verbose = verbose
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        super().check_params()
-        self._check_kernel()
 
     def _check_kernel(self) -> None:
         if not callable(self.kernel):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from modal_ntk import checks, progress, selection, structure
+from modal_ntk import progress, selection, structure
+from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, Interval, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query
@@ -60,6 +62,14 @@ class ProbCover(DistanceStrategy):
     """
 
     multilabel: ClassVar[bool] = True
+    _parameter_constraints: ClassVar[Constraints] = {
+        **DistanceStrategy._parameter_constraints,
+        "delta": [POSITIVE, StrOptions({"purity"})],
+        "purity": [Interval(Real, 0, 1, closed="right")],
+        "n_classes": [Interval(Integral, 2, None, closed="left"), None],
+        "normalise": ["boolean"],
+        "n_init": [COUNT],
+    }
 
     def __init__(
         self,
@@ -81,25 +91,6 @@ class ProbCover(DistanceStrategy):
         self.features = features
         self.random_state = random_state
         self.verbose = verbose
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        super().check_params()
-        if isinstance(self.delta, str):
-            checks.check_choice("delta", self.delta, ("purity",))
-        else:
-            checks.check_positive("delta", self.delta)
-        if checks.check_positive("purity", self.purity) > 1:
-            raise checks.expected("purity above 0 and at most 1", self.purity, "The paper uses 0.95.")
-        if self.n_classes is not None:
-            checks.check_integer("n_classes", self.n_classes, minimum=2, optional=True)
-        checks.check_integer("n_init", self.n_init)
 
     def _select(self, query: Query) -> Selection:
         rows = read_rows(query, self.features)

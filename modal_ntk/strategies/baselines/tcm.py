@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from modal_ntk import checks
+from modal_ntk.checks.parameters import COUNT, Constraints
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query
@@ -50,6 +50,11 @@ class TCM(DistanceStrategy):
     ('TypiClust', None)
     """
 
+    _parameter_constraints: ClassVar[Constraints] = {
+        **DistanceStrategy._parameter_constraints,
+        "n_per_class": [COUNT],
+    }
+
     def __init__(
         self, *, n_per_class: int = 10, features: Any = "auto", random_state: Any = None, verbose: int = 0
     ) -> None:
@@ -57,17 +62,6 @@ class TCM(DistanceStrategy):
         self.features = features
         self.random_state = random_state
         self.verbose = verbose
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        super().check_params()
-        checks.check_integer("n_per_class", self.n_per_class)
 
     def _switch(self, view: NetView) -> Switch:
         typical = TypiClust(features=self.features)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from modal_ntk import checks, selection, structure
+from modal_ntk import selection, structure
+from modal_ntk.checks.parameters import COUNT, Constraints, Interval, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query
@@ -69,6 +71,17 @@ class TypiClust(DistanceStrategy):
     """
 
     multilabel: ClassVar[bool] = True
+    _parameter_constraints: ClassVar[Constraints] = {
+        **DistanceStrategy._parameter_constraints,
+        "n_neighbors": [COUNT],
+        "max_clusters": [COUNT],
+        "min_cluster_size": [Interval(Integral, 0, None, closed="left")],
+        "distance": [StrOptions({"euclidean", "squared"})],
+        "neighbors": [StrOptions({"remaining", "cluster"})],
+        "mini_batch_above": [Interval(Integral, 0, None, closed="left"), None],
+        "n_init": [COUNT],
+        "normalise": ["boolean"],
+    }
 
     def __init__(
         self,
@@ -96,23 +109,6 @@ class TypiClust(DistanceStrategy):
         self.features = features
         self.random_state = random_state
         self.verbose = verbose
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        super().check_params()
-        for name in ("n_neighbors", "max_clusters", "n_init"):
-            checks.check_integer(name, getattr(self, name))
-        checks.check_integer("min_cluster_size", self.min_cluster_size, minimum=0)
-        if self.mini_batch_above is not None:
-            checks.check_integer("mini_batch_above", self.mini_batch_above, minimum=0, optional=True)
-        checks.check_choice("distance", self.distance, ("euclidean", "squared"))
-        checks.check_choice("neighbors", self.neighbors, ("remaining", "cluster"))
 
     def _select(self, query: Query) -> Selection:
         rows = read_rows(query, self.features)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from modal_ntk import checks, progress
+from modal_ntk.checks.parameters import POSITIVE, Constraints, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query
@@ -81,6 +82,12 @@ class UHerding(MaxHerding):
     """
 
     multilabel: ClassVar[bool] = False
+    _parameter_constraints: ClassVar[Constraints] = {
+        **MaxHerding._parameter_constraints,
+        "uncertainty": [StrOptions(set(_UNCERTAINTIES))],
+        "temperature": [POSITIVE, StrOptions({"held_out"})],
+        "kernel": [POSITIVE, StrOptions({"nearest", "median"}), callable],
+    }
 
     def __init__(
         self,
@@ -98,21 +105,6 @@ class UHerding(MaxHerding):
         )
         self.uncertainty = uncertainty
         self.temperature = temperature
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        super().check_params()
-        checks.check_choice("uncertainty", self.uncertainty, tuple(_UNCERTAINTIES))
-        if isinstance(self.temperature, str):
-            checks.check_choice("temperature", self.temperature, ("held_out",))
-        else:
-            checks.check_positive("temperature", self.temperature)
 
     def _check_kernel(self) -> None:
         if isinstance(self.kernel, str):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from modal_ntk import checks, nets, selection
+from modal_ntk import nets, selection
+from modal_ntk.checks.parameters import COUNT, Constraints, StrOptions
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.baselines.scores.margin import Margin
@@ -51,6 +52,11 @@ class CandidateSubset(QueryStrategy):
     (50, 50)
     """
 
+    _parameter_constraints: ClassVar[Constraints] = {
+        "n_candidates": [COUNT],
+        "how": [StrOptions(set(_NEEDS))],
+    }
+
     def __init__(
         self,
         strategy: QueryStrategy,
@@ -72,17 +78,8 @@ class CandidateSubset(QueryStrategy):
         own = _NEEDS.get(self.how)
         return self.strategy.needs | ({own} if own else set())
 
-    def check_params(self) -> None:
-        """Check the parameters, the inner strategy's too; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
+    def _check_together(self) -> None:
         check_inner("strategy", self.strategy)
-        checks.check_integer("n_candidates", self.n_candidates)
-        checks.check_choice("how", self.how, tuple(_NEEDS))
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:
         return sorted({*super()._unmet(view, n_labeled), *self.strategy._unmet(view, n_labeled)})

@@ -78,14 +78,7 @@ class Switch(QueryStrategy):
         """What the strategies need, one or another of them."""
         return frozenset().union(*(strategy.needs for strategy, _ in self.stages))
 
-    def check_params(self) -> None:
-        """Check the parameters, the strategies' too; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
+    def _check_together(self) -> None:
         remedy = "Pass a list such as [(TypiClust(), 50), (Margin(), None)]."
         pairs = isinstance(self.stages, (list, tuple)) and all(
             isinstance(stage, (list, tuple)) and len(stage) == 2 for stage in self.stages

@@ -32,7 +32,7 @@ def check_inner(name: str, strategy: Any) -> None:
     if not isinstance(strategy, QueryStrategy):
         remedy = "Pass an instance, such as modal_ntk.NTKCPL() or modal_ntk.get_strategy('margin')."
         raise checks.expected(f"{name} to be a strategy", repr(strategy), remedy)
-    strategy.check_params()
+    checks.check_parameters(strategy)
 
 
 def seeded_copy(strategy: Any, seed: int) -> Any:

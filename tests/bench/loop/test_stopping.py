@@ -119,8 +119,8 @@ class TestSimulation:
             ([LabelBudget(10), 5], "stopping to be a criterion"),
             (LabelBudget(0), "n_labels to be an integer of at least 1"),
             (Plateau(0), "n_rounds to be an integer"),
-            (Plateau(min_gain=-1), "min_gain of at least zero"),
-            (StablePredictions(1.5), "agreement between -1 and 1"),
+            (Plateau(min_gain=-1), "min_gain to be a finite number of at least 0"),
+            (StablePredictions(1.5), "agreement to be a finite number between -1 and 1"),
         ],
     )
     def test_unusable_criteria_are_refused_before_any_fit(self, stopping, message):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from modal_ntk import checks, nets, selection
+from modal_ntk import nets, selection
+from modal_ntk.checks.parameters import COUNT, Constraints, StrOptions
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
@@ -74,6 +75,10 @@ class BALD(QueryStrategy):
 
     needs: ClassVar[frozenset[str]] = frozenset({"probabilities", "dropout"})
     reads_labels: ClassVar[bool] = False
+    _parameter_constraints: ClassVar[Constraints] = {
+        "n_draws": [COUNT],
+        "acquisition": [StrOptions({"bald", *OF_THE_MEAN, "mean_std"})],
+    }
 
     def __init__(
         self,
@@ -87,17 +92,6 @@ class BALD(QueryStrategy):
         self.acquisition = acquisition
         self.random_state = random_state
         self.verbose = verbose
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        checks.check_integer("n_draws", self.n_draws)
-        checks.check_choice("acquisition", self.acquisition, ("bald", *OF_THE_MEAN, "mean_std"))
 
     def _select(self, query: Query) -> Selection:
         seeds = query.child_rng().integers(2**31, size=self.n_draws).tolist()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from modal_ntk import checks, features, nets, selection
+from modal_ntk.checks.parameters import COUNT, NOT_NEGATIVE, Constraints
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
@@ -67,6 +68,11 @@ class DeepFool(QueryStrategy):
 
     needs: ClassVar[frozenset[str]] = frozenset({"gradients", "probabilities"})
     reads_labels: ClassVar[bool] = False
+    _parameter_constraints: ClassVar[Constraints] = {
+        "max_steps": [COUNT],
+        "n_rivals": [COUNT, None],
+        "overshoot": [NOT_NEGATIVE],
+    }
 
     def __init__(
         self,
@@ -82,20 +88,6 @@ class DeepFool(QueryStrategy):
         self.overshoot = overshoot
         self.random_state = random_state
         self.verbose = verbose
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        checks.check_integer("max_steps", self.max_steps)
-        if self.n_rivals is not None:
-            checks.check_integer("n_rivals", self.n_rivals, optional=True)
-        if self.overshoot != 0:
-            checks.check_positive("overshoot", self.overshoot)
 
     def _select(self, query: Query) -> Selection:
         parts = over_pool(query, self._of_shard)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from modal_ntk import checks, selection
+from modal_ntk import selection
+from modal_ntk.checks.parameters import Constraints, StrOptions
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.wrappers.sharding import over_pool
@@ -40,21 +41,14 @@ class UncertaintyStrategy(QueryStrategy):
     reads_labels: ClassVar[bool] = False
     multilabel: ClassVar[bool] = True
     over_labels: OverLabels = "mean"
+    _parameter_constraints: ClassVar[Constraints] = {
+        "over_labels": [StrOptions({"mean", "max"})],
+    }
 
     def __init__(self, *, over_labels: OverLabels = "mean", random_state: Any = None, verbose: int = 0) -> None:
         self.over_labels = over_labels
         self.random_state = random_state
         self.verbose = verbose
-
-    def check_params(self) -> None:
-        """Check the parameters; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
-        checks.check_choice("over_labels", self.over_labels, ("mean", "max"))
 
     @staticmethod
     @abstractmethod
