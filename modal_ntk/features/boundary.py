@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from modal_ntk.features.capture.reading import without_checkpoints
+
 
 @dataclass(frozen=True)
 class Walk:
@@ -86,7 +88,7 @@ def walk_to_boundary(
     for n_done in range(max_steps + 1):
         # The copy that the net is given may be changed in place by its first layer; a leaf may not.
         points = [(s[rows] + (1 + overshoot) * t[rows]).requires_grad_() for s, t in zip(start, total, strict=True)]
-        with torch.enable_grad():
+        with torch.enable_grad(), without_checkpoints():
             values = logits([point.clone() for point in points], rows)
         there = _has_arrived(values.detach(), ranked[rows, 0], scale[rows])
         arrived[rows[there]] = True

@@ -36,18 +36,18 @@ def outputs(module, x):
     return out.numel()
 
 
-def agrees(module, x, y, method, kinds=SINGLE):
+def agrees(module, x, y, method, kinds=SINGLE, most=1e-8):
     before = state_of(module)
     for kind in kinds:
         want = sample_gradients(module, x, weigher(kind, y))
         for budget in (1, 2**30):
             options = {"kind": kind, "method": method, "memory_budget": budget, **F64}
             got, info = empirical_ntk(module, x, labels=y, return_info=True, **options)
-            assert relative_error(got, want @ want.T) < 1e-8, (kind, budget, info["routes"])
+            assert relative_error(got, want @ want.T) < most, (kind, budget, info["routes"])
             assert info["verified"]
     full = empirical_ntk(module, x, kind="full", method=method, **F64)
     rows = sample_gradients(module, x)
-    assert relative_error(full.sum((2, 3)) / full.shape[2], rows @ rows.T) < 1e-8
+    assert relative_error(full.sum((2, 3)) / full.shape[2], rows @ rows.T) < most
     some = empirical_ntk(module, rows_of(x, slice(1, 3)), x, kind="trace", method=method, **F64)
     assert relative_error(some, full.diagonal(dim1=2, dim2=3).mean(-1)[1:3]) < 1e-8
     assert_same_state(before, state_of(module))
@@ -135,4 +135,5 @@ def test_float32_is_the_same_to_its_rounding(family, name):
 def test_models_of_others(family, name):
     """Hugging Face's and timm's models, where they are installed, take factors, and agree."""
     module, x, y = made(family, name, PEERS)
-    agrees(module, x, y, "factored")
+    # Llama takes its norms in single precision, whatever the type.
+    agrees(module, x, y, "factored", most=1e-6 if name == "llama" else 1e-8)

@@ -88,6 +88,7 @@ def hugging_face():
 def timm_models():
     """Picture classifiers of timm, narrow and shallow."""
     import timm
+    from timm.models.mlp_mixer import MlpMixer as mixer
 
     def model(name, **options):
         return lambda: (
@@ -98,7 +99,7 @@ def timm_models():
     return {
         "resnet": model("resnet10t"),
         "vision transformer": model("vit_tiny_patch16_224", img_size=32, depth=1),
-        "mixer": model("mixer_s32_224", img_size=32, num_blocks=1),
+        "mixer": lambda: (drawn(mixer(3, 32, 2, 8, num_blocks=2, embed_dim=16).eval()), torch.randn(N, 2, 32, 32)),
         "convnext": model("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 12, 16, 20)),
         "mobilenet": model("mobilenetv3_small_050"),
     }

@@ -19,13 +19,13 @@ from modal_ntk.features.capture.watching import Call
 Shape = tuple[int, ...]
 Rule = Callable[[Any, Shape, list[Shape | None]], bool]
 
-# Calls whose gradients are polynomials of input and output gradient, or sums over rows: right for two samples drawn at
-# random, their rules are right for all. Of tables, single lines may be special.
+# Calls whose rules treat some lines of a table, or some numbers, unlike others. Any other call's gradients are
+# polynomials of input and output gradient, or sums over rows: right for two samples, its rule is right for all.
 _SPECIAL = ("embedding", "prelu", "__getitem__")
 
 
 def apart(logits: Tensor, n: int, calls: Sequence[Call], leaves: dict[str, Tensor]) -> set[str] | None:
-    """Return the parameters that the outputs of a batch depend on, if the graph shows that calls tell of them all.
+    """Return the operands that the outputs of a batch depend on, if the graph shows that calls tell of them all.
 
     Parameters
     ----------
@@ -45,9 +45,10 @@ def apart(logits: Tensor, n: int, calls: Sequence[Call], leaves: dict[str, Tenso
         mix samples.
     """
     seen_by = {_reader(call.edge.node): [o.name for o in call.operands] for call in calls}
-    if any(not o.is_parameter for call in calls for o in call.operands) or len(seen_by) < len(calls):
+    if len(seen_by) < len(calls):
         return None
     names = {id(leaf): name for name, leaf in leaves.items()}
+    names.update({id(o.met): o.name for call in calls for o in call.operands})
     found: set[str] = set()
     first: Any = logits.grad_fn
     waiting, visited = [first], {first}
@@ -74,9 +75,9 @@ def apart(logits: Tensor, n: int, calls: Sequence[Call], leaves: dict[str, Tenso
     return found
 
 
-def is_plain(call: Call) -> bool:
-    """Tell whether a call's rule, once right, is right for any numbers."""
-    return call.key[0] not in _SPECIAL
+def is_special(call: Call) -> bool:
+    """Tell whether a call's rule may be right for some numbers and wrong for others."""
+    return call.key[0] in _SPECIAL
 
 
 def _shapes(node: Any) -> list[Shape] | None:
@@ -191,6 +192,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("MeanBackward1", "SumBackward1"), _reduced),
     **dict.fromkeys(("SoftmaxBackward0", "SafeSoftmaxBackward0", "LogSoftmaxBackward0", "CatBackward0"), _along),
     **dict.fromkeys(("SelectBackward0", "SliceBackward0", "SplitBackward0", "UnbindBackward0"), _along_of_input),
+    "EmbeddingBackward0": _alike,
     "TransposeBackward0": _turned,
     "PermuteBackward0": _permuted,
     "ExpandBackward0": _alike,

@@ -87,7 +87,7 @@ def plainly(module: nn.Module, device: torch.device) -> Iterator[Callable[[], No
             stack.enter_context(nn.attention.sdpa_kernel(nn.attention.SDPBackend.MATH))
         stack.enter_context(_slow_encoders())
         stack.enter_context(_eager())
-        stack.enter_context(_without_checkpoints())
+        stack.enter_context(without_checkpoints())
         for kind in {"cpu", device.type}:
             stack.enter_context(torch.autocast(kind, enabled=False))
         if device.type == "cuda" and any(isinstance(part, nn.RNNBase) for part in module.modules()):
@@ -135,7 +135,8 @@ def _run_once(*_: Any, **__: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _without_checkpoints() -> Iterator[None]:
+def without_checkpoints() -> Iterator[None]:
+    """Run what is checkpointed once, in the graph that it stands in."""
     # Both kinds are looked up here by torch's `checkpoint`, under whatever name a module imported that.
     names = {"CheckpointFunction": _Unchecked, "_checkpoint_without_reentrant_generator": _run_once}
     module = torch.utils.checkpoint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from modal_ntk import checks
-from modal_ntk.features.capture.graphs import apart, is_plain
+from modal_ntk.features.capture.graphs import apart, is_special
+from modal_ntk.features.capture.owners import grouped, owners_of
 from modal_ntk.features.capture.proof import coarsest, multiplied
 from modal_ntk.features.capture.watching import Call, Operand, Watch, mark_samples
 from modal_ntk.features.factors import Dense, Factor, joined, total
@@ -85,7 +87,8 @@ class Recording:
     layout : list
         Which parameters were read by which calls, and how many rows a sample had in each.
     is_plain : bool
-        Whether the graph shows that the gradients are those of the samples; then there is no `truth`.
+        Whether the graph shows that the gradients are those of the samples; then `truth` is that of the outputs as
+        they are, by those parameters alone that special calls read.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class Recording:
         self._uses: dict[str, list[tuple[Use, Operand]]] = {}
         self._unread: set[str] = set()
         self._calls: list[tuple[tuple[str, ...], Call]] = []
+        self.operands: set[str] = set()
 
     def add(self, call: Call, gradient: Tensor | None, owners: Tensor | None = None) -> None:
         """Take up the gradient (rows, r, ...) at a call's output; `owners` tells whose each row is, if known."""
@@ -115,6 +119,7 @@ class Recording:
         if gradient is None or not reached:
             return
         self._calls.append((reached, call))
+        self.operands.update(operand.name for operand in call.operands if names[id(operand)])
         use = self._use(call, gradient.to(self._dtype), owners)
         self.layout.append((reached, 0 if use is None else use.gradient.shape[2]))
         if use is None:
@@ -137,7 +142,8 @@ class Recording:
         data = None if call.data is None else call.data.detach()
         data = data.to(self._dtype) if data is not None and data.is_floating_point() else data
         if owners is not None:
-            return _grouped(call, data, gradient, owners, self.n)
+            found = grouped(call.make, data, gradient, owners, self.n)
+            return None if found is None else Use(call, *found)
         rows = len(gradient)
         if rows % self.n or (data is not None and (data.ndim == 0 or len(data) != rows)):
             return None
@@ -166,8 +172,8 @@ class Recording:
         return all(bool(t.sum().isfinite()) or bool(t.isfinite().all()) for t in held)
 
     def keys_of(self, names: set[str]) -> set[tuple[Any, ...]]:
-        """Return the keys of plain calls that read only some parameters."""
-        return {call.key for reached, call in self._calls if names.issuperset(reached) and is_plain(call)}
+        """Return the keys of the calls that read only some parameters."""
+        return {call.key for reached, call in self._calls if names.issuperset(reached)}
 
     def _all_uses(self) -> list[Use]:
         return list({id(use): use for found in self._uses.values() for use, _ in found}.values())
@@ -244,29 +250,6 @@ def _led_back(operand: Operand, parameter: Tensor, gradients: Tensor) -> Tensor:
     return found.detach().reshape(len(along), -1).to(gradients.dtype)
 
 
-def _grouped(call: Call, data: Tensor | None, gradient: Tensor, owners: Tensor, n: int) -> Use | None:
-    # Rows in any order, as many to a sample as it has: each sample's side by side, with zero gradients to fill up.
-    axes = call.make.own_axes
-    if axes is not None:
-        r = gradient.shape[1]
-        last = gradient.shape[gradient.ndim - axes[1] :]
-        gradient = gradient.movedim(1, -1 - axes[1]).reshape(-1, r, *last)
-        data = None if data is None else data.reshape(-1, *data.shape[data.ndim - axes[0] :])
-    if len(owners) != len(gradient) or (data is not None and len(data) != len(gradient)):
-        return None
-    order = torch.argsort(owners, stable=True)[int((owners < 0).sum()) :]
-    counts = torch.bincount(owners[order], minlength=n)
-    most = max(1, int(counts.max()))
-    place = torch.arange(len(order), device=owners.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    where = torch.full((n, most), len(owners), device=owners.device)
-    where[owners[order], place] = order
-    filled = torch.cat([gradient, gradient.new_zeros(1, *gradient.shape[1:])])[where.flatten()]
-    filled = filled.reshape(n, most, *gradient.shape[1:]).transpose(1, 2)
-    if data is not None:
-        data = torch.cat([data, data.new_zeros(1, *data.shape[1:])])[where.flatten()]
-    return Use(call, data, filled)
-
-
 def record(
     net: FunctionalNet,
     batch: Samples,
@@ -316,17 +299,21 @@ def record(
     if not logits.requires_grad:
         return recording
     calls = watch.calls
+    special = [operand for call in calls if is_special(call) for operand in call.operands]
     reached = None
-    if known is not None and not watch.hooked and all(map(known, calls)):
+    if known is not None and not watch.hooked and all(map(known, calls)) and all(o.is_parameter for o in special):
         reached = apart(logits, len(batch), calls, leaves)
     weigh = weigh if reached is None else None
+    names = [] if reached is None else list(dict.fromkeys(operand.name for operand in special))
     edges: list[Any] = [call.edge for call in calls]
+    targets = [*edges, *(leaves[name] for name in names)]
     by_direction: list[tuple[Tensor | None, ...]] = []
     for number, direction in enumerate(weights.unbind(1) if edges else ()):
         more = weigh is not None or number + 1 < weights.shape[1]
         along = direction.to(logits.dtype)
-        by_direction.append(_backward(logits, edges, along, leaves, retain_graph=more))
-    stacked = [None if g[0] is None else _side_by_side(g) for g in zip(*by_direction, strict=True)]
+        by_direction.append(_backward(logits, targets, along, leaves, retain_graph=more))
+    by_target = list(zip(*by_direction, strict=True))
+    stacked = [None if g[0] is None else _side_by_side(g) for g in by_target[: len(edges)]]
     owners: list[Tensor | None] = [None] * len(calls)
     if weigh is not None:
         drawn = weigh(len(batch), weights.shape[1], weights)
@@ -339,10 +326,18 @@ def record(
         recording.truth = _truth(leaves, stand_ins, found, net.held_dtype)
         if sort:
             again = found[len(targets) - len(edges) :]
-            owners = [_owners(c, g, s, drawn[:, 0]) for c, g, s in zip(calls, stacked, again, strict=True)]
+            owners = [owners_of(c.make, g, s, drawn[:, 0]) for c, g, s in zip(calls, stacked, again, strict=True)]
     for call, gradient, owner in zip(calls, stacked, owners, strict=True):
         recording.add(call, gradient, owner)
-    recording.is_plain = reached is not None and reached == recording.names == recording.seen
+    recording.is_plain = reached is not None and reached == recording.operands and recording.names == recording.seen
+    if recording.is_plain:
+        recording.weights = torch.ones_like(weights[..., 0])
+        found_of = zip(names, by_target[len(edges) :], strict=True)
+        recording.truth = {
+            name: functools.reduce(torch.add, [_whole(g, net.held_dtype) for g in found if g is not None])
+            for name, found in found_of
+            if found[0] is not None
+        }
     return recording
 
 
@@ -370,23 +365,11 @@ def _truth(
         for name, g in zip(leaves, back, strict=True):
             if g is not None:
                 truth[name] = truth[name] + g if name in truth else g
-    return {name: (g.to_dense() if g.is_sparse else g).detach().to(dtype) for name, g in truth.items()}
+    return {name: _whole(g, dtype) for name, g in truth.items()}
 
 
-def _owners(call: Call, gradients: Tensor | None, weighted: Tensor | None, weights: Tensor) -> Tensor | None:
-    # Of a row that belongs to one sample, the gradient is that sample's weight times what it is unweighted.
-    if gradients is None or weighted is None:
-        return None
-    axes = call.make.own_axes
-    last = gradients.ndim - 2 if axes is None else axes[1]
-    plain, grown = gradients.sum(1), weighted
-    size = plain.shape[plain.ndim - last :].numel()
-    plain, grown = plain.reshape(-1, size).double(), grown.reshape(-1, size).double()
-    squares = plain.square().sum(1)
-    ordered, numbers = weights.double().sort()
-    ratio = (plain * grown).sum(1) / squares
-    nearest = numbers[torch.searchsorted((ordered[1:] + ordered[:-1]) / 2, ratio.nan_to_num(0.0))]
-    return torch.where(squares > 0, nearest, -1)  # a row without gradient belongs to none
+def _whole(gradient: Tensor, dtype: torch.dtype) -> Tensor:
+    return (gradient.to_dense() if gradient.is_sparse else gradient).detach().to(dtype)
 
 
 def _side_by_side(gradients: tuple[Tensor | None, ...]) -> Tensor:

@@ -57,8 +57,21 @@ class PassView(EstimatorView):
             return as_matrix(layer(self.prepare(X)), "the embedding callable's result")
         self._require_net("embedding")
         with self._recording(layer) as last:
-            parts = [flat(last["output"].detach().cpu()) for _ in self._forward(self.prepare(X))]
+            parts = [self._embedded(last, outputs) for outputs in self._forward(self.prepare(X))]
         return checked("embedding of the net", torch.cat(parts))
+
+    def _embedded(self, last: dict[str, Tensor], outputs: Any) -> Tensor:
+        if "output" not in last:
+            name = type(self.module).__name__
+            remedy = "Name the embedding layer instead."
+            raise UnmetNeedError(f"Expected a net that calls its linear layers, got {name}, which calls none. {remedy}")
+        found, n = last.pop("output"), len(outputs[0] if isinstance(outputs, tuple) else outputs)
+        if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != n:
+            shape = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            got = f"{shape}, as of a layer called for each sample, sent some of them, or with several outputs"
+            remedy = "Name a layer that is called once for all samples, or pass a callable."
+            raise checks.expected(f"one row of the embedding for each of {n} samples", got, remedy)
+        return flat(found.detach().cpu())
 
     def features(self, X: Any, source: Layer = "input") -> Tensor:
         """Return the features that stay fixed while the net learns.

@@ -117,8 +117,9 @@ def _fitted_copy(query: Query, rows: np.ndarray, seed: int) -> nets.NetView:
     estimator = query.view.estimator
     try:
         copy = clone(estimator)
-    except TypeError as error:
-        raise checks.expected("an estimator that scikit-learn can clone", type(estimator).__name__, remedy) from error
+    except (TypeError, RuntimeError) as error:  # no estimator; a module that holds tensors of a graph
+        got = f"{type(estimator).__name__}: {error}"
+        raise checks.expected("an estimator that scikit-learn can clone", got, remedy) from error
     net = nets.NetView(copy).net
     if net is not None:
         net.set_params(verbose=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +12,8 @@ from oracles_samples import gram, relative_error
 from torch import nn
 from torch.nn import functional as F
 
+from modal_ntk.errors import ModalNTKWarning
+from modal_ntk.features.capture import layers
 from modal_ntk.features.capture import recording as recordings
 from modal_ntk.features.capture.graphs import apart
 from modal_ntk.features.capture.routes import Routes
@@ -171,12 +175,9 @@ class Twice(torch.autograd.Function):
 
 UNSHOWN = {
     "weight in a product that is not watched": lambda s, x: s.b(s.a(x)) + torch.einsum("ni,oi->no", x, s.b.weight),
-    "weight made of another": lambda s, x: F.linear(x, s.b.weight * 2),
-    "weight turned": lambda s, x: F.linear(x, s.a.weight.T),
     "hook": hooked,
     "hook on a node": hooked_node,
     "function of one's own": lambda s, x: s.b(Twice.apply(s.a(x))),
-    "length of a weight": lambda s, x: s.b(s.a(x)) + s.a.weight.norm(),
 }
 
 
@@ -185,6 +186,72 @@ def test_parameters_that_are_read_elsewhere_are_not_shown(name):
     """A use that no call stands for, what is made of a weight, and gradients changed on their way are not."""
     module, x = Net(UNSHOWN[name]), torch.randn(4, 5)
     assert shown(module, x) is None
+
+
+class Words(nn.Module):
+    """Words and places looked up, a class token, and the table again as the last layer."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.words, self.places = nn.Embedding(9, 6, **options), nn.Embedding(7, 6)
+        self.token, self.body = nn.Parameter(torch.randn(1, 1, 6)), nn.Linear(6, 6)
+
+    def forward(self, x):
+        places = torch.arange(x.shape[1])[None]
+        z = torch.cat([self.token.expand(len(x), -1, -1), self.words(x) + self.places(places)], 1)
+        return F.linear(torch.tanh(self.body(z)).mean(1), self.words.weight)
+
+
+@pytest.mark.parametrize("options", [{}, {"padding_idx": 2}, {"sparse": True}])
+@pytest.mark.parametrize("kind", ["pseudo", "full"])
+def test_tables_are_shown_and_every_line_of_theirs_is_compared(options, kind):
+    """Lookups of words, places that are there for every sample, tokens and tied weights; also of a padding line."""
+    torch.manual_seed(1)
+    module, x = Words(**options).double(), torch.randint(9, (12, 4))
+    net = FunctionalNet(module)
+    with net.evaluating():
+        routes = Routes(net, x)
+        found = routes.gradients(x, routes.weights(kind, None, None)).recording
+    if not options.get("sparse"):
+        assert found.is_plain
+    rows = empirical_ntk(module, x, kind=kind)
+    rows = rows if kind == "pseudo" else rows.sum((2, 3)) / rows.shape[2]
+    assert relative_error(rows, gram(module, x)) < 1e-12
+
+
+def test_a_line_that_its_rule_gets_wrong_is_found_out(monkeypatch):
+    """A rule of tables that is right for two samples and wrong for a line that others read is not believed."""
+    make = layers.LAYERS[F.embedding][1]
+
+    def known(call, names):
+        maker = make(call, names)
+
+        def factor(data, gradient, joint, name):
+            n, r, width = *gradient.shape[:2], gradient.shape[-1]
+            flat = gradient.reshape(n, r, -1, width) * (data.reshape(n, 1, -1, 1) != 8)
+            return maker.factor(data, flat, joint, name)
+
+        return dataclasses.replace(maker, factor=factor)
+
+    monkeypatch.setitem(layers.LAYERS, F.embedding, (layers.LAYERS[F.embedding][0], known))
+    module, x = Words().double(), torch.randint(8, (40, 4))
+    x[7, 2] = 8
+    with pytest.warns(ModalNTKWarning, match=r"'factored' of words.weight is not right on every batch"):
+        kernel, info = empirical_ntk(module, x, return_info=True)
+    assert info["routes"]["words.weight"] == "torch.func"
+    assert relative_error(kernel, gram(module, x)) < 1e-12
+
+
+def test_what_is_made_of_parameters_alone_is_followed():
+    """Weights turned, scaled or measured on their way count as operands of the call where samples meet them."""
+
+    def forward(s, x):
+        return F.linear(s.a(x), s.a.weight.T * 2) + F.linear(x, s.b.weight).sum(1, keepdim=True) * s.b.bias[0]
+
+    module = Net(forward)
+    module, x = module.double(), torch.randn(6, 5).double()
+    assert shown(module, x) is not None
+    assert relative_error(empirical_ntk(module, x), gram(module, x)) < 1e-12
 
 
 def test_shared_weights_are_shown():

@@ -101,6 +101,38 @@ def test_a_net_without_linear_layer_asks_for_a_name():
         NetView(net).embeddings(X)
 
 
+class Uneven(nn.Module):
+    """A head that is called for each sample, or not called but read, after a layer with several outputs."""
+
+    def __init__(self, way="rows"):
+        super().__init__()
+        self.way, self.cell, self.head = way, nn.GRU(6, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        z = self.cell(x[:, None])[0][:, 0]
+        return (
+            torch.stack([self.head(row) for row in z])
+            if self.way == "rows"
+            else nn.functional.linear(z, self.head.weight)
+        )
+
+
+@pytest.mark.parametrize(
+    ("way", "layer", "error", "words"),
+    [
+        ("rows", None, InvalidInputError, r"one row of the embedding for each of 16 samples, got shape \(4,\)"),
+        ("function", None, UnmetNeedError, "Uneven, which calls none"),
+        ("rows", "cell", InvalidInputError, "got a tuple"),
+    ],
+)
+def test_a_layer_that_has_not_one_row_for_each_sample_is_refused(way, layer, error, words):
+    """Rows that belong to other samples, or to none, are no embedding; a callable is."""
+    net = zoo.net(Uneven, module__way=way).fit(X, y)
+    with pytest.raises(error, match=words):
+        NetView(net).embeddings(X, layer)
+    assert NetView(net).embeddings(X, lambda x: x[:, :2]).shape == (len(X), 2)
+
+
 def test_conv_and_dict_inputs_go_through_the_nets_own_iterator():
     """Images and dicts of arrays are read as skorch reads them."""
     images = np.random.default_rng(0).normal(size=(20, 1, 2, 3)).astype(np.float32)
