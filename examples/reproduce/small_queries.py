@@ -1,22 +1,22 @@
 """Rules of lpNTK, look-ahead and dynamicAL on small data, in pairs.
 
-    MODAL_NTK_DATA=... python examples/reproduce/small_queries.py OUT [--task digits mnist fashion] [--seeds 4]
+    MODAL_NTK_DATA=... python examples/reproduce/small_queries.py OUT [--task digits mnist fashion] [--seeds 5]
 
 A pool of 1,200 drawn anew for each seed from scikit-learn's digits, from MNIST or from 512 features of Fashion-MNIST
 (fashion_mnist_simclr), 2,000 test samples where there are as many; a perceptron of 64-64 trained from scratch by Adam,
 batches of 32, 60 epochs; 20 random labels, the same for all arms of a seed, and six queries of 20. The area is the mean
-accuracy over the seven rounds. Written: OUT/small_queries.csv, a line a run, which a second call goes on from.
-MODAL_NTK_SMALL=1 makes it seconds.
+accuracy over the seven rounds. Written: OUT/small_queries.jsonl, a line a run; the same command goes on from it, and
+may be started several times at once. MODAL_NTK_SMALL=1 makes it seconds.
 """
 
 import argparse
-import csv
 import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
+from cells import add, claimed, rows
 from ddal_checkerboard import PlainNet
 from torch import nn
 
@@ -79,15 +79,17 @@ def accuracies(task, arm, seed):
     return scores
 
 
-def show(rows):
+def show(found):
     """Mean curves, areas and their paired differences to random sampling."""
-    runs = {(r["task"], r["arm"], int(r["seed"])): np.array(r["accuracies"].split(), float) for r in rows}
-    for task in dict.fromkeys(r["task"] for r in rows):
+    runs = {(r["task"], r["arm"], r["seed"]): np.array(r["accuracies"]) for r in found}
+    for task in (t for t in TASKS if any(r["task"] == t for r in found)):
         n_rounds = len(next(curve for (t, _, _), curve in runs.items() if t == task))
         labels = " | ".join(str(20 * (i + 1)) for i in range(n_rounds))
         print(f"| {task} | {labels} | area minus random_sampling | seeds |\n|" + "---|" * (n_rounds + 3))
-        for arm in dict.fromkeys(r["arm"] for r in rows if r["task"] == task):
+        for arm in ARMS:
             seeds = sorted(s for t, a, s in runs if (t, a) == (task, arm))
+            if not seeds:
+                continue
             curve = np.mean([runs[task, arm, s] for s in seeds], axis=0)
             paired = [s for s in seeds if (task, "random_sampling", s) in runs]
             gaps = [runs[task, arm, s].mean() - runs[task, "random_sampling", s].mean() for s in paired]
@@ -96,30 +98,24 @@ def show(rows):
             print(f"| {arm} | {' | '.join(f'{v:.3f}' for v in curve)} | {gap} | {len(seeds)} |")
 
 
-def main(out, tasks, seeds):
+def main(out, tasks, arms, seeds):
     """Run what is missing, and print the tables."""
-    path = Path(out, "small_queries.csv")
+    path = Path(out, "small_queries.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = list(csv.DictReader(path.open(encoding="utf-8"))) if path.exists() else []
-    done = {(r["task"], r["arm"], int(r["seed"])) for r in rows}
-    with path.open("a", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, ["task", "arm", "seed", "accuracies"])
-        if not rows:
-            table.writeheader()
-        for seed in range(seeds):
-            for task, arm in ((t, a) for t in tasks for a in ARMS if (t, a, seed) not in done):
-                values = " ".join(f"{v:.4f}" for v in accuracies(task, arm, seed))
-                table.writerow({"task": task, "arm": arm, "seed": seed, "accuracies": values})
-                file.flush()
-    show(list(csv.DictReader(path.open(encoding="utf-8"))))
+    cells = [(seed, task, arm) for seed in range(seeds) for task in tasks for arm in arms]
+    for seed, task, arm in claimed(out, cells):
+        if not any((r["seed"], r["task"], r["arm"]) == (seed, task, arm) for r in rows(path)):
+            add(path, {"task": task, "arm": arm, "seed": seed, "accuracies": accuracies(task, arm, seed)})
+    show(rows(path))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", nargs="?", help="folder of the results; by default one that is thrown away")
     parser.add_argument("--task", nargs="+", choices=list(TASKS), default=["digits"] if SMALL else list(TASKS))
-    parser.add_argument("--seeds", type=int, default=1 if SMALL else 4)
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--seeds", type=int, default=1 if SMALL else 5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        main(arguments.out or scratch, arguments.task, arguments.seeds)
+        main(arguments.out or scratch, arguments.task, arguments.arms, arguments.seeds)
