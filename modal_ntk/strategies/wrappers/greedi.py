@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from modal_ntk import checks, nets
+from modal_ntk import nets
+from modal_ntk.checks.parameters import COUNT, Constraints
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.wrappers.sharding import over_parts
@@ -56,6 +57,8 @@ class GreeDi(QueryStrategy):
     (4, 20)
     """
 
+    _parameter_constraints: ClassVar[Constraints] = {"n_shards": [COUNT]}
+
     def __init__(self, strategy: QueryStrategy, n_shards: int = 4, *, random_state: Any = None) -> None:
         self.strategy = strategy
         self.n_shards = n_shards
@@ -76,16 +79,8 @@ class GreeDi(QueryStrategy):
         """Whether the inner strategy works with several labels of one sample."""
         return self.strategy.multilabel
 
-    def check_params(self) -> None:
-        """Check the parameters, the inner strategy's too; called before anything is computed.
-
-        Raises
-        ------
-        InvalidInputError
-            If one cannot be used.
-        """
+    def _check_together(self) -> None:
         check_inner("strategy", self.strategy)
-        checks.check_integer("n_shards", self.n_shards)
 
     def _check_query(self, query: Query) -> None:
         self.strategy._check_query(query)
