@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal
 
 from modal_ntk import checks
@@ -16,6 +17,7 @@ from modal_ntk.bench.running.plan import Cell, Plan
 from modal_ntk.bench.running.probing import lacking
 from modal_ntk.bench.running.progress import Progress, mode_of
 from modal_ntk.bench.running.workers import Workers, terminating
+from modal_ntk.bench.storage.claims import Claims
 from modal_ntk.bench.storage.manifest import manifest
 from modal_ntk.bench.storage.store import Store
 from modal_ntk.errors import IncompleteRunError, ModalNTKWarning
@@ -150,8 +152,9 @@ def run_protocol(
 
     Notes
     -----
-    More strategies, seeds and rounds may be added to a store. SIGTERM ends the workers, as Ctrl-C does; a worker that
-    is killed costs the run it was at, and that only if it is killed again.
+    More strategies, seeds and rounds may be added to a store. Several processes may run the same protocol into one
+    folder: each cell is run by one of them, and all end when every cell is there. SIGTERM ends the workers, as Ctrl-C
+    does; a worker that is killed costs the run it was at, and that only if it is killed again.
     """
     workers = Workers() if workers is None else workers
     plan = Plan.of(protocol, dataset=dataset, estimator=estimator)
@@ -168,20 +171,16 @@ def run_protocol(
     def under_way() -> dict[Cell, int]:
         return {cell: n for cell, n in store.under_way().items() if cell in asked}
 
-    def missing() -> Iterator[Cell]:
-        # Looked at again when its turn comes: another process on the same store may have been there.
-        for cell in cells:
-            if cell in store.finished(n_rounds):
-                shown.done(*cell)
-            else:
-                yield cell
-
     asked = set(cells)
-    with terminating(), Progress(plan.data.name, len(cells), n_rounds, under_way, mode=mode) as shown:
+    showing = Progress(plan.data.name, len(cells), n_rounds, under_way, mode=mode)
+    with terminating(), Claims(store, n_rounds) as claims, showing as shown:
+        passes = claims.passes(cells, lambda cell: shown.done(*cell))
+        curves = (plan.curves(free, workers, store.folder) for free in passes)
         # Each cell is stored as it comes in, by this process alone.
-        for label, seed, curve in plan.curves(missing(), workers, store.folder):
+        for label, seed, curve in chain.from_iterable(curves):
             if isinstance(curve, str):
                 failed[label, seed] = curve
+                claims.free((label, seed))
                 continue
             store.add(label, seed, curve, paired=protocol.initial in DRAWN)
             shown.done(label, seed)

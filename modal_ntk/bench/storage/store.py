@@ -14,36 +14,40 @@ from modal_ntk import checks
 from modal_ntk.bench.loop.rounds import Round, details_of, round_from, round_of, text_of
 from modal_ntk.bench.loop.rounds import Row as Row
 from modal_ntk.bench.storage.storefile import (
+    SCHEMA,
     TABLES,
+    check_paired,
     check_schema,
     is_longer,
     opened_for_reading,
     parsed,
     reading,
     row_of_values,
-    use_wal,
+    use_journal,
 )
 from modal_ntk.errors import InvalidInputError, ModalNTKError, StorageError
 
 FILE_NAME = "results.sqlite"
 
 _SCHEMA = "".join(f"CREATE TABLE IF NOT EXISTS {name} {columns};\n" for name, columns in TABLES.items())
-_VERSION = "PRAGMA user_version = 1;"
+_VERSION = f"PRAGMA user_version = {SCHEMA};"
 
-_ROWS = """
+_DETAILED = """
 SELECT strategy, seed, round, n_labels, score, query_seconds, fit_seconds, indices,
     scores, metrics, fit_seed, peak_memory, peak_gpu_memory
-FROM rounds LEFT JOIN details USING (strategy, seed, round) ORDER BY strategy, seed, round
+FROM rounds LEFT JOIN details USING (strategy, seed, round)
 """
 
+_ROWS = f"{_DETAILED} ORDER BY strategy, seed, round"
+_OF_CELL = f"{_DETAILED} WHERE strategy = ? AND seed = ? ORDER BY round"
 _COUNTS = "SELECT strategy, seed, COUNT(*) FROM rounds GROUP BY strategy, seed"
-
+_STARTED_FROM = "SELECT indices FROM rounds WHERE seed = ? AND round = 0"
 _LENGTHEN = "UPDATE protocol SET value = ? WHERE key = 'batch_sizes'"
 
-_OF_CELL = """
-SELECT strategy, seed, round, n_labels, score, query_seconds, fit_seconds, indices,
-    scores, metrics, fit_seed, peak_memory, peak_gpu_memory
-FROM rounds LEFT JOIN details USING (strategy, seed, round) WHERE strategy = ? AND seed = ? ORDER BY round
+# Not of a round that another process, which took the cell over, has stored meanwhile.
+_NOTE = """
+INSERT INTO unfinished SELECT ?, ?, ?, ? WHERE ? >= (SELECT COUNT(*) FROM rounds WHERE strategy = ? AND seed = ?)
+ON CONFLICT (strategy, seed, round) DO UPDATE SET entry = excluded.entry
 """
 
 _NOTED = "SELECT round, entry FROM unfinished WHERE strategy = ? AND seed = ? ORDER BY round"
@@ -71,7 +75,7 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._connected() as connection, connection:
                 check_schema(connection, self.folder)
-                use_wal(connection)
+                use_journal(connection, self.folder)
                 connection.executescript(_SCHEMA + _VERSION)
         except (OSError, sqlite3.Error, ValueError) as error:
             if isinstance(error, ModalNTKError):
@@ -127,7 +131,7 @@ class Store:
             If it differs, showing where; nothing is changed then. Only rounds may be added to the schedule.
         """
         wanted = _as_text(protocol)
-        with reading(self.folder / FILE_NAME), self._writing() as connection:
+        with reading(self.place), self.writing() as connection:
             stored = dict(connection.execute("SELECT key, value FROM protocol"))
             if not stored:
                 connection.executemany("INSERT INTO protocol VALUES (?, ?)", wanted.items())
@@ -152,7 +156,7 @@ class Store:
             If it differs, showing where.
         """
         wanted = _as_text(protocol)
-        with reading(self.folder / FILE_NAME), self._connected() as connection:
+        with reading(self.place), self._connected() as connection:
             stored = dict(connection.execute("SELECT key, value FROM protocol"))
             if is_longer(stored, wanted) or is_longer(wanted, stored):
                 stored["batch_sizes"] = wanted["batch_sizes"]
@@ -176,7 +180,7 @@ class Store:
         dict
             As given to `agree`.
         """
-        with reading(self.folder / FILE_NAME), self._connected() as connection:
+        with reading(self.place), self._connected() as connection:
             rows = connection.execute("SELECT key, value FROM protocol").fetchall()
             return {str(key): parsed(value, f"protocol, key {key!r}") for key, value in rows}
 
@@ -210,7 +214,7 @@ class Store:
             for i, r in enumerate(curve)
         ]
         details = [(strategy, seed, i, *details_of(r)) for i, r in enumerate(curve)]
-        with self._writing() as connection:
+        with self.writing() as connection:
             known = [row_of_values(values) for values in connection.execute(_OF_CELL, (strategy, seed)).fetchall()]
             if len(known) >= len(curve):
                 return False
@@ -218,16 +222,13 @@ class Store:
                 got = f"others for {checks.one_line(strategy)}, seed {seed}"
                 raise checks.expected("the rounds that are stored to be the first", got, "Use another folder.")
             # A cell to which rounds are added is stored anew as a whole.
-            connection.execute("DELETE FROM rounds WHERE strategy = ? AND seed = ?", (strategy, seed))
-            connection.execute("DELETE FROM details WHERE strategy = ? AND seed = ?", (strategy, seed))
+            for table in ("rounds", "details", "unfinished", "claims"):
+                connection.execute(f"DELETE FROM {table} WHERE strategy = ? AND seed = ?", (strategy, seed))
             if paired:
-                found = connection.execute(
-                    "SELECT indices FROM rounds WHERE seed = ? AND round = 0", (seed,)
-                ).fetchone()
-                _check_paired(strategy, seed, curve[0].indices.tolist(), found)
+                found = connection.execute(_STARTED_FROM, (seed,)).fetchone()
+                check_paired(strategy, seed, curve[0].indices.tolist(), found)
             connection.executemany("INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             connection.executemany("INSERT INTO details VALUES (?, ?, ?, ?, ?, ?, ?, ?)", details)
-            connection.execute("DELETE FROM unfinished WHERE strategy = ? AND seed = ?", (strategy, seed))
         return True
 
     def note(self, strategy: str, seed: int, number: int, entry: Round) -> None:
@@ -242,10 +243,9 @@ class Store:
         entry : Round
             The round.
         """
-        text = text_of(entry)
-        with self._writing() as connection:
-            values = (strategy, seed, number, text)
-            connection.execute("INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?, ?)", values)
+        values = (strategy, seed, number, text_of(entry))
+        with self.writing() as connection:
+            connection.execute(_NOTE, (*values, number, strategy, seed))
 
     def noted(self, strategy: str, seed: int, first: int = 0) -> list[Round]:
         """Return the rounds kept of a cell that is not finished yet.
@@ -264,7 +264,7 @@ class Store:
         list of Round
             From this one on, without gaps.
         """
-        with reading(self.folder / FILE_NAME), self._connected() as connection:
+        with reading(self.place), self._connected() as connection:
             found = connection.execute(_NOTED, (strategy, seed)).fetchall()
             # Those after a gap cannot be gone on from.
             return [round_of(text) for i, (number, text) in enumerate(found, first) if i == number]
@@ -277,7 +277,7 @@ class Store:
         dict of (str, int) to int
             By strategy and seed.
         """
-        with reading(self.folder / FILE_NAME), self._connected() as connection:
+        with reading(self.place), self._connected() as connection:
             found = connection.execute("SELECT strategy, seed, MAX(round) + 1 FROM unfinished GROUP BY strategy, seed")
             return {(str(strategy), int(seed)): int(n) for strategy, seed, n in found}
 
@@ -289,7 +289,7 @@ class Store:
         manifest : dict
             Under what; values that JSON can hold.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute("INSERT INTO runs (manifest) VALUES (?)", (json.dumps(manifest),))
 
     def manifests(self) -> list[dict[str, Any]]:
@@ -300,7 +300,7 @@ class Store:
         list of dict
             As given to `begin`, in order; empty for stores of early versions.
         """
-        with reading(self.folder / FILE_NAME), self._connected() as connection:
+        with reading(self.place), self._connected() as connection:
             found = connection.execute("SELECT id, manifest FROM runs ORDER BY id").fetchall()
             manifests = [parsed(text, f"runs, id {number}") for number, text in found]
             if not all(isinstance(manifest, dict) for manifest in manifests):
@@ -322,7 +322,7 @@ class Store:
         list of Round
             From the first on; none in stores of early versions, which kept no details.
         """
-        with reading(self.folder / FILE_NAME), self._connected() as connection:
+        with reading(self.place), self._connected() as connection:
             rows = [row_of_values(values) for values in connection.execute(_OF_CELL, (strategy, seed)).fetchall()]
         return [round_from(row) for row in rows] if all(row.fit_seed is not None for row in rows) else []
 
@@ -339,7 +339,7 @@ class Store:
         set of (str, int)
             Strategy and seed.
         """
-        with reading(self.folder / FILE_NAME), self._connected() as connection:
+        with reading(self.place), self._connected() as connection:
             return {(str(label), int(seed)) for label, seed, n in connection.execute(_COUNTS) if n >= n_rounds}
 
     def rows(self) -> list[Row]:
@@ -350,12 +350,28 @@ class Store:
         list of Row
             By strategy, seed and round.
         """
-        with reading(self.folder / FILE_NAME), self._connected() as connection:
+        with reading(self.place), self._connected() as connection:
             return [row_of_values(values) for values in connection.execute(_ROWS).fetchall()]
 
+    @property
+    def place(self) -> Any:
+        """Where the rows are, in words."""
+        return self.folder / FILE_NAME
+
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        # The lock is taken before the first look: what is read stays true until it is acted on.
+    def writing(self) -> Iterator[Any]:
+        """Context with a connection for one change: all of it is written, or none.
+
+        Yields
+        ------
+        connection
+            With an ``execute``. It has the store to itself: what is read stays true until it is acted on.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
         try:
             with self._connected() as connection, connection:
                 connection.execute("BEGIN IMMEDIATE")
@@ -363,8 +379,7 @@ class Store:
         except sqlite3.OperationalError as error:
             remedy = "Free space, or make it writable, and run the same again: it goes on where it stopped."
             raise StorageError(
-                f"{self.folder / FILE_NAME} could not be written: {checks.one_line(str(error))}. What it held is kept. "
-                f"{remedy}"
+                f"{self.place} could not be written: {checks.one_line(str(error))}. What it held is kept. {remedy}"
             ) from error
 
     @contextmanager
@@ -382,10 +397,3 @@ class Store:
 
 def _as_text(protocol: dict[str, Any]) -> dict[str, str]:
     return {key: json.dumps(value) for key, value in protocol.items()}
-
-
-def _check_paired(strategy: str, seed: int, started_from: list[int], others: tuple[str] | None) -> None:
-    if others is not None and json.loads(others[0]) != started_from:
-        got = f"other ones under {strategy!r}"
-        remedy = "Whatever chooses them must depend on the seed alone; the cell was not stored."
-        raise checks.expected(f"the initial labels of seed {seed} to be those of every strategy", got, remedy)

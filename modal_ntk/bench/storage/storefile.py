@@ -15,8 +15,9 @@ from modal_ntk import checks
 from modal_ntk.bench.loop.rounds import Row, row_from
 from modal_ntk.errors import ModalNTKError
 
-SCHEMA = 1
-"""Version of the tables, kept in the file as SQLite's ``user_version``; stores from before it was kept have zero."""
+SCHEMA = 2
+"""Version of the tables, kept in the file as SQLite's ``user_version``; stores from before it was kept have zero, and
+those of version one no claims."""
 
 TABLES = {
     "protocol": "(key TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -38,6 +39,10 @@ TABLES = {
         PRIMARY KEY (strategy, seed, round)
     )""",
     "runs": "(id INTEGER PRIMARY KEY, manifest TEXT NOT NULL)",
+    "claims": """(
+        strategy TEXT NOT NULL, seed INTEGER NOT NULL, owner TEXT NOT NULL, beat INTEGER NOT NULL,
+        PRIMARY KEY (strategy, seed)
+    )""",
 }
 """The columns of every table."""
 
@@ -130,14 +135,51 @@ def row_of_values(values: tuple[Any, ...]) -> Row:
         raise ValueError(f"{checks.one_line(cell)}: {error or type(error).__name__}") from error
 
 
-def use_wal(connection: sqlite3.Connection) -> None:
-    """Let others read while one writes."""
+_SHARED = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "fuse", "gpfs", "lustre", "beegfs", "ocfs", "gfs", "virtiofs")
+
+
+def journal_of(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
+    """Return SQLite's way to keep a file whole: a log, or where machines may share the folder the older journal.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the file is.
+    mounts : Path, optional
+        The system's table of what is mounted; other systems than Linux have none.
+
+    Returns
+    -------
+    {"WAL", "DELETE"}
+        A log lets others read while one writes, but all must be on one machine, as its index is in their memory. The
+        journal needs nothing but the file system's locks, which a network's carry.
+    """
+    try:
+        lines = [line.split(" ")[1:3] for line in mounts.read_text().splitlines()]
+    except (OSError, ValueError):
+        return "WAL"
+    place = folder.resolve()
+    places = {Path(point.encode().decode("unicode_escape")): kind for point, kind in lines}
+    kind = next((places[part] for part in (place, *place.parents) if part in places), "")
+    return "DELETE" if kind.startswith(_SHARED) else "WAL"
+
+
+def use_journal(connection: sqlite3.Connection, folder: Path) -> None:
+    """Keep a store's file whole as `journal_of` says."""
     # Two processes that make one store at once: SQLite refuses the later switch instead of waiting for the first.
     for attempt in range(100):
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA journal_mode={journal_of(folder)}")
             return
         except sqlite3.OperationalError as error:
             if "locked" not in str(error) or attempt == 99:
                 raise
             time.sleep(0.05)
+
+
+def check_paired(strategy: str, seed: int, started_from: list[int], others: tuple[str] | None) -> None:
+    """Check that a cell starts from the labels that another of its seed started from."""
+    if others is not None and json.loads(others[0]) != started_from:
+        got = f"other ones under {strategy!r}"
+        remedy = "Whatever chooses them must depend on the seed alone; the cell was not stored."
+        raise checks.expected(f"the initial labels of seed {seed} to be those of every strategy", got, remedy)

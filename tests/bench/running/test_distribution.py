@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,11 +34,15 @@ KILLS = int(os.environ.get("MODAL_NTK_KILLS", 2))
 SEEDS = 4 + 4 * KILLS  # enough that the last kill too comes before the end
 
 FACTORY = """
+import os
 import time
+from pathlib import Path
 from sklearn.linear_model import LogisticRegression
 
 class Slow(LogisticRegression):
     def fit(self, X, y):
+        with open(Path(__file__).with_name("fits"), "a") as file:
+            file.write(f"{os.getpid()} {len(y)}\\n")
         time.sleep(0.03)
         return super().fit(X, y)
 """
@@ -152,14 +157,47 @@ def _end_group(process):
         os.killpg(process.pid, signal.SIGKILL)
 
 
+def last_fits(study):
+    """Process numbers, one for each fit of a last round."""
+    fits = [line.split() for line in (study / "fits").read_text().splitlines()]
+    return [pid for pid, n_labels in fits if n_labels == "14"]
+
+
 def test_two_runs_share_a_store(study):
-    """Two processes on one store at once both end well, and leave the rows of one."""
+    """Two processes on one store at once share its cells, run each once, and leave the rows of one and no claim."""
     out = study / "out"
     both = [started(study, "--out", out) for _ in range(2)]
     assert [process.wait(timeout=200) for process in both] == [0, 0]
+    fits = last_fits(study)
+    assert len(fits) == 2 * SEEDS
+    assert set(fits) == {str(process.pid) for process in both}
+    assert claims(out) == []
     finished(study, "--out", study / "calm")
     assert results(out) == results(study / "calm")
     assert len(Store(out).manifests()) == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="elsewhere the other waits for the lease's end")
+def test_a_killed_runs_cells_are_taken_up(study):
+    """Of two processes one is killed: the other runs what it was at, no more than that twice, and loses nothing."""
+    out = study / "out"
+    one, other = (started(study, "--out", out) for _ in range(2))
+    while not any(str(one.pid) == pid for pid in (last_fits(study) if (study / "fits").exists() else ())):
+        time.sleep(0.01)
+    os.kill(one.pid, signal.SIGKILL)
+    one.wait()
+    assert other.wait(timeout=200) == 0
+    assert len(last_fits(study)) <= 2 * SEEDS + 1
+    assert claims(out) == []
+    finished(study, "--out", study / "calm")
+    assert results(out) == results(study / "calm")
+
+
+def claims(out):
+    with sqlite3.connect(out / FILE_NAME) as connection:
+        found = connection.execute("SELECT * FROM claims").fetchall()
+    connection.close()
+    return found
 
 
 def test_dask_gives_the_rows_of_one_process(tmp_path):

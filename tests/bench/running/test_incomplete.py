@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 import modal_ntk
 from modal_ntk.bench import Dataset, Protocol, SimulatedActiveLearning, Workers, run_protocol
 from modal_ntk.bench.running.plan import Plan
+from modal_ntk.bench.storage.claims import Claims
 from modal_ntk.bench.storage.store import Store
 from modal_ntk.cli import main
 from modal_ntk.errors import IncompleteRunError, InvalidInputError, ModalNTKWarning
@@ -40,16 +41,16 @@ def results(store):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_what_fails_between_cells_is_no_workers_end(tmp_path, monkeypatch, jobs):
-    """A store that cannot be read while cells are handed out stops the run with its error; the rows before are kept."""
-    asked, finished = [], Store.finished
+    """A store that fails while cells are handed out stops the run with its error; the rows before are kept."""
+    asked, take = [], Claims.take
 
-    def failing(self, *args):
-        asked.append(args)
+    def failing(self, cell):
+        asked.append(cell)
         if len(asked) == 3:
             raise OSError("the disk is gone")
-        return finished(self, *args)
+        return take(self, cell)
 
-    monkeypatch.setattr(Store, "finished", failing)
+    monkeypatch.setattr(Claims, "take", failing)
     with pytest.raises(OSError, match="the disk is gone"):
         run(tmp_path, seeds=6, workers=Workers(jobs=jobs))
     monkeypatch.undo()
