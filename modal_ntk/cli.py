@@ -88,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
         help="train on from round to round, not anew each time",
     )
     bench.add_argument("--out", default="results", metavar="DIR", help="folder of the results (default: results)")
+    bench.add_argument(
+        "--store", metavar="URL", help="postgresql://..., where processes on several machines with the same --out meet"
+    )
     _add_workers(bench)
     shown = bench.add_mutually_exclusive_group()
     shown.add_argument("--quiet", action="store_true", help="show no progress")
@@ -182,7 +185,9 @@ def _bench(arguments: argparse.Namespace) -> None:
     for dataset, protocol in protocols.items():
         out = Path(arguments.out) / dataset if len(protocols) > 1 else Path(arguments.out)
         try:
-            bench.run_protocol(protocol, out=out, workers=_workers(arguments), progress=progress)
+            bench.run_protocol(
+                protocol, out=out, workers=_workers(arguments), progress=progress, store=arguments.store
+            )
         except IncompleteRunError as error:
             incomplete.append(str(error))
             if not (out / FILE_NAME).exists() or not Store.open(out).finished():

@@ -43,7 +43,7 @@ EXTRAS = {
 SMALLER = {"--seeds": "1", "--jobs": "1", "--cells": "1", "--rounds": "1", "--batch": "10"}
 SMALL_STUDY = {"seeds": 1, "batch_size": 10, "n_rounds": 1, "pool_size": 200, "validation": 50}
 # Options for machines that are not at hand: such a command is read, not run.
-ELSEWHERE = {"--address", "--device", "ray", "dask"}
+ELSEWHERE = {"--store", "--address", "--device", "ray", "dask"}
 STUDY = """
 from modal_ntk.bench import default_estimator
 

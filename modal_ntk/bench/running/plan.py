@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from joblib import delayed
@@ -88,7 +87,7 @@ class Plan:
         return cls(data, simulation, strategies, simulation.schedule(len(data.x_train)), given)
 
     def curves(
-        self, cells: Iterable[Cell], workers: Workers, folder: Path | None = None
+        self, cells: Iterable[Cell], workers: Workers, store: Store | None = None
     ) -> Iterator[tuple[str, int, list[Round] | str]]:
         """Run cells.
 
@@ -98,9 +97,9 @@ class Plan:
             Strategy and seed; read as workers come free.
         workers : Workers
             Where they run.
-        folder : Path, optional
-            Of a store that keeps each round as it ends, and where cells go on from; read and written by workers on
-            this machine alone, as SQLite's locks do not reach others.
+        store : Store, optional
+            Keeps each round as it ends, and is where cells go on from; read and written by workers themselves, where
+            they reach it: a file by those of this machine alone.
 
         Yields
         ------
@@ -110,13 +109,13 @@ class Plan:
         data = self.data
         # Large arrays are arguments of their own, so that joblib shares them among cells instead of sending them anew.
         held_out = (data.x_test, data.y_test, data.x_validation, data.y_validation)
-        place = folder if workers.backend == "loky" else None
+        reached = store if store is not None and (store.is_reached_from_afar or workers.backend == "loky") else None
         bare = clone(self.simulation).set_params(evaluation_set=None, validation_set=None)
 
         def task(cell: Cell) -> Any:
             label, seed = cell
             simulation = clone(bare).set_params(query_strategy=self.strategies[label], random_state=seed)
-            return delayed(_cell)(simulation, data.x_train, data.y_train, *held_out, label, seed, workers, place)
+            return delayed(_cell)(simulation, data.x_train, data.y_train, *held_out, label, seed, workers, reached)
 
         running: set[Cell] = set()
         failed: list[Exception] = []
@@ -172,13 +171,13 @@ def _cell(
     label: str,
     seed: int,
     workers: Workers,
-    folder: Path | None,
+    store: Store | None,
 ) -> tuple[str, int, list[Round] | str]:
     try:
         return (
             label,
             seed,
-            _curve(simulation, X, y, (x_test, y_test), (x_validation, y_validation), label, seed, workers, folder),
+            _curve(simulation, X, y, (x_test, y_test), (x_validation, y_validation), label, seed, workers, store),
         )
     except Exception as error:  # noqa: BLE001 - one run that fails must not take the others along
         return label, seed, checks.one_line(f"{type(error).__name__}: {error}")
@@ -193,15 +192,14 @@ def _curve(
     label: str,
     seed: int,
     workers: Workers,
-    folder: Path | None,
+    store: Store | None,
 ) -> list[Round]:
     held_out = None if validation_set[0] is None else validation_set
     simulation.set_params(evaluation_set=evaluation_set, validation_set=held_out)
     if workers.devices:
         simulation.set_params(estimator__device=workers.devices[worker_number() % len(workers.devices)])
     rounds: dict[str, Any] = {}
-    if folder is not None:
-        store = Store(folder)
+    if store is not None:
         done = store.stored(label, seed)
         rounds = {"past": done + store.noted(label, seed, len(done)), "on_round": partial(store.note, label, seed)}
     with limited_threads(workers.threads):

@@ -19,6 +19,7 @@ from modal_ntk.bench.running.progress import Progress, mode_of
 from modal_ntk.bench.running.workers import Workers, terminating
 from modal_ntk.bench.storage.claims import Claims
 from modal_ntk.bench.storage.manifest import manifest
+from modal_ntk.bench.storage.postgres import PostgresStore
 from modal_ntk.bench.storage.store import Store
 from modal_ntk.errors import IncompleteRunError, ModalNTKWarning
 
@@ -114,6 +115,7 @@ def run_protocol(
     estimator: Any = None,
     workers: Workers | None = None,
     progress: bool | str = False,
+    store: str | None = None,
 ) -> Store:
     """Run a protocol; the same call again finishes what is missing.
 
@@ -132,16 +134,22 @@ def run_protocol(
     progress : bool or {"bar", "plain", "quiet"}, default=False
         How to show what is done and the time left: by a bar, by lines for a log, or not at all; True is a bar on a
         terminal and lines elsewhere.
+    store : str or None, default=None
+        URL of a PostgreSQL database, ``postgresql://user@host/database``, where processes on several machines meet
+        that are given the same `out` (extra ``postgres``). At the end `out` is brought up to what is there. None keeps
+        the rows in `out` alone.
 
     Returns
     -------
     Store
-        The results.
+        The results, in `out`.
 
     Raises
     ------
     ModalNTKError
         If anything asked for cannot be had; before any cell is run.
+    StorageError
+        If the rows cannot be stored; what was stored before is kept.
     IncompleteRunError
         At the end, if some runs could not be run; names them, and why. All others are stored then.
 
@@ -161,8 +169,21 @@ def run_protocol(
     workers.check()
     mode = mode_of(progress, sys.stderr)
     failed = _lacking(plan, protocol, workers)
-    store = Store(out)
-    store.agree(protocol.shared(plan.data, plan.simulation.estimator, plan.batch_sizes))
+    local = Store(out)
+    met = None if store is None else PostgresStore(store, out)
+    for each in (local, met) if met else (local,):
+        each.agree(protocol.shared(plan.data, plan.simulation.estimator, plan.batch_sizes))
+    _run_missing(plan, protocol, workers, met or local, failed, mode)
+    if met:
+        met.copy_to(local)
+    if failed:
+        raise IncompleteRunError(f"{_told(failed)}\nAll other runs are in {out}; the same call tries these again.")
+    return local
+
+
+def _run_missing(
+    plan: Plan, protocol: Protocol, workers: Workers, store: Store, failed: dict[Cell, str], mode: str
+) -> None:
     n_rounds = len(plan.batch_sizes) + 1
     done = store.finished(n_rounds)
     cells = [cell for cell in protocol.cells if cell not in done and cell not in failed]
@@ -175,7 +196,7 @@ def run_protocol(
     showing = Progress(plan.data.name, len(cells), n_rounds, under_way, mode=mode)
     with terminating(), Claims(store, n_rounds) as claims, showing as shown:
         passes = claims.passes(cells, lambda cell: shown.done(*cell))
-        curves = (plan.curves(free, workers, store.folder) for free in passes)
+        curves = (plan.curves(free, workers, store) for free in passes)
         # Each cell is stored as it comes in, by this process alone.
         for label, seed, curve in chain.from_iterable(curves):
             if isinstance(curve, str):
@@ -184,11 +205,6 @@ def run_protocol(
                 continue
             store.add(label, seed, curve, paired=protocol.initial in DRAWN)
             shown.done(label, seed)
-    if failed:
-        raise IncompleteRunError(
-            f"{_told(failed)}\nAll other runs are in {store.folder}; the same call tries these again."
-        )
-    return store
 
 
 def _lacking(plan: Plan, protocol: Protocol, workers: Workers) -> dict[Cell, str]:

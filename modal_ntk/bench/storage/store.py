@@ -67,6 +67,7 @@ class Store:
         If the folder cannot be made or written.
     """
 
+    is_reached_from_afar = False  # by workers on other machines
     _lacking: tuple[str, ...] | None = None  # of a store that is read only, the tables that it has not
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:

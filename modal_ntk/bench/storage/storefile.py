@@ -50,7 +50,7 @@ _MOST_NESTED = 30  # levels of a manifest's or a protocol's values
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Any) -> Iterator[None]:
     """Context in which whatever a file from elsewhere holds is an error about it, never a traceback."""
     # Whatever a file from elsewhere holds, the reader is told that it is no store, never shown a traceback.
     try:
