@@ -316,7 +316,8 @@ def _rivals(found: list[Curves], alpha: float) -> list[str]:
         if p > alpha:
             least = detectable_difference(float(d.std(ddof=1)), len(d), alpha=alpha / len(others))
             sentences.append(
-                f"{best.strategy} leads {curve.strategy} by {d.mean():.4f} in area, which {len(d)} seeds cannot tell "
-                f"from chance (p {p:.2g}); they would show {least:.4f} four times in five."
+                f"{best.strategy} is ahead of {curve.strategy} by {d.mean():.4f} over all labels, which may be chance "
+                f"(p = {p:.2g}): so few as {len(d)} seeds show a difference of {least:.4f} four times in five, "
+                "and smaller ones less often. Run more seeds to tell them apart."
             )
     return sentences

@@ -97,7 +97,7 @@ def canvas(height: float) -> Any:
     return drawing
 
 
-def draw_curves(found: Mapping[str, Curves], title: str) -> Any:
+def draw_curves(found: Mapping[str, Curves], title: str, metric: str = "score") -> Any:
     """Draw mean scores with bands of one deviation.
 
     Parameters
@@ -106,6 +106,8 @@ def draw_curves(found: Mapping[str, Curves], title: str) -> Any:
         The curves.
     title : str
         Its heading.
+    metric : str, default="score"
+        What is scored.
 
     Returns
     -------
@@ -119,10 +121,10 @@ def draw_curves(found: Mapping[str, Curves], title: str) -> Any:
         band = (curve.mean - spread, curve.mean + spread)
         axes.fill_between(curve.budgets, *band, color=look["color"], alpha=0.15, linewidth=0)
 
-    return _lines(found, plot, title, "score")
+    return _lines(found, plot, title, metric)
 
 
-def draw_gain(found: Mapping[str, Curves], baseline: str) -> Any:
+def draw_gain(found: Mapping[str, Curves], baseline: str, metric: str = "score") -> Any:
     """Draw mean scores less the baseline's, with one deviation of the baseline as a band (NTKCPL's figure 3).
 
     Parameters
@@ -131,6 +133,8 @@ def draw_gain(found: Mapping[str, Curves], baseline: str) -> Any:
         The curves.
     baseline : str
         Which of them is zero.
+    metric : str, default="score"
+        What is scored.
 
     Returns
     -------
@@ -148,7 +152,7 @@ def draw_gain(found: Mapping[str, Curves], baseline: str) -> Any:
             spread = np.nan_to_num(curve.deviation)
             axes.fill_between(budgets, -spread, spread, color=look["color"], alpha=0.15, linewidth=0)
 
-    return _lines(found, plot, f"Gain over {baseline}", "score, difference of means")
+    return _lines(found, plot, f"Gain over {baseline}", f"{metric}, difference of means")
 
 
 def draw_balance(budgets: Mapping[str, np.ndarray], balance: Mapping[str, np.ndarray], pool: float) -> Any:
@@ -184,7 +188,7 @@ def _lines(
     looks = styles(list(found))
     for name, values in found.items():
         plot(axes, name, values, looks[name])
-    axes.set_xlabel("labels")
+    axes.set_xlabel("number of labels")
     axes.set_ylabel(ylabel, fontsize="small")
     # Names are shown as they are: a dollar sign in one is no formula.
     axes.set_title(title, parse_math=False, fontsize="medium")

@@ -10,27 +10,36 @@ from dataclasses import dataclass
 from html import escape
 
 _STYLE = """
-:root { color-scheme: light; --ink: #1c2328; --soft: #5b6770; --line: #d9dfe3; --deep: 0 114 178; }
+:root { color-scheme: light dark; --ink: #1c2328; --soft: #5b6770; --line: #d9dfe3; --deep: 0 114 178; --paper: #fff;
+  --doubt: #fff6e0; --shade: rgb(0 0 0 / .22); }
+@media (prefers-color-scheme: dark) { :root { --ink: #e3e8eb; --soft: #a3afb7; --line: #3a444b; --deep: 86 180 233;
+  --paper: #14191c; --doubt: #33290f; --shade: rgb(0 0 0 / .75); } img { background: #fff; border-radius: .3rem; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 76rem; color: var(--ink); background: #fff;
+body { margin: 0 auto; padding: 1rem; max-width: 76rem; color: var(--ink); background: var(--paper);
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: .5rem 0; }
 h2 { font-size: 1.2rem; margin: 2.2rem 0 .4rem; padding-top: .6rem; border-top: 1px solid var(--line); }
 p, ul { max-width: 46rem; }
 .note { color: var(--soft); font-size: .9rem; }
-.doubts { background: #fff6e0; border-left: .3rem solid #e69f00; padding: .4rem 1rem; max-width: 46rem; }
+.doubts { background: var(--doubt); border-left: .3rem solid #e69f00; padding: .4rem 1rem; max-width: 46rem; }
 .doubts ul { padding-left: 1.1rem; margin: .3rem 0; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
 figure { margin: 0; } img { width: 100%; max-width: 40rem; height: auto; display: block; }
 figcaption { font-size: .9rem; color: var(--soft); }
-.wide { overflow-x: auto; border: 1px solid var(--line); border-radius: .3rem; max-width: max-content; }
+.wide { overflow-x: auto; border: 1px solid var(--line); border-radius: .3rem; max-width: max-content;
+  background: linear-gradient(to left, var(--paper) 40%, transparent) right / 2.5rem 100% no-repeat local,
+    linear-gradient(to left, var(--shade), transparent) right / 1rem 100% no-repeat scroll, var(--paper); }
+.wide:focus-visible { outline: 2px solid rgb(var(--deep)); }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 .pictures + .note, .note + .wide { margin-top: .4rem; } .wide + .pictures { margin-top: 1rem; }
 th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-top: 1px solid var(--line); }
 th { font-weight: 600; } tbody th, th:first-child { text-align: left; }
-tbody th { position: sticky; left: 0; background: #fff; white-space: normal; min-width: 7rem; max-width: 18rem;
+tbody th { position: sticky; left: 0; background: var(--paper); white-space: normal; min-width: 7rem; max-width: 18rem;
   font-weight: 500; }
 td.heat { background: rgb(var(--deep) / calc(var(--share) * .55)); text-align: center; }
+details { margin: .5rem 0; font-size: .9rem; } summary { cursor: pointer; color: var(--soft); }
+pre { overflow-x: auto; border: 1px solid var(--line); border-radius: .3rem; padding: .5rem .7rem; user-select: all;
+  -webkit-user-select: all; overflow-wrap: normal; max-width: 100%; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .9rem; max-width: 60rem; }
 dt { color: var(--soft); } dd { margin: 0; }
 @media (max-width: 40rem) { body { padding: .7rem; } h1 { font-size: 1.3rem; }
@@ -207,13 +216,32 @@ def _cell(value: Cell) -> str:
     return f"<td>{'-' if math.isnan(value) else f'{value:.4g}'}</td>"
 
 
-def pictures(drawn: Sequence[tuple[bytes, str]]) -> str:
+def to_copy(texts: Sequence[tuple[str, str]]) -> str:
+    """Return texts to be copied, each selected as a whole by one click, hidden until asked for.
+
+    Parameters
+    ----------
+    texts : sequence of (str, str)
+        Headings, such as the names of formats, and texts.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    parts = (
+        f"<details><summary>Copy as {escape(kind)}</summary><pre>{escape(text)}</pre></details>" for kind, text in texts
+    )
+    return "".join(parts)
+
+
+def pictures(drawn: Sequence[tuple[bytes, str, str]]) -> str:
     """Return pictures beside or below one another, as the screen is wide.
 
     Parameters
     ----------
-    drawn : sequence of (bytes, str)
-        PNG files, and what they show.
+    drawn : sequence of (bytes, str, str)
+        PNG files, what they show, and what is read in them, for those who do not see them.
 
     Returns
     -------
@@ -221,8 +249,8 @@ def pictures(drawn: Sequence[tuple[bytes, str]]) -> str:
         HTML with the files in it.
     """
     figures = (
-        f'<figure><img alt="{escape(text)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+        f'<figure><img alt="{escape(read)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
         f"<figcaption>{escape(text)}</figcaption></figure>"
-        for png, text in drawn
+        for png, text, read in drawn
     )
     return f'<div class="pictures">{"".join(figures)}</div>'

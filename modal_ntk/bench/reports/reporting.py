@@ -14,7 +14,7 @@ from modal_ntk import checks
 from modal_ntk.bench.analysis.significance import doubts
 from modal_ntk.bench.analysis.statistics import curves, deviation
 from modal_ntk.bench.experiment.datasets import Dataset
-from modal_ntk.bench.reports import figures, page, sections
+from modal_ntk.bench.reports import figures, page, sections, wording
 from modal_ntk.bench.reports.queried import find_data
 from modal_ntk.bench.storage.store import Row, Store
 from modal_ntk.writing import replacing
@@ -93,13 +93,13 @@ def report(
         checks.check_choice("baseline", baseline, found)
     data = find_data(protocol, dataset)
     name = checks.one_line(str(protocol.get("dataset", "unnamed")))
-    doubtful = doubts(found)
+    doubtful, metric = doubts(found), wording.metric(protocol)
     written = sections.Written(store.folder)
     parts = [
-        page.listing("What the seeds cannot support", doubtful),
-        sections.curves_section(found, name, written, baseline),
-        sections.summary_section(found, written, baseline, target),
-        sections.budgets_section(found, written),
+        page.listing("Before you conclude", doubtful),
+        sections.curves_section(found, name, written, baseline, metric),
+        sections.summary_section(found, written, baseline, target, metric),
+        sections.budgets_section(found, written, metric),
         sections.tests_section(found, written),
         sections.ranks_section(found, written),
         sections.times_section(found),

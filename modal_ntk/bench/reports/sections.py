@@ -14,7 +14,7 @@ from modal_ntk import checks
 from modal_ntk.bench.analysis.significance import Ranks, penalty_matrix, rank_areas
 from modal_ntk.bench.analysis.statistics import AUBC, Curves, Summary, find_baseline, shared, summarise
 from modal_ntk.bench.experiment.datasets import Dataset
-from modal_ntk.bench.reports import figures, page
+from modal_ntk.bench.reports import figures, page, wording
 from modal_ntk.bench.reports.queried import Queried, count_classes, evenness, first_images
 from modal_ntk.bench.storage.store import Row
 from modal_ntk.writing import write_csv
@@ -37,12 +37,12 @@ class Written:
     folder: Path
     files: list[Path] = field(default_factory=list)
 
-    def picture(self, draw: Callable[[], Any], name: str, text: str) -> list[tuple[bytes, str]]:
-        """Draw and write a picture, and return it with its caption; nothing where matplotlib is missing."""
+    def picture(self, draw: Callable[[], Any], name: str, text: str, read: str) -> list[tuple[bytes, str, str]]:
+        """Draw and write a picture; return it, its caption and what is read in it; nothing without matplotlib."""
         if not figures.can_draw():
             return []
         self.files.append(self.folder / name)
-        return [(figures.save(draw(), self.files[-1]), text)]
+        return [(figures.save(draw(), self.files[-1]), text, read)]
 
     def table(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Write a table."""
@@ -50,7 +50,9 @@ class Written:
         write_csv(self.files[-1], header, rows)
 
 
-def curves_section(found: Mapping[str, Curves], name: str, written: Written, baseline: str | None) -> str:
+def curves_section(
+    found: Mapping[str, Curves], name: str, written: Written, baseline: str | None, metric: str = "score"
+) -> str:
     """Show curves, and gains over the baseline.
 
     Parameters
@@ -63,6 +65,8 @@ def curves_section(found: Mapping[str, Curves], name: str, written: Written, bas
         Takes the pictures.
     baseline : str or None
         What gains are over; random sampling if None.
+    metric : str, default="score"
+        What is scored.
 
     Returns
     -------
@@ -71,16 +75,24 @@ def curves_section(found: Mapping[str, Curves], name: str, written: Written, bas
     """
     seeds = sorted({len(curve.seeds) for curve in found.values()})
     n_seeds = "-".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))
-    text = f"Mean score on {name} over {n_seeds} seeds, with bands of one sample deviation."
-    drawn = written.picture(lambda: figures.draw_curves(found, name), "curves.png", text)
+    text = f"Mean {metric} on {name} over {n_seeds} seeds; the bands are one standard deviation over seeds."
+    last = {key: (int(curve.budgets[-1]), float(curve.mean[-1])) for key, curve in found.items()}
+    ends = ", ".join(f"{key} {mean:.3f} at {n}" for key, (n, mean) in sorted(last.items(), key=lambda kv: -kv[1][1]))
+    read = f"Lines of mean {metric} against the number of labels. At the end: {ends} labels."
+    drawn = written.picture(lambda: figures.draw_curves(found, name, metric), "curves.png", text, read)
     reference = find_baseline(found) if baseline is None else baseline
     if reference is not None:
-        text = f"Mean score less that of {reference}; the band is one sample deviation of {reference}."
-        drawn += written.picture(lambda: figures.draw_gain(found, reference), "gain.png", text)
+        text = f"Mean {metric} less that of {reference}; the band is one standard deviation of {reference}."
+        levels = dict(zip(found[reference].budgets.tolist(), found[reference].mean.tolist(), strict=True))
+        gains = [f"{key} {mean - levels[n]:+.3f}" for key, (n, mean) in last.items() if n in levels]
+        read = f"Lines of the gain in mean {metric} over {reference}. At the end: {', '.join(gains)}."
+        drawn += written.picture(lambda: figures.draw_gain(found, reference, metric), "gain.png", text, read)
     return page.section("Curves", page.pictures(drawn) if drawn else page.paragraph(figures.NO_PICTURES, "note"))
 
 
-def summary_section(found: Mapping[str, Curves], written: Written, baseline: str | None, target: float | None) -> str:
+def summary_section(
+    found: Mapping[str, Curves], written: Written, baseline: str | None, target: float | None, metric: str = "score"
+) -> str:
     """Show the figures of each strategy.
 
     Parameters
@@ -91,6 +103,8 @@ def summary_section(found: Mapping[str, Curves], written: Written, baseline: str
         Takes the table.
     baseline, target
         As for `summarise`.
+    metric : str, default="score"
+        What is scored.
 
     Returns
     -------
@@ -105,33 +119,44 @@ def summary_section(found: Mapping[str, Curves], written: Written, baseline: str
     if target is None and reference is not None:
         target = float(found[reference].mean[-1])
     goal = "target" if target is None else f"{target:.4f}"
-    header = ["strategy", "seeds", "area", "final score", f"labels to {goal}", "speed-up", "effective budget"]
+    header = ["strategy", "seeds", f"{metric} over all labels", f"final {metric}", f"labels to {goal}"]
+    header += ["speed-up", "effective budget"]
     rows: list[page.Row] = [
         [
             s.strategy,
             str(s.n_seeds),
             _spread(s.area, s.area_deviation),
             _spread(s.final, s.final_deviation),
-            s.labels_to_target,
-            s.speed_up,
+            "never" if np.isnan(s.labels_to_target) else f"{s.labels_to_target:.0f}",
+            "-" if np.isnan(s.speed_up) else f"{s.speed_up:.2f} times",
             "-" if np.isnan(s.effective_budget_ratio) else f"{100 * s.effective_budget_ratio:.0f} %",
         ]
         for s in summaries.values()
     ]
-    terms = [("area", AUBC), ("final score", "at the last number of labels; mean ± sample deviation over seeds")]
+    terms = [
+        (f"{metric} over all labels", f"mean ± standard deviation over seeds of the {AUBC}"),
+        (f"final {metric}", "at the last number of labels; mean ± standard deviation over seeds"),
+        (f"labels to {goal}", f"labels at which the mean {metric} first reaches {goal}, between two rounds by a line"),
+    ]
     if reference is not None:
         terms += [
             ("speed-up", f"labels {reference} takes to {goal} over labels the strategy takes, on the curves of means"),
             ("effective budget", f"share of the labels at which the mean exceeds {reference}'s plus its deviation"),
         ]
-    return page.section("Figures", page.table(header, rows, "One row for each strategy."), page.definitions(terms))
+    cells = [[str(cell) for cell in row] for row in rows]
+    caption = f"Active learning: {metric}, mean ± standard deviation over seeds."
+    copies = page.to_copy(
+        [("LaTeX", wording.latex(header, cells, caption)), ("Markdown", wording.markdown(header, cells))]
+    )
+    table = page.table(header, rows, "One row for each strategy.")
+    return page.section("Summary", table, copies, page.definitions(terms))
 
 
 def _spread(mean: float, spread: float) -> str:
     return f"{mean:.4f}" if np.isnan(spread) else f"{mean:.4f} ± {spread:.4f}"
 
 
-def budgets_section(found: Mapping[str, Curves], written: Written) -> str:
+def budgets_section(found: Mapping[str, Curves], written: Written, metric: str = "score") -> str:
     """Show mean and deviation at each number of labels.
 
     Parameters
@@ -140,6 +165,8 @@ def budgets_section(found: Mapping[str, Curves], written: Written) -> str:
         The curves.
     written : Written
         Takes the table.
+    metric : str, default="score"
+        What is scored.
 
     Returns
     -------
@@ -155,8 +182,9 @@ def budgets_section(found: Mapping[str, Curves], written: Written) -> str:
     long = [(name, n, len(found[name].seeds), *cells[name, n]) for name, n in sorted(cells)]
     written.table("curves.csv", ["strategy", "n_labels", "n_seeds", "mean", "deviation"], long)
     rows = [[name, *(_spread(*cells[name, n]) if (name, n) in cells else "-" for n in budgets)] for name in found]
-    caption = "Mean score ± sample deviation over seeds, by number of labels."
-    return page.section("Scores", page.table(["strategy", *map(str, budgets)], rows, caption))
+    caption = f"Mean {metric} ± standard deviation over seeds, by number of labels."
+    heading = f"{metric.capitalize()} by number of labels"
+    return page.section(heading, page.table(["strategy", *map(str, budgets)], rows, caption))
 
 
 def tests_section(found: Mapping[str, Curves], written: Written) -> str:
@@ -242,7 +270,8 @@ def ranks_picture(ranks: Ranks, written: Written, name: str, blocks: str) -> str
     text = f"Average rank by area within each of {ranks.n_blocks} {blocks}; critical difference "
     text += f"{ranks.critical_difference:.2f} (Nemenyi, 5 %)"
     text += "." if np.isnan(ranks.p_value) else f"; Friedman's p {ranks.p_value:.2g}."
-    return page.pictures(written.picture(lambda: figures.draw_ranks(ranks), f"{name}.png", text))
+    read = "Average ranks, the best first: " + ", ".join(f"{strategy} {rank:.2f}" for rank, strategy in pairs) + "."
+    return page.pictures(written.picture(lambda: figures.draw_ranks(ranks), f"{name}.png", text, read))
 
 
 def times_section(found: Mapping[str, Curves]) -> str:
@@ -261,14 +290,14 @@ def times_section(found: Mapping[str, Curves]) -> str:
     rows: list[page.Row] = [
         [
             name,
-            *(float(curve.query_seconds[:, i].mean()) for i in (min(1, len(curve.budgets) - 1), -1)),
-            float(curve.query_seconds.sum(axis=1).mean()),
-            float(curve.fit_seconds.sum(axis=1).mean()),
+            *(wording.seconds(float(curve.query_seconds[:, i].mean())) for i in (min(1, len(curve.budgets) - 1), -1)),
+            wording.seconds(float(curve.query_seconds.sum(axis=1).mean())),
+            wording.seconds(float(curve.fit_seconds.sum(axis=1).mean())),
         ]
         for name, curve in found.items()
     ]
     header = ["strategy", "first query", "last query", "all queries", "all fits"]
-    return page.section("Times", page.table(header, rows, "Seconds, mean over seeds."))
+    return page.section("Times", page.table(header, rows, "Mean over seeds."))
 
 
 def queried_section(rows: Sequence[Row], data: Dataset | str, written: Written) -> str:
@@ -293,21 +322,23 @@ def queried_section(rows: Sequence[Row], data: Dataset | str, written: Written) 
         return page.section(heading, page.paragraph(f"Not shown, since the data are not at hand: {data}", "note"))
     counted = count_classes(rows, data)
     parts = [page.pictures(_balance(counted, data, written)), _classes(counted, data, written)]
-    drawn: list[tuple[bytes, str]] = []
+    drawn: list[tuple[bytes, str, str]] = []
     for i, (strategy, shown) in enumerate(first_images(rows, data).items(), start=1):
         captions = [f"to {row.n_labels}" for row in shown]
         draw = partial(figures.draw_images, [data.x_train[list(row.indices)] for row in shown], captions)
         text = f"The first images queried by {strategy}, seed {shown[0].seed}; one row for each round."
-        drawn += written.picture(draw, f"images_{i}.png", text)
+        drawn += written.picture(draw, f"images_{i}.png", text, text)
     return page.section(heading, *parts, *([page.pictures(drawn)] if drawn else []))
 
 
-def _balance(counted: Mapping[str, Queried], data: Dataset, written: Written) -> list[tuple[bytes, str]]:
+def _balance(counted: Mapping[str, Queried], data: Dataset, written: Written) -> list[tuple[bytes, str, str]]:
     pool = float(evenness(np.bincount(data.y_train, minlength=len(data.classes))))
     budgets = {name: entry.budgets for name, entry in counted.items()}
     shares = {name: entry.evenness for name, entry in counted.items()}
     text = "Balance of the classes among the labels: entropy of shares over that of equal shares, mean over seeds."
-    return written.picture(lambda: figures.draw_balance(budgets, shares, pool), "balance.png", text)
+    read = "Lines of the balance against the number of labels; 1 is even. At the end: "
+    read += ", ".join(f"{name} {even[-1]:.2f}" for name, even in shares.items()) + f"; the whole pool {pool:.2f}."
+    return written.picture(lambda: figures.draw_balance(budgets, shares, pool), "balance.png", text, read)
 
 
 def _classes(counted: Mapping[str, Queried], data: Dataset, written: Written) -> str:
@@ -349,15 +380,8 @@ def protocol_section(protocol: Mapping[str, Any], manifests: Sequence[Mapping[st
 
 
 def _pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(checks.one_line(str(key)), checks.one_line(_text(value))) for key, value in values.items()]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, (Mapping, list)) and not value:
-        return "none"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(entry)}" for key, entry in value.items())
-    return ", ".join(map(_text, value)) if isinstance(value, list) else str(value)
+    words = ((str(key).replace("_", " "), wording.entry(str(key), value)) for key, value in values.items())
+    return [(checks.one_line(key), checks.one_line(text)) for key, text in words]
 
 
 def write_rounds(rows: Sequence[Row], written: Written) -> None:

@@ -313,7 +313,7 @@ class TestDoubts:
         """Three seeds are few; good leads random by less than its seeds can show, and bad by more."""
         said = doubts(found)
         assert said[0].startswith("3 seeds are few")
-        assert any("good leads random_sampling" in sentence for sentence in said)
+        assert any("good is ahead of random_sampling" in sentence for sentence in said)
 
     def test_clear_results_raise_none(self, tmp_path):
         """Ten seeds with a gain of ten deviations leave no doubt."""
