@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.abc
-import importlib.machinery
 import importlib.util
 import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -139,9 +139,7 @@ def states() -> dict[str, str]:
 class _OnceImported(importlib.abc.MetaPathFinder):
     """Waits for modAL to be imported, whose modules are then as their author wrote them but for the repairs."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None  # noqa: ARG002
-    ) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: Any = None) -> ModuleSpec | None:  # noqa: ARG002
         """Find modAL's learners as ever, and have them repaired once they are there."""
         if fullname != "modAL.models":
             return None
@@ -158,7 +156,7 @@ class _Repairing(importlib.abc.Loader):
     def __init__(self, loader: importlib.abc.Loader) -> None:
         self.loader = loader
 
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Create the module as its own loader does."""
         return self.loader.create_module(spec)
 
