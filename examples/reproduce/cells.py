@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import statistics
 from pathlib import Path
 
 
@@ -37,3 +38,10 @@ def claimed(folder, cells):
             except BlockingIOError:
                 continue
             yield cell
+
+
+def paired(ours, theirs, digits=4):
+    """Mean difference and its standard error, as text, over the seeds that two dicts of numbers share."""
+    gaps = [value - theirs[seed] for seed, value in ours.items() if seed in theirs]
+    error = f" ± {statistics.stdev(gaps) / len(gaps) ** 0.5:.{digits}f}" if len(gaps) > 1 else ""
+    return f"{statistics.fmean(gaps):+.{digits}f}{error}" if gaps else ""

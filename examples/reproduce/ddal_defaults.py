@@ -4,17 +4,17 @@
 
 The boards are those of ddal_checkerboard.py, 44 queries of 10, but tested on 4,000 points, since paired differences are
 small. MNIST is a balanced pool of 1,500, drawn anew for each seed, the paper's net of 100 and 50, 40 labels and six
-queries of 40, tested on 3,000. The area is the mean accuracy over all rounds. Written: OUT/ddal_defaults.csv, a line a
-run, which a second call goes on from. MODAL_NTK_SMALL=1 makes it seconds.
+queries of 40, tested on 3,000. The area is the mean accuracy over all rounds. Written: OUT/ddal_defaults.jsonl, a line
+a run; the same command goes on from it, and may be started several times at once. MODAL_NTK_SMALL=1 makes it seconds.
 """
 
 import argparse
-import csv
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
+from cells import add, claimed, paired, rows
 from ddal_benchmarks import DigitNet, adam, data_or_none
 from ddal_checkerboard import SMALL, BoardNet, OneByOneNet, checkerboard
 from torch import nn
@@ -72,37 +72,27 @@ def accuracies(task, arm, seed):
     return [float(entry.score) for entry in simulation.fit(X, y).curve_]
 
 
-def show(rows):
+def show(found):
     """Areas of every arm, and its paired differences to random sampling and CoreSet."""
-    areas = {(r["task"], r["arm"], int(r["seed"])): np.mean([float(v) for v in r["accuracies"].split()]) for r in rows}
-    for task in dict.fromkeys(r["task"] for r in rows):
+    for task in (t for t in CLASSES if any(r["task"] == t for r in found)):
         print(f"| {task} | area | minus random_sampling | minus coreset | seeds |\n|---|---|---|---|---|")
-        for arm in dict.fromkeys(r["arm"] for r in rows if r["task"] == task):
-            seeds = sorted(s for t, a, s in areas if (t, a) == (task, arm))
-            cells = [f"{np.mean([areas[task, arm, s] for s in seeds]):.4f}"]
-            for other in ("random_sampling", "coreset"):
-                gaps = [areas[task, arm, s] - areas[task, other, s] for s in seeds if (task, other, s) in areas]
-                error = f" ± {np.std(gaps, ddof=1) / len(gaps) ** 0.5:.4f}" if len(gaps) > 1 else ""
-                cells.append(f"{np.mean(gaps):+.4f}{error}" if gaps and arm != other else "")
-            print(f"| {arm} | {' | '.join(cells)} | {len(seeds)} |")
+        areas = {arm: {} for arm in ARMS}
+        for r in (r for r in found if r["task"] == task):
+            areas[r["arm"]][r["seed"]] = np.mean(r["accuracies"])
+        for arm, ours in ((arm, ours) for arm, ours in areas.items() if ours):
+            gaps = [paired(ours, areas[other]) if arm != other else "" for other in ("random_sampling", "coreset")]
+            print(f"| {arm} | {np.mean(list(ours.values())):.4f} | {' | '.join(gaps)} | {len(ours)} |")
 
 
 def main(out, tasks, seeds):
     """Run what is missing, and print the tables."""
-    path = Path(out, "ddal_defaults.csv")
+    path = Path(out, "ddal_defaults.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = list(csv.DictReader(path.open(encoding="utf-8"))) if path.exists() else []
-    done = {(r["task"], r["arm"], int(r["seed"])) for r in rows}
-    with path.open("a", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, ["task", "arm", "seed", "accuracies"])
-        if not rows:
-            table.writeheader()
-        for seed in range(seeds):
-            for task, arm in ((t, a) for t in tasks for a in ARMS if (t, a, seed) not in done):
-                values = " ".join(f"{v:.4f}" for v in accuracies(task, arm, seed))
-                table.writerow({"task": task, "arm": arm, "seed": seed, "accuracies": values})
-                file.flush()
-    show(list(csv.DictReader(path.open(encoding="utf-8"))))
+    for cell in claimed(out, [(seed, task, arm) for seed in range(seeds) for task in tasks for arm in ARMS]):
+        seed, task, arm = cell
+        if not any((r["seed"], r["task"], r["arm"]) == cell for r in rows(path)):
+            add(path, {"task": task, "arm": arm, "seed": seed, "accuracies": accuracies(task, arm, seed)})
+    show(rows(path))
 
 
 if __name__ == "__main__":

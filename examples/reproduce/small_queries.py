@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cells import add, claimed, rows
+from cells import add, claimed, paired, rows
 from ddal_checkerboard import PlainNet
 from torch import nn
 
@@ -81,21 +81,18 @@ def accuracies(task, arm, seed):
 
 def show(found):
     """Mean curves, areas and their paired differences to random sampling."""
-    runs = {(r["task"], r["arm"], r["seed"]): np.array(r["accuracies"]) for r in found}
     for task in (t for t in TASKS if any(r["task"] == t for r in found)):
-        n_rounds = len(next(curve for (t, _, _), curve in runs.items() if t == task))
+        runs = {
+            arm: {r["seed"]: r["accuracies"] for r in found if (r["task"], r["arm"]) == (task, arm)} for arm in ARMS
+        }
+        areas = {arm: {seed: np.mean(curve) for seed, curve in of_arm.items()} for arm, of_arm in runs.items()}
+        n_rounds = len(next(r["accuracies"] for r in found if r["task"] == task))
         labels = " | ".join(str(20 * (i + 1)) for i in range(n_rounds))
         print(f"| {task} | {labels} | area minus random_sampling | seeds |\n|" + "---|" * (n_rounds + 3))
-        for arm in ARMS:
-            seeds = sorted(s for t, a, s in runs if (t, a) == (task, arm))
-            if not seeds:
-                continue
-            curve = np.mean([runs[task, arm, s] for s in seeds], axis=0)
-            paired = [s for s in seeds if (task, "random_sampling", s) in runs]
-            gaps = [runs[task, arm, s].mean() - runs[task, "random_sampling", s].mean() for s in paired]
-            error = f" ± {np.std(gaps, ddof=1) / len(gaps) ** 0.5:.4f}" if len(gaps) > 1 else ""
-            gap = f"{np.mean(gaps):+.4f}{error}" if gaps and arm != "random_sampling" else ""
-            print(f"| {arm} | {' | '.join(f'{v:.3f}' for v in curve)} | {gap} | {len(seeds)} |")
+        for arm, of_arm in ((arm, of_arm) for arm, of_arm in runs.items() if of_arm):
+            curve = " | ".join(f"{v:.3f}" for v in np.mean(list(of_arm.values()), axis=0))
+            gap = paired(areas[arm], areas["random_sampling"]) if arm != "random_sampling" else ""
+            print(f"| {arm} | {curve} | {gap} | {len(of_arm)} |")
 
 
 def main(out, tasks, arms, seeds):

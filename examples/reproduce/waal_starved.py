@@ -31,7 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cells import add, claimed, rows
+from cells import add, claimed, paired, rows
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
@@ -135,9 +135,8 @@ def table(task, found):
         cells = [f"{statistics.fmean(s):.1f}" if s else "" for s in scores]
         seeds = [seed for a, seed in whole if a == arm]
         cells.append(f"{statistics.fmean(whole[arm, s] for s in seeds):.2f}" if seeds else "")
-        gaps = [whole[arm, s] - whole["no critic", s] for s in seeds if ("no critic", s) in whole]
-        error = f" ± {statistics.stdev(gaps) / len(gaps) ** 0.5:.2f}" if len(gaps) > 1 else ""
-        cells += [f"{statistics.fmean(gaps):+.2f}{error}" if gaps and arm != "no critic" else "", str(len(seeds))]
+        ours, theirs = ({s: v for (a, s), v in whole.items() if a == which} for which in (arm, "no critic"))
+        cells += [paired(ours, theirs, 2) if arm != "no critic" else "", str(len(seeds))]
         first = [r for r in found if (r["arm"], r["n_labels"]) == (arm, budgets[0])]
         for key in known:
             values = [r[key] for r in first if r[key] is not None]
