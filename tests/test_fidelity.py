@@ -95,3 +95,11 @@ def test_the_reference_lists_every_public_name():
         module = importlib.import_module(package)
         unlisted = {name for name in public_names(package) if all(getattr(module, name) is not e for e in listed)}
         assert unlisted == set(), package
+
+
+def test_files_that_the_architecture_names_are_there():
+    """Every module that ARCHITECTURE.md names ends the path of one that exists."""
+    named = re.findall(r"`([\w/]+\.(?:pyi?|toml|md))`", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"))
+    files = [str(path) for folder in ("modal_ntk", "tests") for path in (ROOT / folder).rglob("*.py*")]
+    assert len(named) > 30
+    assert not [name for name in named if not (ROOT / name).exists() and not any(f.endswith(f"/{name}") for f in files)]
