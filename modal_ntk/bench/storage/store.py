@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -133,7 +134,7 @@ class Store:
         """
         wanted = _as_text(protocol)
         with reading(self.place), self.writing() as connection:
-            stored = dict(connection.execute("SELECT key, value FROM protocol"))
+            stored = _wherever(dict(connection.execute("SELECT key, value FROM protocol")))
             if not stored:
                 connection.executemany("INSERT INTO protocol VALUES (?, ?)", wanted.items())
                 return
@@ -158,7 +159,7 @@ class Store:
         """
         wanted = _as_text(protocol)
         with reading(self.place), self._connected() as connection:
-            stored = dict(connection.execute("SELECT key, value FROM protocol"))
+            stored = _wherever(dict(connection.execute("SELECT key, value FROM protocol")))
             if is_longer(stored, wanted) or is_longer(wanted, stored):
                 stored["batch_sizes"] = wanted["batch_sizes"]
         self._refuse_another(stored, wanted)
@@ -397,4 +398,9 @@ class Store:
 
 
 def _as_text(protocol: dict[str, Any]) -> dict[str, str]:
-    return {key: json.dumps(value) for key, value in protocol.items()}
+    return _wherever({key: json.dumps(value) for key, value in protocol.items()})
+
+
+def _wherever(texts: dict[str, str]) -> dict[str, str]:
+    # A class of ours is the same one in whichever of our modules a version has it.
+    return {key: re.sub(r"\bmodal_ntk(?:\.\w+)*\.(?=\w+['\",)\s])", "modal_ntk.", text) for key, text in texts.items()}

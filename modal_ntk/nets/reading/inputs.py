@@ -42,4 +42,13 @@ def stacked_inputs(view: NetView, *parts: Any) -> Tensor | dict[str, Tensor]:
             else:
                 for name, part in batch.items():
                     named.setdefault(name, []).append(part)
-    return {name: torch.cat(held) for name, held in named.items()} if named else torch.cat(tensors)
+    if named:
+        return {name: _stacked(held, view.device) for name, held in named.items()}
+    return _stacked(tensors, view.device)
+
+
+def _stacked(parts: list[Tensor], device: torch.device) -> Tensor:
+    # A pool may lie on the GPU while labelled samples do not: all go where the net is then.
+    if len({part.device for part in parts}) > 1:
+        parts = [part.to(device) for part in parts]
+    return torch.cat(parts)

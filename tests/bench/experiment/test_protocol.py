@@ -352,3 +352,14 @@ def test_the_committed_study_is_that_of_its_file(dataset, tmp_path):
     assert {(row.strategy, row.seed) for row in rows} == set(protocol.cells)
     assert len(rows) == len(protocol.cells) * (protocol.n_rounds + 1)
     assert {row.n_labels for row in rows} == set(range(20, 121, 20))
+
+
+def test_a_store_of_an_earlier_version_is_gone_on_from(tmp_path):
+    """The committed one was written when the default net was kept in another module: it is the same comparison."""
+    study = Path(__file__).parents[3] / "examples" / "reproduce"
+    protocol = Protocol.all_from_toml(study / "compare.toml")["digits"]
+    store = Store(shutil.copytree(study / "results" / "compare" / "digits", tmp_path / "store"))
+    plan = Plan.of(protocol)
+    store.agree(protocol.shared(plan.data, plan.simulation.estimator, plan.batch_sizes))
+    with pytest.raises(InvalidInputError, match="another comparison"):
+        store.agree(protocol.shared(plan.data, LogisticRegression(), plan.batch_sizes))
