@@ -45,11 +45,12 @@ class Round:
     score: float
     query_seconds: float
     fit_seconds: float
-    indices: np.ndarray
-    scores: np.ndarray | None = None
+    # A list of rounds is printed in a notebook: the rows would bury the rest.
+    indices: np.ndarray = field(repr=False)
+    scores: np.ndarray | None = field(default=None, repr=False)
     metrics: dict[str, float] = field(default_factory=dict)
     fit_seed: int = 0
-    peak: Peak = Peak()  # noqa: RUF009 - a named tuple
+    peak: Peak = field(default=Peak(), repr=False)
 
 
 @dataclass(frozen=True)
