@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -22,6 +23,8 @@ from modal_ntk.nets.encoded import LabelEncoded, attached, final_of, needs_encod
 from modal_ntk.nets.multilabel import MultiLabelNet
 from modal_ntk.nets.rows import for_a_net, take_rows
 from modal_ntk.nets.traceless import no_trace
+
+_WITH_STATE = (nn.Module, torch.optim.Optimizer)
 
 
 def for_labels(estimator: Any, y: Any, classes: Any = None) -> Any:
@@ -218,8 +221,8 @@ def as_before_on_failure(*objects: Any) -> Iterator[None]:
     Parameters
     ----------
     *objects : estimators and learners
-        Their attributes are put back, those of a Pipeline's steps too. A module that was given as an instance, which
-        training changes itself, gets its weights back.
+        Their attributes are put back, those of a Pipeline's steps too. What training changes itself gets its values
+        back: a module that was given as an instance; with ``warm_start`` modules, optimisers, history, arrays.
 
     Yields
     ------
@@ -227,22 +230,48 @@ def as_before_on_failure(*objects: Any) -> Iterator[None]:
         Nothing: fit inside.
     """
     parts = [part for thing in objects for part in _parts(thing)]
-    held = [(part, dict(vars(part))) for part in parts if hasattr(part, "__dict__")]
-    modules = [part.module for part in parts if isinstance(getattr(part, "module", None), nn.Module)]
-    # A lazy layer has no weights yet.
-    weights = [
-        (module, {name: value.clone() for name, value in module.state_dict().items() if not is_lazy(value)})
-        for module in modules
-    ]
+    held = [(part, _attributes(part)) for part in parts if hasattr(part, "__dict__")]
+    states = [(thing, _state(thing)) for part in parts for thing in _trained_in_place(part)]
     try:
         yield
     except BaseException:
         for part, attributes in held:
             vars(part).clear()
             vars(part).update(attributes)
-        for module, state in weights:
-            module.load_state_dict(state, strict=False)
+        for thing, state in states:
+            # A lazy layer has no weights yet.
+            thing.load_state_dict(state, **({"strict": False} if isinstance(thing, nn.Module) else {}))
         raise
+
+
+def _attributes(part: Any) -> dict[str, Any]:
+    if not getattr(part, "warm_start", False):
+        return dict(vars(part))
+    # Training goes on in what is there: arrays, trees, the history. Modules and optimisers stay themselves.
+    themselves = {id(value): value for value in (part, *vars(part).values()) if isinstance(value, _WITH_STATE)}
+    memo = {id(part): part, **themselves}
+    return {name: _copied(value, memo) for name, value in vars(part).items()}
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:  # noqa: BLE001 - an open file or a lock, which stays the one that it is
+        return value
+
+
+def _trained_in_place(part: Any) -> list[Any]:
+    module = getattr(part, "module", None)
+    given = [module] if isinstance(module, nn.Module) else []
+    if not getattr(part, "warm_start", False):
+        return given
+    return [*given, *(value for value in vars(part).values() if isinstance(value, _WITH_STATE) and value is not module)]
+
+
+def _state(thing: Any) -> dict[str, Any]:
+    if isinstance(thing, nn.Module):
+        return {name: value.clone() for name, value in thing.state_dict().items() if not is_lazy(value)}
+    return copy.deepcopy(thing.state_dict())
 
 
 def _parts(thing: Any) -> list[Any]:

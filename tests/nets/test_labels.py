@@ -337,3 +337,51 @@ class TestFailedTeach:
             learner.teach(X[12:15], y[12:15])
         assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
         assert len(learner.X_training) == 12
+
+    @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+    def test_training_that_goes_on_is_put_back(self, optimizer):
+        """A net with warm_start keeps module and optimiser; after a failure it learns on as if there had been none."""
+
+        class Breaks(skorch.callbacks.Callback):
+            breaks = False
+
+            def on_epoch_end(self, net, **kwargs):
+                if Breaks.breaks:
+                    raise RuntimeError("the loader broke")
+
+        def taught(breaks):
+            torch.manual_seed(0)
+            net = zoo.net(warm_start=True, optimizer=optimizer, lr=0.01, max_epochs=3, callbacks=[Breaks])
+            learner = ActiveLearner(net, Margin(), X[:12], y[:12])
+            module = net.module_
+            if breaks:
+                Breaks.breaks = True
+                with pytest.raises(RuntimeError, match="the loader broke"):
+                    learner.teach(X[12:15], y[12:15])
+                Breaks.breaks = False
+                assert (len(learner.X_training), len(net.history)) == (12, 3)
+                assert net.module_ is module
+            learner.teach(X[12:15], y[12:15])
+            assert len(net.history) == 6
+            return net
+
+        calm, broken = taught(False), taught(True)
+        for name, value in calm.module_.state_dict().items():
+            assert torch.equal(value, broken.module_.state_dict()[name])
+
+    def test_classifiers_that_learn_on_are_put_back(self):
+        """Coefficients that scikit-learn changes in place come back."""
+        from sklearn.linear_model import SGDClassifier
+
+        class Breaks(SGDClassifier):
+            def fit(self, X, y, nonsense=0):
+                super().fit(X, y)
+                if nonsense:
+                    raise RuntimeError("the loader broke")
+                return self
+
+        learner = ActiveLearner(Breaks(loss="log_loss", warm_start=True, random_state=0), Margin(), X[:12], y[:12])
+        before = learner.predict_proba(X)
+        with pytest.raises(RuntimeError, match="the loader broke"):
+            learner.teach(X[12:], y[12:], nonsense=1)
+        np.testing.assert_array_equal(learner.predict_proba(X), before)

@@ -144,6 +144,7 @@ def test_an_affinity_is_normalised_and_kept_as_it_was():
         (lambda: knn_transition(points(0), 2, similarity=lambda r: r - 1), "finite and at least zero"),
         (lambda: affinity_transition(np.ones((2, 3))), "a square affinity matrix"),
         (lambda: affinity_transition(-np.eye(2)), "finite and at least zero"),
+        (lambda: affinity_transition(np.array([[0, np.inf], [1, 0]])), "finite and at least zero"),
     ],
 )
 def test_bad_arguments_are_explained(call, message):
