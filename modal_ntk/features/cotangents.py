@@ -16,7 +16,7 @@ from modal_ntk import checks
 
 KINDS = ("pseudo", "trace", "full", "labelled", "loss", "mse")
 
-LOSSES = {"cross_entropy": "loss", "mse": "mse"}
+LOSSES = {"cross_entropy": "loss", "mse": "mse", "binary_cross_entropy": "labels"}
 """The kind that each loss's gradient is of."""
 
 
@@ -25,14 +25,14 @@ def cotangents(kind: str, logits: Tensor, signs: Any, labels: Any) -> Tensor:
 
     Parameters
     ----------
-    kind : {"pseudo", "trace", "full", "labelled", "loss", "mse"}
-        The kernel.
+    kind : {"pseudo", "trace", "full", "labelled", "loss", "mse", "labels"}
+        The kernel; "labels" is the gradient of the binary cross-entropy, summed over several labels of a sample.
     logits : Tensor (n, K)
-        Outputs of the samples; their values matter to "loss" and "mse" alone.
+        Outputs of the samples; their values matter to "loss", "mse" and "labels" alone.
     signs : Tensor (n, K) or None
         Weights of the outputs for "labelled", if not those of the labels.
-    labels : Tensor (n,) or None
-        Class of each sample, for "labelled", "loss" and "mse".
+    labels : Tensor (n,), or (n, K) for "labels", or None
+        Class of each sample, for "labelled", "loss" and "mse"; zeros and ones for "labels".
 
     Returns
     -------
@@ -56,11 +56,29 @@ def cotangents(kind: str, logits: Tensor, signs: Any, labels: Any) -> Tensor:
             got = f"shape {tuple(weights.shape)}"
             raise checks.expected(f"signs of shape ({n}, {k})", got, "Pass one weight per sample and output.")
         return weights[:, None] / math.sqrt(k)
+    if kind == "labels":
+        return (logits.sigmoid() - given_labels(kind, labels, logits))[:, None]
     one_hot = _one_hot(kind, labels, logits)
     if kind == "labelled":
         return (2 * one_hot - 1)[:, None] / math.sqrt(k)
     outputs = logits.softmax(1) if kind == "loss" else logits
     return (outputs - one_hot)[:, None]
+
+
+def predicted_labels(kind: str, logits: Tensor) -> Tensor:
+    """Return what the outputs (n, K) predict: the lowest of the largest (n,), or for "labels" zeros and ones (n, K)."""
+    return (logits > 0).to(torch.int64) if kind == "labels" else logits.argmax(1)
+
+
+def given_labels(kind: str, labels: Any, logits: Tensor) -> Tensor:
+    """Return labels of a kind beside their outputs (n, K), checked against these: class numbers, or zeros and ones."""
+    if kind != "labels":
+        return class_numbers(labels, logits)
+    matrix = torch.as_tensor(labels).to(logits.device)
+    if matrix.shape != logits.shape or not ((matrix == 0) | (matrix == 1)).all():
+        got = f"shape {tuple(matrix.shape)}" if matrix.shape != logits.shape else "other values"
+        raise checks.expected(f"labels of zeros and ones, of shape {tuple(logits.shape)}", got, "One for each output.")
+    return matrix
 
 
 def class_numbers(labels: Any, logits: Tensor) -> Tensor:

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from modal_ntk import checks
 from modal_ntk.features.capture.routes import Routes, SampleGradients
-from modal_ntk.features.cotangents import LOSSES, class_numbers, cotangents
+from modal_ntk.features.cotangents import LOSSES, cotangents, given_labels, predicted_labels
 from modal_ntk.features.directional import Direction, Directional
 from modal_ntk.features.factors import norms_and_products, products, squared_norms
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.samples import Samples, by_sample
 
-Loss = Literal["cross_entropy", "mse"]
+Loss = Literal["cross_entropy", "mse", "binary_cross_entropy"]
 # Bytes that stay in a core's cache, and the least number of rows that repay the calls.
 _CACHED, _FEW = 2**22, 8
 
@@ -28,7 +28,7 @@ class Measured(NamedTuple):
     Parameters
     ----------
     labels : Tensor (n,), int64
-        The classes that the loss was taken against.
+        The classes that the loss was taken against; zeros and ones (n, K) for several labels.
     squared_norms : Tensor (n,)
         Squared lengths of the loss gradients.
     products : Tensor (n,)
@@ -51,8 +51,9 @@ class LossGradients:
     module : torch.nn.Module
         Takes one tensor (n, ...), or several by name, and returns logits (n, K); read in evaluation mode, by those of
         its parameters that require gradients.
-    loss : {"cross_entropy", "mse"}, default="cross_entropy"
-        What is differentiated: the cross-entropy, or half the squared error of the logits to the one-hot label.
+    loss : {"cross_entropy", "mse", "binary_cross_entropy"}, default="cross_entropy"
+        What is differentiated: the cross-entropy, or half the squared error of the logits to the one-hot label; or the
+        binary cross-entropy, summed over the K labels of a sample.
     explicit : bool, default=False
         Whether per-sample gradients are written out, by BackPACK where it is proved and `torch.func` elsewhere.
     memory_budget : int, default=2**30
@@ -106,7 +107,8 @@ class LossGradients:
         direction : dict of str to Tensor, optional
             By trainable parameter, in its shape.
         labels : array-like (n,), optional
-            Class numbers; by default those that the module predicts, the lowest where several tie.
+            Class numbers; by default those that the module predicts, the lowest where several tie. Zeros and ones
+            (n, K) for the binary cross-entropy; by default a one for each positive logit.
 
         Returns
         -------
@@ -165,7 +167,9 @@ class LossGradients:
         seen: list[Tensor] = []
 
         def weights(logits: Tensor) -> Tensor:
-            classes = logits.argmax(1) if labels is None else class_numbers(labels, logits)
+            classes = predicted_labels(self._kind, logits)
+            if labels is not None:
+                classes = given_labels(self._kind, labels, logits)
             seen.append(classes)
             return cotangents(self._kind, logits, None, classes)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MULTILABEL = (
     "badge",
     "coreset",
+    "dynamical",
     "entropy",
     "kmedian",
     "least_confidence",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from modal_ntk.features.loss_gradients import Loss
     from modal_ntk.features.samples import Samples
     from modal_ntk.nets import NetView
 
@@ -77,6 +78,9 @@ class DynamicAL(QueryStrategy):
     memory needed does not grow with the pool. The paper continues training between rounds instead of starting anew:
     ``modal_ntk.bench.SimulatedActiveLearning(..., reinitialise=False)``.
 
+    Where a sample has several labels, g is the gradient of the binary cross-entropy summed over them, and the
+    pseudo-labels are those more probable than not.
+
     The labelled gradient is small once the labelled set is learnt, if training has settled; after large last steps it
     is their noise, and may outweigh all single gradients. Where nine in ten labels are learnt and the scores follow
     the products alone (a correlation above 0.99, ``info["influence_correlation"]``), a warning says so. The authors
@@ -84,8 +88,9 @@ class DynamicAL(QueryStrategy):
 
     Scores are the values by which samples were picked; the larger the better. ``info`` holds the training dynamics
     of the labelled set, ``dynamics``; those after adding the batch under its pseudo-labels, ``dynamics_after``; the
-    chosen samples' pseudo-labels as columns of the logits, ``pseudo_labels``; how each parameter's gradient was
-    read, ``routes``; for several steps, ``products``, whether from a "kernel" or "passes"; and the seconds by stage.
+    chosen samples' pseudo-labels as columns of the logits (zeros and ones for several labels), ``pseudo_labels``; how
+    each parameter's gradient was read, ``routes``; for several steps, ``products``, whether from a "kernel" or
+    "passes"; and the seconds by stage.
 
     Examples
     --------
@@ -103,6 +108,7 @@ class DynamicAL(QueryStrategy):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"gradients", "labels"})
+    multilabel: ClassVar[bool] = True
     _parameter_constraints: ClassVar[Constraints] = {
         "batch": [StrOptions({"top", "greedy", "de_influence"})],
         "loss": [StrOptions({"cross_entropy", "mse"})],
@@ -136,13 +142,14 @@ class DynamicAL(QueryStrategy):
         self.verbose = verbose
 
     def _select(self, query: Query) -> Selection:
-        module = nets.logit_module(query.view, query.X_pool)
+        loss = self._loss(query)
+        module = _module(query.view, query.X_pool, loss)
         _restrict(query.view.module, self.parameters)
-        reader = _Reader(query, module, self)
+        reader = _Reader(query, module, self, loss)
         with reader.gradients.evaluating():
             with progress.stage("labelled"):
                 direction = reader.labelled_sum()
-            parts = over_pool(query, partial(_shard_scores, strategy=self, direction=direction))
+            parts = over_pool(query, partial(_shard_scores, strategy=self, loss=loss, direction=direction))
             labels, squared, cross = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:3])
             scores = squared + self.influence * cross
             reader.take_labels(labels)
@@ -161,6 +168,14 @@ class DynamicAL(QueryStrategy):
             **how,
         }
         return Selection(indices, values, info)
+
+    def _loss(self, query: Query) -> Loss:
+        if not query.has_several_labels:
+            return self.loss
+        if self.loss != "cross_entropy":
+            remedy = 'Pass loss="cross_entropy": the binary one of every label then.'
+            raise checks.expected("the cross-entropy as loss for several labels of one sample", self.loss, remedy)
+        return "binary_cross_entropy"
 
     def _pick(self, query: Query, reader: _Reader, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
         size = {"top": query.n_instances, "greedy": 1, "de_influence": self.sub_batch}[self.batch]
@@ -185,17 +200,19 @@ class DynamicAL(QueryStrategy):
 
 class _Reader:
     # Reads labelled set and pool batch by batch; of the pool it keeps scores and pseudo-labels alone.
-    def __init__(self, query: Query, module: nn.Module, strategy: DynamicAL) -> None:
-        self.query, self.module, self.loss = query, module, strategy.loss
+    def __init__(self, query: Query, module: nn.Module, strategy: DynamicAL, loss: Loss) -> None:
+        self.query, self.module, self.loss = query, module, loss
         self.budget = strategy.memory_budget
-        self.gradients = _gradients(module, strategy)
+        self.gradients = _gradients(module, strategy, loss)
         self.labels: Tensor
 
     def labelled_sum(self) -> dict[str, Tensor]:
         total: dict[str, Tensor] = {}
         columns, start = np.zeros(0, np.int64), 0
         for batch in self._batches(self.query.X_labeled):
-            if start == 0:
+            if self.query.has_several_labels:
+                columns = self.query.y_labeled
+            elif start == 0:
                 n_outputs = self.gradients.net.logits(batch[:1]).shape[1]
                 columns = nets.class_columns(self.query.view, self.query.y_labeled, n_outputs)
             _add(total, self.gradients.sum(batch, columns[start : start + len(batch)]))
@@ -225,7 +242,9 @@ class _Reader:
 
         n = self.query.n_pool
         # For LeNet-5 a kernel of 8,000 samples cost seven passes over them; nets with more parameters pay more.
-        if 200 * n_steps < n or n * n * self.gradients.net.dtype.itemsize > self.budget:
+        # Of several labels there is no kernel.
+        several = self.query.has_several_labels
+        if several or 200 * n_steps < n or n * n * self.gradients.net.dtype.itemsize > self.budget:
             return self._products_by_pass, "passes"
         x = features.concatenated(list(self._pool()))
         kind: Any = "loss" if self.loss == "cross_entropy" else "mse"
@@ -248,9 +267,13 @@ class _Reader:
         return (self.gradients.net.batch(batch) for batch in nets.input_batches(self.query.view, X))
 
 
-def _gradients(module: nn.Module, strategy: DynamicAL) -> features.LossGradients:
+def _module(view: NetView, X: Any, loss: Loss) -> nn.Module:
+    return (nets.label_logit_module if loss == "binary_cross_entropy" else nets.logit_module)(view, X)
+
+
+def _gradients(module: nn.Module, strategy: DynamicAL, loss: Loss) -> features.LossGradients:
     explicit = strategy.method == "explicit"
-    return features.LossGradients(module, loss=strategy.loss, explicit=explicit, memory_budget=strategy.memory_budget)
+    return features.LossGradients(module, loss=loss, explicit=explicit, memory_budget=strategy.memory_budget)
 
 
 def _shard_scores(
@@ -259,14 +282,15 @@ def _shard_scores(
     number: int,  # noqa: ARG001 - nothing is drawn
     *,
     strategy: DynamicAL,
+    loss: Loss,
     direction: dict[str, Tensor],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, str]]:
     # Pseudo-labels of some pool samples, squared lengths, products with the direction; the route of each parameter.
     import torch
 
-    module = nets.logit_module(view, X)
+    module = _module(view, X, loss)
     _restrict(view.module, strategy.parameters)
-    gradients = _gradients(module, strategy)
+    gradients = _gradients(module, strategy, loss)
     with gradients.evaluating():
         batches = (gradients.net.batch(batch) for batch in nets.input_batches(view, X))
         parts = [gradients.measure(batch, direction) for batch in batches]
@@ -285,6 +309,9 @@ def _correlation(scores: np.ndarray, cross: np.ndarray) -> float:
 
 def _is_learnt(query: Query) -> bool:
     # Whether nine in ten labelled samples are predicted as they are labelled, so that their gradients should be small.
+    if query.has_several_labels:
+        right = (query.view.label_probabilities(query.X_labeled) > 0.5).numpy() == query.y_labeled
+        return bool(right.mean() >= 0.9)
     logits = query.view.logits(query.X_labeled)
     columns = nets.class_columns(query.view, query.y_labeled, logits.shape[1])
     return bool((logits.argmax(dim=1).numpy() == columns).mean() >= 0.9)

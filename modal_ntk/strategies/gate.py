@@ -79,4 +79,5 @@ def what_the_model_says(query: Query) -> str:
         return ""
     largest = float(values.abs().max())
     remedy = "Scale the inputs, or train with a lower learning rate."
-    return f"The model's outputs reach {largest:.3g}. {remedy}" if largest > _LARGE else ""
+    told = f"Expected outputs of the model of a size to compute with, got some that reach {largest:.3g}. {remedy}"
+    return told if largest > _LARGE else ""

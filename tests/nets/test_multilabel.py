@@ -1,5 +1,7 @@
 """Several labels for one sample: strategies choose by each label's own probability, or refuse in words."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,57 @@ def test_badge_takes_gradients_under_thresholded_labels():
     p, h = view.label_probabilities(X[20:]).numpy(), view.embeddings(X[20:]).double().numpy()
     gradients = ((p - (p > 0.5))[:, :, None] * h[:, None, :]).reshape(len(p), -1)
     assert modal_ntk.BADGE(random_state=0).select(learner, X[20:], 3).indices[0] == (gradients**2).sum(1).argmax()
+
+
+class TestDynamicAL:
+    @staticmethod
+    def gradients(learner, rows, labels):
+        """The gradient of every sample's summed binary cross-entropy, in double precision, one backward pass each."""
+        module = copy.deepcopy(learner.estimator.module_).double().eval()
+        out = []
+        for x, y in zip(torch.from_numpy(rows).double(), torch.as_tensor(labels).double(), strict=True):
+            loss = nn.functional.binary_cross_entropy_with_logits(module(x[None])[0], y, reduction="sum")
+            out.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(module.parameters()))]).numpy())
+        return np.stack(out)
+
+    @pytest.mark.parametrize("method", ["factored", "explicit"])
+    @pytest.mark.parametrize("batch", ["top", "greedy", "de_influence"])
+    def test_takes_gradients_under_thresholded_labels(self, method, batch):
+        """Scores are |g|^2 + 2 g.G with g the gradient at the labels more probable than not, and G the labelled sum."""
+        learner = fitted()
+        p = NetView(learner).label_probabilities(X[20:]).numpy()
+        guessed = (p > 0.5).astype(int)
+        g, known = self.gradients(learner, X[20:], guessed), self.gradients(learner, X[:20], Y[:20]).sum(0)
+        scores, want, values = (g**2).sum(1) + 2 * g @ known, [], []
+        size = {"top": 6, "greedy": 1, "de_influence": 2}[batch]
+        while len(want) < 6:
+            chosen = np.argsort(-scores, kind="stable")[:size]
+            want += chosen.tolist()
+            values += scores[chosen].tolist()
+            scores = scores + (2 * g @ g[chosen].sum(0) if batch == "greedy" else -(g @ g[chosen].mean(0)))
+            scores[want] = -np.inf
+        strategy = modal_ntk.DynamicAL(batch=batch, sub_batch=2, method=method, random_state=0)
+        got = strategy.select(learner, X[20:], 6)
+        assert got.indices.tolist() == want
+        np.testing.assert_allclose(got.scores, values, rtol=1e-4)
+        np.testing.assert_array_equal(got.info["pseudo_labels"], guessed[want])
+        assert got.info["dynamics"] == pytest.approx((known**2).sum(), rel=1e-4)
+        assert got.info["dynamics_after"] == pytest.approx(((known + g[want].sum(0)) ** 2).sum(), rel=1e-4)
+
+    def test_of_a_net_with_its_own_probabilities(self):
+        """A net that ends in sigmoids and is trained by BCELoss has the gradients of its logits' loss."""
+        logits = nn.Linear(6, 4)
+        known = {"X_labeled": X[:20], "y_labeled": Y[:20]}
+        one = zoo.net(module=nn.Sequential(logits, nn.Sigmoid()), kind=NeuralNet, criterion=nn.BCELoss).initialize()
+        other = zoo.net(module=logits, kind=NeuralNet, criterion=nn.BCEWithLogitsLoss).initialize()
+        found = [modal_ntk.DynamicAL(random_state=0).select(net, X[20:], 5, **known) for net in (one, other)]
+        assert found[0].indices.tolist() == found[1].indices.tolist()
+        np.testing.assert_allclose(found[0].scores, found[1].scores, rtol=1e-4)
+
+    def test_squared_error_is_refused(self):
+        """Half the squared error is defined against one-hot labels alone."""
+        with pytest.raises(InvalidInputError, match=r'cross-entropy as loss for several labels.*Pass loss="cross_ent'):
+            modal_ntk.DynamicAL(loss="mse").select(fitted(), X[20:], 3)
 
 
 @pytest.mark.parametrize("name", [registered.name for registered in modal_ntk.list_strategies()])

@@ -15,6 +15,7 @@ from modal_ntk import checks
 from modal_ntk.nets.datasets import in_order
 from modal_ntk.nets.reading.outputs import cast, on_simplex, sums_to_one, trained_by_squared_error, unwarned
 from modal_ntk.nets.reading.view import NetView
+from modal_ntk.nets.rows import take_rows
 
 
 class LogitModule(nn.Module):
@@ -94,6 +95,41 @@ def logit_module(view: NetView, X: Any) -> nn.Module:
     if torch.equal(on_simplex(values), values):
         return LogitModule(module, lambda out: to_output(out).clamp_min(1e-12).log())
     return LogitModule(module, to_output)
+
+
+def label_logit_module(view: NetView, X: Any) -> nn.Module:
+    """Return a view's net as a module whose sigmoids are the probabilities of several labels of a sample.
+
+    Parameters
+    ----------
+    view : NetView
+        A view of a learner with a fitted net, trained by a loss that takes every output for a label.
+    X : samples (n, ...)
+        As users pass them; the first is sent through the net, to count its outputs.
+
+    Returns
+    -------
+    torch.nn.Module
+        From samples to logits (n, K), differentiable: the net's outputs, or of probabilities, where it is trained by
+        ``nn.BCELoss``, their logits (kept off zero and one by a rounding).
+
+    Raises
+    ------
+    InvalidInputError
+        If the net has no output for each of several labels.
+
+    Examples
+    --------
+    >>> import skorch
+    >>> net = skorch.NeuralNet(nn.Linear(2, 3), criterion=nn.BCEWithLogitsLoss).initialize()
+    >>> label_logit_module(NetView(net), np.zeros((1, 2), "float32"))(torch.zeros(4, 2)).shape
+    torch.Size([4, 3])
+    """
+    view.label_probabilities(take_rows(X, np.arange(min(1, checks.n_rows(X)))))
+    criterion = getattr(view.net.criterion_, "_orig_mod", view.net.criterion_)  # type: ignore[union-attr]
+    if isinstance(criterion, nn.BCELoss):
+        return LogitModule(view.module, lambda p: torch.logit(p, eps=torch.finfo(p.dtype).eps))
+    return LogitModule(view.module, lambda out: out)
 
 
 def input_batches(view: NetView, X: Any) -> Iterator[Tensor | dict[str, Tensor]]:
