@@ -6,20 +6,14 @@ from typing import Any
 
 import numpy as np
 import skorch
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.metaestimators import available_if
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 
 from modal_ntk import checks
 from modal_ntk.nets.datasets import LabeledDataset
-
-
-def final_of(estimator: Any) -> Any:
-    """Return the last step of a Pipeline, or the estimator itself."""
-    return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+from modal_ntk.nets.wrapped import WrappedNet, final_of
 
 
 def attached(estimator: Any, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
@@ -125,7 +119,7 @@ def numbers_of(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return np.array([numbers[label] for label in labels.tolist()], np.int64)
 
 
-class LabelEncoded(ClassifierMixin, BaseEstimator):
+class LabelEncoded(WrappedNet):
     """A net, or a Pipeline that ends in one, that is taught by strings and answers by them.
 
     Parameters
@@ -153,59 +147,15 @@ class LabelEncoded(ClassifierMixin, BaseEstimator):
     """
 
     def __init__(self, estimator: Any, classes: Any = None) -> None:
-        self.estimator = estimator
+        super().__init__(estimator)
         self.classes = classes
 
-    def fit(self, X: Any, y: Any, **fit_params: Any) -> LabelEncoded:
-        """Fit the estimator to the numbers of the labels.
-
-        Parameters
-        ----------
-        X : samples (n, ...)
-            As the estimator takes them.
-        y : array-like (n,)
-            Labels of one kind.
-        **fit_params
-            As the estimator takes them.
-
-        Returns
-        -------
-        LabelEncoded
-            Itself.
-        """
+    def _train(self, train: Any, X: Any, y: Any, fit_params: dict[str, Any], *, on: bool) -> None:
         labels = checks.check_labels(y, checks.n_rows(X))
-        classes = classes_for(self.estimator, labels, self.classes)
-        self.estimator.fit(*attached(self.estimator, X, self._numbers(labels, classes)), **fit_params)
+        known = getattr(self, "classes_", None) if on else None
+        classes = classes_for(self.estimator, labels, self.classes) if known is None else known
+        train(*attached(self.estimator, X, self._numbers(labels, classes)), **fit_params)
         self.classes_ = classes
-        return self
-
-    def partial_fit(self, X: Any, y: Any, **fit_params: Any) -> LabelEncoded:
-        """Train the estimator on; labels keep the numbers they have.
-
-        Parameters
-        ----------
-        X : samples (n, ...)
-            As the estimator takes them.
-        y : array-like (n,)
-            Labels, none new.
-        **fit_params
-            As the estimator takes them.
-
-        Returns
-        -------
-        LabelEncoded
-            Itself.
-        """
-        labels = checks.check_labels(y, checks.n_rows(X))
-        known = getattr(self, "classes_", None)
-        known = classes_for(self.estimator, labels, self.classes) if known is None else known
-        self.estimator.partial_fit(*attached(self.estimator, X, self._numbers(labels, known)), **fit_params)
-        self.classes_ = known
-        return self
-
-    def __sklearn_is_fitted__(self) -> bool:
-        """Tell whether it was fitted."""
-        return hasattr(self, "classes_")
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the label of the most probable class of every sample.

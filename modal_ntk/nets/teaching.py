@@ -19,10 +19,11 @@ from torch.nn.parameter import is_lazy
 from modal_ntk import checks
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.nets.datasets import as_pairs, samples_of
-from modal_ntk.nets.encoded import LabelEncoded, attached, final_of, needs_encoding
+from modal_ntk.nets.encoded import LabelEncoded, attached, needs_encoding
 from modal_ntk.nets.multilabel import MultiLabelNet
 from modal_ntk.nets.rows import for_a_net, take_rows
 from modal_ntk.nets.traceless import no_trace
+from modal_ntk.nets.wrapped import WrappedNet, final_of
 
 _WITH_STATE = (nn.Module, torch.optim.Optimizer)
 
@@ -44,7 +45,7 @@ def for_labels(estimator: Any, y: Any, classes: Any = None) -> Any:
     estimator
         Itself; around a net a `LabelEncoded` where labels are no numbers, a `MultiLabelNet` where they are a matrix.
     """
-    if isinstance(estimator, (LabelEncoded, MultiLabelNet)):
+    if isinstance(estimator, WrappedNet):
         return estimator
     if y.ndim > 1 and isinstance(final_of(estimator), skorch.NeuralNet):
         return MultiLabelNet(estimator)
@@ -73,7 +74,7 @@ def readable(estimator: Any, X: Any) -> Any:
     InvalidInputError
         If a net cannot read their type, with the cast that helps.
     """
-    inner = estimator.estimator if isinstance(estimator, (LabelEncoded, MultiLabelNet)) else estimator
+    inner = estimator.estimator if isinstance(estimator, WrappedNet) else estimator
     is_net = isinstance(final_of(inner), skorch.NeuralNet)
     if checks.is_dataset(X):
         return as_pairs(X) if inner is final_of(inner) and is_net else samples_of(X)
@@ -102,7 +103,7 @@ def for_training(estimator: Any, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray
         As `readable`; a Dataset has these labels in place of its own.
     """
     X = readable(estimator, X)
-    if isinstance(estimator, (LabelEncoded, MultiLabelNet)):
+    if isinstance(estimator, WrappedNet):
         return X, y  # which makes of them what the net takes
     return attached(estimator, X, y)
 
@@ -277,4 +278,4 @@ def _state(thing: Any) -> dict[str, Any]:
 def _parts(thing: Any) -> list[Any]:
     if isinstance(thing, Pipeline):
         return [thing, *(step for _, step in thing.steps if not isinstance(step, str))]
-    return [thing, *_parts(thing.estimator)] if isinstance(thing, (LabelEncoded, MultiLabelNet)) else [thing]
+    return [thing, *_parts(thing.estimator)] if isinstance(thing, WrappedNet) else [thing]

@@ -21,15 +21,13 @@ from modal_ntk.hooks import NEEDS
 from modal_ntk.nets.datasets import as_pairs, samples_of
 from modal_ntk.nets.encoded import LabelEncoded
 from modal_ntk.nets.learners import estimator_of
-from modal_ntk.nets.multilabel import (
-    MultiLabelNet,
-)
 from modal_ntk.nets.reading.dropout import has_dropout
 from modal_ntk.nets.reading.outputs import (
     read_by,
 )
 from modal_ntk.nets.rows import for_a_net, stack_rows
 from modal_ntk.nets.traceless import no_trace
+from modal_ntk.nets.wrapped import WrappedNet
 
 
 class EstimatorView:
@@ -47,7 +45,7 @@ class EstimatorView:
             remedy = "Make an instance of it."
             raise checks.expected("a learner or an estimator", f"the class {found.__name__}", remedy)
         self._encoded = found if isinstance(found, LabelEncoded) else None
-        self.estimator = found.estimator if isinstance(found, (LabelEncoded, MultiLabelNet)) else found
+        self.estimator = found.estimator if isinstance(found, WrappedNet) else found
         piped = isinstance(self.estimator, Pipeline)
         self._earlier = list(self.estimator.steps[:-1]) if piped else []
         self._final = self.estimator.steps[-1][1] if piped else self.estimator

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from modal_ntk import checks
 from modal_ntk.errors import UnmetNeedError
 from modal_ntk.hooks import NEEDS
-from modal_ntk.nets.multilabel import (
+from modal_ntk.nets.reading.labels import (
     from_outputs,
     gives_a_matrix,
     has_label_loss,
