@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from modal_ntk import checks
 from modal_ntk.features.capture.independence import Independence
 from modal_ntk.features.capture.proof import Draws, tolerance
+from modal_ntk.features.capture.recurrent import StepByStep
 from modal_ntk.features.capture.routes import Routes
 from modal_ntk.features.factors import products
 from modal_ntk.features.functional import FunctionalNet
@@ -284,7 +285,7 @@ def _mapped(out: Any, function: Callable[[Tensor], Tensor]) -> Any:
 def by_forward_mode(net: FunctionalNet, samples: Samples, direction: Direction) -> tuple[Tensor, Tensor]:
     """Return logits and their change, by one forward-mode pass."""
     # With gradients enabled, for fused inference functions have no derivative of any mode.
-    with torch.enable_grad(), forward_ad.dual_level(), warnings.catch_warnings(), _AsBackward():
+    with torch.enable_grad(), forward_ad.dual_level(), warnings.catch_warnings(), _AsBackward(), StepByStep():
         # Loading its forward-mode rules, torch warns of a function of its own.
         warnings.filterwarnings("ignore", message="`torch.jit", category=DeprecationWarning)
         duals = {name: forward_ad.make_dual(p, direction[name].to(p)) for name, p in net.leaves().items()}

@@ -129,6 +129,23 @@ def test_float32_is_the_same_to_its_rounding(family, name):
         assert relative_error(empirical_ntk(module, x), rows @ rows.T) < 2e-4
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", ["factored", "explicit"])
+@pytest.mark.parametrize(("family", "name"), families.CASES)
+def test_on_the_gpu(family, name, method):
+    """The GPU's kernel is the CPU's, also of recurrent nets, of which cuDNN has no backward pass in this mode."""
+    module, x, y = made(family, name)
+    if (family, name) in REFUSED:
+        return
+    options = {"kind": "loss", "labels": y, "method": method, **F64}
+    want = empirical_ntk(module, x, **options)
+    there = {part: v.cuda() for part, v in x.items()} if isinstance(x, dict) else x.cuda()
+    got = empirical_ntk(module.cuda(), there, **options)
+    assert got.is_cuda
+    torch.testing.assert_close(got.cpu(), want, rtol=1e-8, atol=1e-8)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("family", "name"), [(family, name) for family, found in PEERS.items() for name in found])

@@ -170,13 +170,17 @@ class SequenceFirst(nn.Module):
         return self.head(torch.tanh(self.norm(self.mix(x.transpose(0, 1)))).mean(0))
 
 
-class Recurrent(nn.Module):
+class Wary(nn.Module):
+    """Looks at values before it multiplies, in a way that no layer function stands for."""
+
     def __init__(self, n_classes=3):
         super().__init__()
-        self.cell, self.head = nn.LSTM(5, 4, batch_first=True), nn.Linear(4, n_classes)
+        self.mix, self.head = nn.Parameter(torch.randn(5, 4)), nn.Linear(4, n_classes)
 
     def forward(self, x):
-        return self.head(self.cell(x)[0][:, -1])
+        if x.isnan().any():
+            raise ValueError("NaN")
+        return self.head(torch.einsum("ntd,dk->nk", x, self.mix).tanh())
 
 
 def _with_statistics(module):

@@ -102,7 +102,7 @@ def recurrent():
         return s.head(h)
 
     def packed(s, x, lengths):
-        rows = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        rows = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
         return s.head(s.cell(rows)[1][-1])
 
     return {

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from modal_ntk import checks
+from modal_ntk.features.capture.recurrent import StepByStep
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.samples import NamedTensors, Samples
 
@@ -53,7 +54,7 @@ def vectorised_gradients(net: FunctionalNet, batch: Samples, cotangents: Tensor,
         out, pull = torch.func.vjp(lambda p: net({**p, **rest}, one)[0], chosen)  # type: ignore[misc]
         return torch.func.vmap(lambda v: pull(v)[0])(weights.to(out.dtype))
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), StepByStep():
         # Some operations are batched by a loop inside torch, which is slower and as right.
         warnings.filterwarnings("ignore", message="There is a performance drop")
         grads = torch.func.vmap(of_sample)(batch.parts if isinstance(batch, NamedTensors) else batch, cotangents)

@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from modal_ntk.features.capture.arithmetic import ARITHMETIC
 from modal_ntk.features.capture.layers import LAYERS, Maker
 from modal_ntk.features.capture.pooling import max_pool2d
+from modal_ntk.features.capture.recurrent import states_of, written_out
 from modal_ntk.features.samples import NamedTensors, Samples
 
 # Python attributes that mark tensors: made of samples; made of parameters alone.
@@ -123,6 +124,13 @@ class Watch(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             with self:
                 return _opened(func)(*args, **kwargs)
+        stepwise = written_out(func, args) if self.keep else None
+        if stepwise is not None:
+            for state in _tensors(states_of(func, args)):
+                # Zeros to start from are there for every sample, and not made of samples.
+                setattr(state, _OF_SAMPLES, not self._of_parameters(state))
+            with self:
+                return stepwise()
         given = list(_tensors((args, kwargs)))
         shared = [t for t in given if self._of_parameters(t)]
         of_samples = any(self._of_samples(t) for t in given)

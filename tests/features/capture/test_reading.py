@@ -267,19 +267,6 @@ def test_a_module_that_keeps_tensors_can_be_copied_as_before(method):
 
 def test_the_loop_says_why():
     """One sample at a time comes with the parameters, the reason and what it means."""
-    module, samples = families.FAMILIES["recurrent"]["lstm"]()
-    with pytest.warns(ModalNTKWarning, match=r"cell\.weight_ih_l0.*one sample at a time, which is slow"):
+    module, samples = families.FAMILIES["tables"]["largest norm"]()
+    with pytest.warns(ModalNTKWarning, match=r"weight.*one sample at a time, which is slow"):
         empirical_ntk(module, samples, dtype=torch.float64)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.filterwarnings("ignore:torch.func cannot batch")
-@pytest.mark.parametrize("name", families.FAMILIES["recurrent"])
-def test_recurrent_nets_on_the_gpu(name):
-    """cuDNN refuses a backward pass in evaluation mode; the native path gives the CPU's kernel."""
-    module, samples = families.FAMILIES["recurrent"][name]()
-    if isinstance(samples, dict):
-        pytest.skip("lengths stay on the CPU")
-    want = empirical_ntk(module, samples, dtype=torch.float64)
-    got = empirical_ntk(module.cuda(), samples.cuda(), dtype=torch.float64)
-    torch.testing.assert_close(got.cpu(), want)
