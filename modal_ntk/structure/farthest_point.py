@@ -9,7 +9,7 @@ import numpy as np
 
 from modal_ntk import checks, progress
 
-_BLOCK_BYTES = 2**26
+_BLOCK_BYTES = 2**24
 
 
 class FarthestPoints(NamedTuple):
