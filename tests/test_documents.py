@@ -5,6 +5,7 @@ A page's ``bash`` and ``toml`` blocks are run from the top to the bottom in one 
 examples/.
 """
 
+import inspect
 import re
 import shlex
 import sys
@@ -15,6 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 from sklearn.datasets import load_digits
 
+import modal_ntk
 from modal_ntk import cli, host
 from modal_ntk.bench import Protocol
 from modal_ntk.errors import UnmetNeedError
@@ -267,3 +269,16 @@ def test_a_block_that_cannot_be_run_is_found():
     assert smaller(["bench", "--dataset", "digits", "--seeds", "5"])[-3:] == ["1", "--rounds", "1"]
     with pytest.raises(AssertionError, match="not known"):
         run(["rm", "-rf", "/"], None)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/methods").glob("*.md")), ids=named)
+def test_what_a_page_says_to_tune_are_parameters(page):
+    """The first column of "Tune these first" names parameters of the class in its head."""
+    text = page.read_text(encoding="utf-8").partition("\n## Tune these first\n")[2].partition("\n## ")[0]
+    (kind,) = re.findall(r"^\| of `(\w+)` ", text, re.MULTILINE) or [None]
+    named_there = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    if kind is None:
+        assert page.stem in ("baselines", "coverage", "index")
+        return
+    assert named_there
+    assert set(named_there) <= set(inspect.signature(getattr(modal_ntk, kind)).parameters)

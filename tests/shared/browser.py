@@ -40,8 +40,10 @@ class Browser:
     def run(self, script):
         return self.call("/execute/sync", script=script, args=[])
 
-    def complaints(self):
-        return [entry["message"] for entry in self.call("/se/log", type="browser")]
+    def complaints(self, least="INFO"):
+        """Return what the console was told since it was asked last, but for what weighs less."""
+        told = self.call("/se/log", type="browser")
+        return [entry["message"] for entry in told if least == "INFO" or entry["level"] == least]
 
 
 @contextmanager
