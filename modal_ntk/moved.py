@@ -21,6 +21,7 @@ _ROOMS = {
     "selection.ahead": "changes compiled deferred diffused engines lookahead",
     "strategies.baselines.scores": "bald deepfool entropy least_confidence margin uncertainty",
     "structure.graphs": "diffusion graph hops neighbors reuse",
+    "strategies.common": "gate kernel_query rows",
     "strategies.wrappers": "candidate_subset sharding switch wrapping",
     "bench.analysis": "scoring significance statistics",
     "bench.experiment": "archives datasets estimators naming protocol splits",

@@ -10,7 +10,7 @@ from modal_ntk.bench.analysis.statistics import Curves
 from modal_ntk.kernels.posterior import condition_block, posterior
 from modal_ntk.nets.waal.adversarial import waal_coefficients
 from modal_ntk.selection import look_ahead
-from modal_ntk.strategies.kernel_query import scaled
+from modal_ntk.strategies.common.kernel_query import scaled
 from modal_ntk.structure.assignment import LabeledRows, assign_labeled
 
 

@@ -16,8 +16,8 @@ from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.ahead.diffused import CRITERIA
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies import rows
 from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.common import rows
 
 if TYPE_CHECKING:
     from modal_ntk.nets import NetView

@@ -12,7 +12,7 @@ from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
-from modal_ntk.strategies.kernel_query import (
+from modal_ntk.strategies.common.kernel_query import (
     KERNEL_CONSTRAINTS,
     candidates_of,
     check_kernel_memory,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from modal_ntk.nets import NetView
     from modal_ntk.selection.ahead.lookahead import Precision, TieBreak
-    from modal_ntk.strategies.kernel_query import Scaling
+    from modal_ntk.strategies.common.kernel_query import Scaling
 
 
 class LookAhead(QueryStrategy):

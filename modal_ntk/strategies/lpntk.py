@@ -12,7 +12,7 @@ from modal_ntk.checks.parameters import COUNT, SHARE, Constraints, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
-from modal_ntk.strategies.kernel_query import candidates_of
+from modal_ntk.strategies.common.kernel_query import candidates_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modal_ntk import checks, kernels
-from modal_ntk.strategies.kernel_query import samples_at
+from modal_ntk.strategies.common.kernel_query import samples_at
 from modal_ntk.strategies.ntkcpl import NTKCPL
 
 if TYPE_CHECKING:

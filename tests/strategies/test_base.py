@@ -164,7 +164,7 @@ def test_an_unmet_need_says_what_is_missing_and_what_works_instead():
 
 def test_strategies_named_in_that_error_do_start_cold():
     """Every strategy of the list selects for an unfitted learner without labels, and no other does."""
-    from modal_ntk.strategies.remedies import COLD_START
+    from modal_ntk.strategies.common.remedies import COLD_START
 
     for registered in modal_ntk.list_strategies():
         strategy = registered.spec.factory(random_state=0)

@@ -10,8 +10,8 @@ from sklearn.ensemble import RandomForestClassifier
 
 from modal_ntk import NTKCPL
 from modal_ntk.errors import InvalidInputError, ModalNTKWarning, UnmetNeedError
-from modal_ntk.strategies import kernel_query
 from modal_ntk.strategies import ntkcpl as module
+from modal_ntk.strategies.common import kernel_query
 from modal_ntk.structure.constrained import Clustering
 
 X, y = zoo.blobs(n=48)

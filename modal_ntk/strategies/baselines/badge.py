@@ -11,9 +11,9 @@ from modal_ntk import progress, selection
 from modal_ntk.checks.parameters import COUNT, Constraints, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies import rows
 from modal_ntk.strategies.base import Query
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
+from modal_ntk.strategies.common import rows
 
 if TYPE_CHECKING:
     import torch

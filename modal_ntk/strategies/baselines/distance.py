@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from modal_ntk.checks.parameters import Constraints
-from modal_ntk.strategies import rows
 from modal_ntk.strategies.base import QueryStrategy
+from modal_ntk.strategies.common import rows
 
 if TYPE_CHECKING:
     from modal_ntk.nets import NetView
@@ -18,7 +18,7 @@ class DistanceStrategy(QueryStrategy):
     Parameters
     ----------
     features : str or callable
-        Where the points come from, see `modal_ntk.strategies.rows`.
+        Where the points come from, see `modal_ntk.strategies.common.rows`.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"features"})

@@ -14,7 +14,7 @@ from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
-from modal_ntk.strategies.rows import Rows, read_rows
+from modal_ntk.strategies.common.rows import Rows, read_rows
 
 
 class ProbCover(DistanceStrategy):

@@ -14,7 +14,7 @@ from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
-from modal_ntk.strategies.rows import read_rows
+from modal_ntk.strategies.common.rows import read_rows
 
 if TYPE_CHECKING:
     from modal_ntk.selection.typical import Distance, Neighbors

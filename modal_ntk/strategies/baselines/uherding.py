@@ -18,7 +18,7 @@ from modal_ntk.strategies.baselines.maxherding import MaxHerding
 from modal_ntk.strategies.baselines.scores.entropy import Entropy
 from modal_ntk.strategies.baselines.scores.least_confidence import LeastConfidence
 from modal_ntk.strategies.baselines.scores.margin import Margin
-from modal_ntk.strategies.rows import read_rows
+from modal_ntk.strategies.common.rows import read_rows
 
 if TYPE_CHECKING:
     from torch import Tensor

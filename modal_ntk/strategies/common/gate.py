@@ -11,7 +11,7 @@ from modal_ntk.errors import ContractError, InvalidInputError
 from modal_ntk.selection.result import Selection
 
 if TYPE_CHECKING:
-    from modal_ntk.strategies.base import Query
+    from modal_ntk.strategies.common.query import Query
 
 _LARGE = 1e15  # outputs from which on squares in float32 overflow sooner or later
 

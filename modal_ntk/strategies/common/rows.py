@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from modal_ntk.nets import NetView
-    from modal_ntk.strategies.base import Query
+    from modal_ntk.strategies.common.query import Query
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from sklearn.base import clone
 
 if TYPE_CHECKING:
     from modal_ntk.nets import NetView
-    from modal_ntk.strategies.base import QueryStrategy
 
 COLD_START = (
     "coreset",
@@ -32,7 +31,7 @@ COLD_START = (
 _OF_A_NET = {"dropout", "embedding", "gradients", "net"}
 
 
-def remedy(strategy: QueryStrategy, unmet: list[str], view: NetView, n_labeled: int) -> str:
+def remedy(strategy: Any, unmet: list[str], view: NetView, n_labeled: int) -> str:
     """Say what to do about needs that are not met.
 
     Parameters
@@ -84,7 +83,7 @@ def _critic(view: NetView) -> str:
     )
 
 
-def _without(strategy: QueryStrategy, missing: set[str], view: NetView, n_labeled: int) -> str:
+def _without(strategy: Any, missing: set[str], view: NetView, n_labeled: int) -> str:
     # The strategy's own way to do without a net, if it has one that this learner can serve.
     for need in sorted(missing):
         changes: dict[str, Any] = strategy._without.get(need, {})

@@ -1,0 +1,1 @@
+"""What strategies share: a query after its checks, the rows and kernels they read, the gate for results, remedies."""
