@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import multiprocessing
 import re
 import signal
@@ -31,14 +32,15 @@ class Workers:
     jobs : int, default=1
         Cells run at once; one runs them in this process, except on a cluster.
     backend : {"loky", "dask", "ray"}, default="loky"
-        Processes of this machine; or workers of Dask (extra ``dask``), or of Ray, which must be installed.
+        Processes of this machine; or workers of Dask (extra ``dask``) or of Ray (extra ``ray``).
     address : str or None, default=None
-        Of Dask's scheduler or of Ray's head; None starts `jobs` workers on this machine.
+        Of Dask's scheduler or of Ray's head, whose workers are all used then; None starts `jobs` workers here.
     threads : int or None, default=None
         Threads that each cell computes with: None is one, whatever runs beside it, since the last bits of
         a sum, and with them a choice among near equals, may depend on their number.
     devices : sequence of str, default=()
-        Devices such as "cuda:0" for the estimator's ``device``; each worker keeps to one of them.
+        Devices such as "cuda:0" for the estimator's ``device``; each worker keeps to one of them. Ray, which does not
+        count its workers, takes one device at most.
 
     Examples
     --------
@@ -72,7 +74,10 @@ class Workers:
         if self.backend == "dask":
             checks.check_installed('backend="dask"', ["distributed"], extra="dask")
         if self.backend == "ray":
-            checks.check_installed('backend="ray"', ["ray"])
+            checks.check_installed('backend="ray"', ["ray"], extra="ray")
+            if len(self.devices) > 1:
+                remedy = "Pass one, or start a run for each device on the same folder, with loky."
+                raise checks.expected("at most one device with Ray", f"{len(self.devices)}", remedy)
 
     def describe(self) -> dict[str, Any]:
         """Return the parameters as what JSON can hold, without the address."""
@@ -97,8 +102,9 @@ class Workers:
                 stack.enter_context(_dask_client(self.address, self.jobs))
                 stack.enter_context(joblib.parallel_config("dask"))
             elif self.backend == "ray":
-                _start_ray(self.address, self.jobs)
-                stack.enter_context(joblib.parallel_config("ray", n_jobs=self.jobs))
+                stack.enter_context(_ray(self.address, self.jobs))
+                n_jobs = self.jobs if self.address is None else -1
+                stack.enter_context(joblib.parallel_config(_ray_backend(), n_jobs=n_jobs))
             else:
                 stack.enter_context(joblib.parallel_config("loky", n_jobs=self.jobs))
             # One task at a time for each worker: cells take minutes, and what is not begun may yet be done by others.
@@ -146,13 +152,48 @@ def _dask_client(address: str | None, jobs: int) -> Iterator[Any]:
         yield client
 
 
-def _start_ray(address: str | None, jobs: int) -> None:
-    import ray
-    from ray.util.joblib import register_ray
+@contextmanager
+def _ray(address: str | None, jobs: int) -> Iterator[None]:
+    import logging
 
-    if not ray.is_initialized():
-        ray.init(address=address, num_cpus=None if address else jobs)
-    register_ray()
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    here = threading.current_thread() is threading.main_thread()
+    before, printing = signal.getsignal(signal.SIGTERM) if here else None, builtins.print
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    if address is None:
+        quiet |= {"num_cpus": jobs, "include_dashboard": False}
+    try:
+        ray.init(address=address, **quiet)
+        builtins.print = printing  # Ray puts its own, and then no fitted net can be sent: its log holds Python's
+        if before is not None:  # and a handler
+            signal.signal(signal.SIGTERM, before)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _ray_backend() -> Any:
+    import ray
+    from joblib._parallel_backends import MultiprocessingBackend
+    from ray.util.multiprocessing import Pool
+
+    # Ray's own backend for joblib hands out results only at the end, and changes a class of joblib's for everybody.
+    class OnRay(MultiprocessingBackend):
+        supports_return_generator = True
+
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return n_jobs if n_jobs > 0 else int(ray.cluster_resources()["CPU"])
+
+        def configure(self, n_jobs: int = 1, parallel: Any = None, **_: Any) -> int:
+            self.parallel, n_jobs = parallel, self.effective_n_jobs(n_jobs)
+            self._pool = Pool(n_jobs)
+            return n_jobs
+
+    return OnRay()
 
 
 def worker_number() -> int:
