@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from modal_ntk import checks, progress
 from modal_ntk.errors import UnmetNeedError
+from modal_ntk.nets.cached_pool import held
 from modal_ntk.nets.datasets import in_order
 from modal_ntk.nets.reading.estimator import EstimatorView
 from modal_ntk.nets.reading.outputs import (
@@ -56,9 +59,13 @@ class PassView(EstimatorView):
         if callable(layer):
             return as_matrix(layer(self.prepare(X)), "the embedding callable's result")
         self._require_net("embedding")
+        cached = held(X, layer or "embedding", self, partial(self.embeddings, layer=layer))
+        if cached is not None:
+            return cached
         with self._recording(layer) as last:
-            parts = [self._embedded(last, outputs) for outputs in self._forward(self.prepare(X))]
-        return checked("embedding of the net", torch.cat(parts))
+            batches = (self._embedded(last, outputs) for outputs in self._forward(self.prepare(X)))
+            found = stacked(batches, checks.n_rows(X))
+        return checked("embedding of the net", found)
 
     def _embedded(self, last: dict[str, Tensor], outputs: Any) -> Tensor:
         if "output" not in last:
@@ -114,10 +121,10 @@ class PassView(EstimatorView):
         return self._outputs(take_rows(X, np.zeros(1, np.int64)))
 
     def _outputs(self, X: Any) -> Tensor:
-        outputs = list(self._forward(self.prepare(X)))
+        outputs = self._forward(self.prepare(X))
+        batches = ((out[0] if isinstance(out, tuple) else out).detach().cpu() for out in outputs)
         # Minus infinity is the logarithm of no chance at all, which outputs may be.
-        found = torch.cat([(out[0] if isinstance(out, tuple) else out).detach().cpu() for out in outputs])
-        return checked("outputs of the net", found, found.isnan() | (found == torch.inf))
+        return checked("outputs of the net", stacked(batches, checks.n_rows(X)), lambda x: x.isnan() | (x == torch.inf))
 
     def _forward(self, X: Any) -> Iterator[Any]:
         net = self.net
@@ -168,8 +175,25 @@ class PassView(EstimatorView):
                 handle.remove()
 
 
-def checked(what: str, values: Tensor, bad: Tensor | None = None) -> Tensor:
+def stacked(batches: Iterator[Tensor], n: int) -> Tensor:
+    """Return batches in one tensor of `n` rows, filled as they come: no second copy of all of them is held."""
+    first = next(batches)
+    if first.ndim == 0:
+        return torch.cat([first, *batches])
+    found, end = first.new_empty((max(n, len(first)), *first.shape[1:])), 0
+    for batch in chain([first], batches):
+        if batch.shape[1:] != found.shape[1:] or batch.dtype != found.dtype or end + len(batch) > len(found):
+            return torch.cat([found[:end], batch, *batches])
+        found[end : end + len(batch)] = batch
+        end += len(batch)
+    return found[:end]
+
+
+_BLOCK = 2**22  # entries that are looked at together
+
+
+def checked(what: str, values: Tensor, bad: Callable[[Tensor], Tensor] = lambda x: ~x.isfinite()) -> Tensor:
     """Return values (n, ...) unless some are bad, which by default are those not finite."""
-    bad = ~values.isfinite() if bad is None else bad
-    checks.check_outputs(what, values, flat(bad).any(dim=1).numpy())
+    blocks = values.split(max(1, _BLOCK // max(1, values[:1].numel())))
+    checks.check_outputs(what, values, torch.cat([flat(bad(block)).any(dim=1) for block in blocks]).numpy())
     return values

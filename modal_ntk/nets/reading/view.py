@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from modal_ntk import checks
 from modal_ntk.errors import UnmetNeedError
 from modal_ntk.hooks import NEEDS
+from modal_ntk.nets.cached_pool import held
 from modal_ntk.nets.reading.labels import (
     from_outputs,
     gives_a_matrix,
@@ -107,6 +108,8 @@ class NetView(PassView):
         """
         net = self._require_net("logits")
         self._refuse_several_labels(X)
+        if (cached := held(X, "logits", self, self.logits)) is not None:
+            return cached
         criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
         if isinstance(criterion, nn.CrossEntropyLoss) and net.predict_nonlinearity == "auto":
             return self._outputs(X)
@@ -136,6 +139,8 @@ class NetView(PassView):
             If the estimator has no probabilities, or what it calls so are none.
         """
         self._refuse_several_labels(X)
+        if (cached := held(X, "probabilities", self, self.probabilities)) is not None:
+            return cached
         if self.net is not None:
             self._require_net("probabilities")
             # The accessor is skorch's own resolution of `predict_nonlinearity`; it has no public name.

@@ -95,7 +95,8 @@ def read(view: NetView, X: Any, features: Any) -> Tensor:
         rows = view.embeddings(X) if source == "embedding" else view.features(X, source)
     # Of a net in half precision distances are taken in single.
     rows = rows if rows.dtype == torch.float64 else rows.float()
-    if not bool((finite := torch.isfinite(rows).all(dim=1)).all()):
+    finite = torch.cat([torch.isfinite(some).all(dim=1) for some in rows.split(2**16)])
+    if not bool(finite.all()):
         remedy = "Check the net's weights, or scale the samples."
         got = f"NaN or infinity, first in row {int(finite.int().argmin())}"
         raise checks.expected(f"finite features ({name_of(view, features)})", got, remedy)
