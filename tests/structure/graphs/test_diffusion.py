@@ -74,6 +74,18 @@ def test_growing_labels_have_the_values_of_the_dense_loop(mode, seed, n, n_steps
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_growing_labels_that_soon_reach_nearly_all_have_the_values_of_the_dense_loop(mode):
+    """Where two steps reach most of a close graph, the steps after them are those of the loop for every further label."""
+    rng = np.random.default_rng(0)
+    M = knn_transition(rng.normal(size=(60, 2)), 20, symmetrise="max")
+    order, labels = rng.permutation(60)[:6], rng.integers(3, size=6)
+    growing = GrowingDiffusion(M, 5, mode)
+    for known in range(1, 7):
+        expected = oracle.dense_diffusion(M.toarray(), order[:known], labels[:known], 3, 5, mode)
+        np.testing.assert_allclose(growing(order[:known], labels[:known], 3), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_labels_that_do_not_go_on_start_anew(mode):
     """Fewer labels, other labels for the same rows, and one more class are answered as if nothing came before."""
     M, labeled, labels = problem(1, n=40)
