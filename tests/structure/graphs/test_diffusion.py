@@ -75,7 +75,7 @@ def test_growing_labels_have_the_values_of_the_dense_loop(mode, seed, n, n_steps
 
 @pytest.mark.parametrize("mode", MODES)
 def test_growing_labels_that_soon_reach_nearly_all_have_the_values_of_the_dense_loop(mode):
-    """Where two steps reach most of a close graph, the steps after them are those of the loop for every further label."""
+    """Where two steps reach most of a close graph, later steps are those of the loop for every further label."""
     rng = np.random.default_rng(0)
     M = knn_transition(rng.normal(size=(60, 2)), 20, symmetrise="max")
     order, labels = rng.permutation(60)[:6], rng.integers(3, size=6)
