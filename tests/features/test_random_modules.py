@@ -37,6 +37,7 @@ class Step(nn.Module):
         self.matrix, self.place = nn.Parameter(torch.randn(D, D) / 2), nn.Embedding(T, D)
         self.norm, self.mix = nn.LayerNorm(D), nn.MultiheadAttention(D, 2, batch_first=True)
         self.filter, self.slope = nn.Conv1d(D, D, 3, padding=1), nn.PReLU()
+        self.cell, self.table = nn.GRU(D, D, batch_first=True), nn.Embedding(3, D, padding_idx=0)
         nn.init.normal_(self.norm.weight)
 
     def forward(self, x, given):
@@ -71,6 +72,15 @@ class Step(nn.Module):
 
     def attended(self, x, _):
         return self.mix(x, x, x)[0]
+
+    def scored(self, x, _):
+        return (self.layer(x) @ x.mT).softmax(-1) @ self.other(x)
+
+    def recurred(self, x, _):
+        return self.cell(x)[0]
+
+    def looked_up(self, x, given):
+        return x + self.table((given[..., 1] > 0).long() + (given[..., 2] > 0).long())
 
     def convolved(self, x, _):
         return self.filter(x.mT).mT

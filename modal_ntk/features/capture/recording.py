@@ -89,6 +89,8 @@ class Recording:
     is_plain : bool
         Whether the graph shows that the gradients are those of the samples; then `truth` is that of the outputs as
         they are, by those parameters alone that special calls read.
+    is_proof : bool
+        Whether `truth` is that of the randomly weighted outputs, by all parameters.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class Recording:
         self.weights: Tensor | None = None
         self.coarsest = logits.dtype
         self.layout: list[tuple[tuple[str, ...], int]] = []
-        self.is_plain = False
+        self.is_plain = self.is_proof = False
         self._parameters = parameters or {}
         self._dtype = held_dtype or logits.dtype
         self._uses: dict[str, list[tuple[Use, Operand]]] = {}
@@ -322,7 +324,7 @@ def record(
         stand_ins = [o for call in calls for o in call.operands if not o.is_parameter]
         targets = [*leaves.values(), *(o.met for o in stand_ins), *(edges if sort else ())]
         found = _backward(logits, targets, along, leaves)
-        recording.weights = drawn
+        recording.weights, recording.is_proof = drawn, True
         recording.truth = _truth(leaves, stand_ins, found, net.held_dtype)
         if sort:
             again = found[len(targets) - len(edges) :]

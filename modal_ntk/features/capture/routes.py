@@ -152,11 +152,11 @@ class Routes:
             return self._trusted(batch, cotangents)
         recording = self._recorded(batch, cotangents, self._is_known)
         _check_finite(recording)
-        if recording.is_plain:
-            if self._borne_out(batch, recording):
-                names = [name for name in self.net.parameters if name in recording.names]
-                self._note(dict.fromkeys(names, FACTORED))
-                return SampleGradients(recording, {}, names)
+        if recording.is_plain and self._borne_out(batch, recording):
+            names = [name for name in self.net.parameters if name in recording.names]
+            self._note(dict.fromkeys(names, FACTORED))
+            return SampleGradients(recording, {}, names)
+        if not recording.is_proof:
             recording = self._recorded(batch, recording.cotangents)
         self._independence.check(batch, recording.logits)
         work = _Batch(self, batch, recording)

@@ -12,7 +12,7 @@ from oracles_samples import gram, relative_error
 from torch import nn
 from torch.nn import functional as F
 
-from modal_ntk.errors import ModalNTKWarning
+from modal_ntk.errors import InvalidInputError, ModalNTKWarning
 from modal_ntk.features.capture import layers
 from modal_ntk.features.capture import recording as recordings
 from modal_ntk.features.capture.graphs import apart
@@ -297,6 +297,19 @@ def test_what_a_part_does_not_bear_out_is_proved_by_numbers(monkeypatch):
     assert not found.recording.is_plain
     assert set(found.recording.truth) == set(net.parameters)
     assert relative_error(empirical_ntk(module, x), gram(module, x)) < 1e-12
+
+
+def test_inputs_overwritten_after_their_call_are_not_believed():
+    """What a graph shows of a batch whose inputs are no longer what a layer saw is proved by numbers, or refused."""
+
+    def overwritten(s, x):
+        out = s.b(torch.tanh(s.a(x)))
+        if len(x) > 2:
+            x.add_(1)
+        return out
+
+    with pytest.raises(InvalidInputError, match="modified by an inplace operation"):
+        empirical_ntk(Net(overwritten), torch.randn(6, 5))
 
 
 def test_a_call_like_no_other_before_is_proved_by_numbers():
