@@ -15,7 +15,7 @@ from typing import Any
 _ROOMS = {
     "commands": "doctor listing scaffold",
     "features.capture": "arithmetic backpack_route independence layers per_sample pooling proof "
-    "reading recording routes watching",
+    "recording routes watching",
     "nets.reading": "dropout inputs logits outputs view",
     "nets.waal": "adversarial critic_parts critic_training distances pairing schedule",
     "selection.ahead": "changes compiled deferred diffused engines lookahead",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from modal_ntk.features.capture.reading import without_checkpoints
+from modal_ntk.features.reading import without_checkpoints
 
 
 @dataclass(frozen=True)

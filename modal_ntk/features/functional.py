@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modal_ntk import checks
-from modal_ntk.features.capture.reading import plainly, unwrapped
+from modal_ntk.features.reading import plainly, unwrapped
 from modal_ntk.features.samples import Samples, as_samples, called
 
 _HALF = (torch.float16, torch.bfloat16)

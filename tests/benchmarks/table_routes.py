@@ -1,6 +1,6 @@
 """The table of families, routes and proof in docs/guides/kernels.md: printed, or written with ``--write``.
 
-``tests/test_routes_table.py`` holds the page in step. Run as ``python tests/benchmarks/table_routes.py`` with
+``tests/docs/test_routes_table.py`` holds the page in step. Run as ``python tests/benchmarks/table_routes.py`` with
 ``PYTHONPATH=tests/shared:tests/oracles``.
 """
 

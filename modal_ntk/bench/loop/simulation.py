@@ -17,6 +17,7 @@ from modal_ntk import checks, nets, progress
 from modal_ntk.bench.loop.memory import PeakMemory
 from modal_ntk.bench.loop.rounds import DRAWN, INITIAL
 from modal_ntk.bench.loop.rounds import Round as Round
+from modal_ntk.bench.loop.starting import belongs, initial_rows
 from modal_ntk.bench.loop.stopping import Watch
 from modal_ntk.errors import InvalidInputError, UnmetNeedError
 from modal_ntk.strategies.wrappers.wrapping import seeded_copy
@@ -198,7 +199,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         self.classes_ = np.unique(y) if y.ndim == 1 else np.arange(y.shape[1])
         if hasattr(X, "shape") and len(X.shape) == 2:
             self.n_features_in_ = int(X.shape[1])
-        first_rows = self._initial_rows(y, rng)
+        first_rows = initial_rows(y, self.classes_, self.initial, self.n_initial, rng)
         # One seed for each round, drawn before the strategy has its say, so that runs stay paired.
         seeds = rng.integers(2**31, size=2 * (len(sizes) + 1)).reshape(-1, 2)
         self.strategy_seed_ = int(seeds[0, 1])
@@ -208,7 +209,8 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         steps = [self.n_initial, *sizes]
         # Criteria, and whoever keeps them, look at the estimator of every round.
         fixed = first_rows if self.initial in DRAWN else None
-        if self.keep_estimators or watch.criteria or not self._belongs(past, steps, n, seeds, fixed):
+        goes_on = self.reinitialise and not self.keep_estimators and not watch.criteria
+        if not goes_on or not belongs(past, steps, n, seeds, fixed):
             past = ()
         labeled = np.concatenate([np.zeros(0, np.int64), *(entry.indices for entry in past)])
         self.curve_: list[Round] = list(past)
@@ -313,36 +315,6 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             remedy = "Use reinitialise=True."
             raise checks.expected("an estimator with partial_fit to continue from round to round", name, remedy)
         return sizes
-
-    def _initial_rows(self, y: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-        order = rng.permutation(len(y))
-        if self.initial == "query":
-            return None
-        if self.initial == "stratified" and y.ndim > 1:
-            raise checks.expected("one label per sample to stratify by", "labels in a matrix", 'Use initial="random".')
-        if self.initial == "stratified":
-            # Each row's rank within its class, in shuffled order: all firsts come before all seconds.
-            ranks = np.empty(len(y), np.int64)
-            for label in self.classes_:
-                members = order[y[order] == label]
-                ranks[members] = np.arange(len(members))
-            order = order[np.argsort(ranks[order], kind="stable")]
-        return order[: self.n_initial].astype(np.int64)
-
-    def _belongs(
-        self, past: Sequence[Round], steps: list[int], n: int, seeds: np.ndarray, first_rows: np.ndarray | None
-    ) -> bool:
-        if not past or not self.reinitialise or len(past) > len(steps):
-            return False
-        rows = np.concatenate([entry.indices for entry in past])
-        return (
-            [len(entry.indices) for entry in past] == steps[: len(past)]
-            and [entry.fit_seed for entry in past] == seeds[: len(past), 0].tolist()
-            and len(np.unique(rows)) == len(rows)
-            and rows.min() >= 0
-            and rows.max() < n
-            and (first_rows is None or np.array_equal(past[0].indices, first_rows))
-        )
 
     @staticmethod
     def _query(learner: Any, X: Any, labeled: np.ndarray, size: int) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -17,6 +16,7 @@ from modal_ntk.bench.loop.rounds import Row as Row
 from modal_ntk.bench.storage.storefile import (
     SCHEMA,
     TABLES,
+    as_text,
     check_paired,
     check_schema,
     is_longer,
@@ -25,6 +25,7 @@ from modal_ntk.bench.storage.storefile import (
     reading,
     row_of_values,
     use_journal,
+    wherever,
 )
 from modal_ntk.errors import InvalidInputError, ModalNTKError, StorageError
 
@@ -132,9 +133,9 @@ class Store:
         InvalidInputError
             If it differs, showing where; nothing is changed then. Only rounds may be added to the schedule.
         """
-        wanted = _as_text(protocol)
+        wanted = as_text(protocol)
         with reading(self.place), self.writing() as connection:
-            stored = _wherever(dict(connection.execute("SELECT key, value FROM protocol")))
+            stored = wherever(dict(connection.execute("SELECT key, value FROM protocol")))
             if not stored:
                 connection.executemany("INSERT INTO protocol VALUES (?, ?)", wanted.items())
                 return
@@ -157,9 +158,9 @@ class Store:
         InvalidInputError
             If it differs, showing where.
         """
-        wanted = _as_text(protocol)
+        wanted = as_text(protocol)
         with reading(self.place), self._connected() as connection:
-            stored = _wherever(dict(connection.execute("SELECT key, value FROM protocol")))
+            stored = wherever(dict(connection.execute("SELECT key, value FROM protocol")))
             if is_longer(stored, wanted) or is_longer(wanted, stored):
                 stored["batch_sizes"] = wanted["batch_sizes"]
         self._refuse_another(stored, wanted)
@@ -395,12 +396,3 @@ class Store:
                 connection.execute(f"CREATE TEMP TABLE {name} {TABLES[name]}")
             connection.execute(f"PRAGMA query_only={'ON' if reads_only else 'OFF'}")
             yield connection
-
-
-def _as_text(protocol: dict[str, Any]) -> dict[str, str]:
-    return _wherever({key: json.dumps(value) for key, value in protocol.items()})
-
-
-def _wherever(texts: dict[str, str]) -> dict[str, str]:
-    # A class of ours is the same one in whichever of our modules a version has it.
-    return {key: re.sub(r"\bmodal_ntk(?:\.\w+)*\.(?=\w+['\",)\s])", "modal_ntk.", text) for key, text in texts.items()}

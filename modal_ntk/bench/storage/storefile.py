@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -183,3 +184,13 @@ def check_paired(strategy: str, seed: int, started_from: list[int], others: tupl
         got = f"other ones under {strategy!r}"
         remedy = "Whatever chooses them must depend on the seed alone; the cell was not stored."
         raise checks.expected(f"the initial labels of seed {seed} to be those of every strategy", got, remedy)
+
+
+def as_text(protocol: dict[str, Any]) -> dict[str, str]:
+    """Return a protocol as it is stored: the value of each key as JSON."""
+    return wherever({key: json.dumps(value) for key, value in protocol.items()})
+
+
+def wherever(texts: dict[str, str]) -> dict[str, str]:
+    """Return stored values without our modules: a class is the same one in whichever of them a version has it."""
+    return {key: re.sub(r"\bmodal_ntk(?:\.\w+)*\.(?=\w+['\",)\s])", "modal_ntk.", text) for key, text in texts.items()}

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 import browser
 import pytest
 
-SITE = Path(__file__).parents[1] / "docs/_build/html"
+SITE = Path(__file__).parents[2] / "docs/_build/html"
 PAGES = sorted(page for page in SITE.rglob("*.html") if "_static" not in page.parts)
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="the site is not built: python -m sphinx docs docs/_build/html")

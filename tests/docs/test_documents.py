@@ -26,7 +26,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [
     path
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -185,7 +185,7 @@ def test_commands_and_protocols_of_a_page_run(page, folder, capsys):
 
 
 def is_made(target):
-    """The build makes a gallery page of each script, and a page of each public name (tests/test_fidelity.py)."""
+    """The build makes a gallery page of each script, and a page of each public name (test_fidelity.py)."""
     if target.parent == ROOT / "docs/auto_examples":
         return target.stem == "index" or (ROOT / f"examples/{target.stem}.py").is_file()
     return target.parent == ROOT / "docs/reference/generated"

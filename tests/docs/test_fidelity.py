@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "methods").glob("*.md"))
 CARDS = [page for page in PAGES if page.stem != "index"]
 HEADER = ["equation or claim", "test", "paper's default and ours", "deviation", "reproduced figure"]
@@ -76,8 +76,8 @@ def test_a_reproduced_figure_names_its_file(page):
 
 def test_a_test_that_is_missing_is_seen(tmp_path):
     """A page that names a test which no file defines does not pass."""
-    assert missing_tests("`tests/test_fidelity.py::test_of_nothing` and `tests/no_such.py::test_x`") == [
-        "tests/test_fidelity.py::test_of_nothing",
+    assert missing_tests("`tests/docs/test_fidelity.py::test_of_nothing` and `tests/no_such.py::test_x`") == [
+        "tests/docs/test_fidelity.py::test_of_nothing",
         "tests/no_such.py::test_x",
     ]
 
