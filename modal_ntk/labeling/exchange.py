@@ -198,7 +198,7 @@ def export_label_studio(
     shown = sorted({*labels, *skipped, *session.pending.tolist()}) if rows is None else rows
     tasks: list[dict[str, Any]] = []
     for row in checks.check_rows("rows", shown, checks.n_rows(session.X_pool)).tolist():
-        task: dict[str, Any] = {"data": {**_shown(data, row), _ROW: row, _POOL: session.pool}}
+        task = task_of(session, row, data)
         if row in labels:
             choice = {"from_name": from_name, "to_name": to_name, "type": "choices"}
             task["annotations"] = [{"result": [{**choice, "value": {"choices": [str(labels[row])]}}]}]
@@ -207,6 +207,26 @@ def export_label_studio(
         tasks.append(task)
     with replacing(Path(path)) as draft:
         draft.write_text(json.dumps(tasks, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def task_of(session: Record, row: int, data: Callable[[int], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a task that asks for the label of a row.
+
+    Parameters
+    ----------
+    session : Record
+        The session.
+    row : int
+        Of the pool.
+    data : callable
+        Given the row, returns what the task shows.
+
+    Returns
+    -------
+    dict
+        What JSON can hold.
+    """
+    return {"data": {**_shown(data, row), _ROW: row, _POOL: session.pool}}
 
 
 def _shown(data: Callable[[int], Mapping[str, Any]], row: int) -> Mapping[str, Any]:
@@ -231,7 +251,7 @@ def read_label_studio(session: Record, path: str | os.PathLike[str], from_name: 
         tasks = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(tasks, list):
             raise ValueError("no list of tasks")
-        reader = _Tasks(session, from_name)
+        reader = Tasks(session, from_name)
         for number, task in enumerate(tasks, start=1):
             known = task.get("id") if isinstance(task, dict) else None
             place = f"task {number}{f' (id {known!r})' if isinstance(known, (int, str)) else ''} of {path}"
@@ -245,8 +265,19 @@ def read_label_studio(session: Record, path: str | os.PathLike[str], from_name: 
     return reader.answers
 
 
-class _Tasks:
-    # What the tasks of an export say, and under which tags.
+class Tasks:
+    """What tasks say, and under which tags.
+
+    Parameters
+    ----------
+    session : Record
+        Whose pool they ask of.
+    from_name : str
+        Name of the Choices tag.
+    """
+
+    POOL = _POOL
+
     def __init__(self, session: Record, from_name: str) -> None:
         self.session, self.from_name = session, from_name
         self.known = session.classes or list(dict.fromkeys(session.labels.tolist()))
@@ -254,13 +285,18 @@ class _Tasks:
         self.answers: list[Answer] = []
         self.others: dict[str, list[str]] = {}
 
+    def row_of(self, data: Mapping[str, Any], place: str) -> int:
+        """Return the row that a task's data ask of."""
+        return self.rows.of(data.get(_ROW), "", place)
+
     def read(self, task: Any, place: str) -> None:
+        """Add the answers of a task."""
         data = task.get("data", task)
         if data.get(_POOL) != self.session.pool:
             got = repr(data.get(_POOL))
             remedy = "Import the export of its tasks."
             raise checks.expected(f"tasks of this pool, {self.session.pool}, in {place}", got, remedy)
-        row = self.rows.of(data.get(_ROW), "", place)
+        row = self.row_of(data, place)
         if "annotations" not in task:  # JSON-MIN has the choice beside the data
             self._read_least(task, row, place)
             return
@@ -304,6 +340,7 @@ class _Tasks:
         return next((value for value in self.known if value == choice or str(value) == choice), choice)
 
     def check_tags(self, path: str) -> None:
+        """Refuse answers under other tags alone."""
         if self.others and all(answer.label is SKIPPED for answer in self.answers):
             names = ", ".join(repr(name) for name in sorted(self.others))
             places = list(dict.fromkeys(place for found in self.others.values() for place in found))

@@ -11,9 +11,10 @@ import numpy as np
 from sklearn.base import clone
 
 from modal_ntk import checks, nets, progress
-from modal_ntk.labeling import exchange
+from modal_ntk.labeling import exchange, studio
 from modal_ntk.labeling.record import Record
 from modal_ntk.labeling.state import State
+from modal_ntk.labeling.studio import Synced
 from modal_ntk.strategies.wrappers.wrapping import seeded_copy
 
 RANDOM = "random"
@@ -254,3 +255,54 @@ class LabelingSession(Record):
             task; nothing is told then.
         """
         return exchange.import_answers(self, exchange.read_label_studio(self, path, from_name))
+
+    def sync(
+        self,
+        client: Any,
+        project: int,
+        data: Callable[[int], Mapping[str, Any]],
+        *,
+        n_annotators: int = 1,
+        predictions: bool = True,
+        from_name: str = "label",
+        to_name: str = "item",
+    ) -> Synced:
+        """Exchange questions and answers with a project of Label Studio.
+
+        First what was annotated there is told to the session, then what is pending is made a task, unless it is one.
+        Call it again whenever there may be something new: nothing is made or told twice. Where the project says
+        otherwise than the session, the project counts.
+
+        Parameters
+        ----------
+        client : label_studio_sdk.LabelStudio
+            Of the extra ``labelstudio``.
+        project : int
+            Its number; the labelling interface has a Choices tag.
+        data : callable
+            Given a row, returns what its task shows, such as ``{"image": "https://..."}``.
+        n_annotators : int, default=1
+            Annotators that a task needs before it counts. Of several answers the most frequent is told; a tie is told
+            to nobody and stays pending, until one of them or another annotator decides it.
+        predictions : bool, default=True
+            Whether tasks come with the class and the probability that the estimator, fitted to the labels so far, gives
+            them; once there are labels of two classes.
+        from_name, to_name : str, default="label" and "item"
+            As for `export_label_studio`.
+
+        Returns
+        -------
+        Synced
+            What was exchanged, everybody's answers, and the rows on which they disagree.
+
+        Raises
+        ------
+        InvalidInputError
+            If an annotation of a task of this pool cannot be used; nothing is told then.
+        """
+        known = predictions and self.estimator is not None and len(set(self.labels.tolist())) > 1
+        estimator = self.fit() if known else None
+        return studio.sync(
+            self, client, project, data,
+            estimator=estimator, n_annotators=n_annotators, from_name=from_name, to_name=to_name,
+        )  # fmt: skip
