@@ -110,7 +110,7 @@ def small_run(out, workers=None, estimator=None, **changes):
 
 
 @pytest.mark.timeout(60 + 60 * KILLS)
-@pytest.mark.parametrize("backend", ["loky", "dask"])
+@pytest.mark.parametrize("backend", ["loky", pytest.param("dask", marks=pytest.mark.slow)])
 def test_killed_at_random_moments_a_run_loses_and_repeats_nothing(study, backend):
     """After kill -9 at random moments the store is whole, what was finished stays, and the end is a calm run's.
 
