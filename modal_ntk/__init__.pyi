@@ -47,6 +47,7 @@ from .strategies.lpntk import LpNTK as LpNTK
 from .strategies.lpntk import lpntk as lpntk
 from .strategies.ntkcpl import NTKCPL as NTKCPL
 from .strategies.ntkcpl import ntkcpl as ntkcpl
+from .strategies.recommendation import recommended as recommended
 from .strategies.variance_design import VarianceDesign as VarianceDesign
 from .strategies.variance_design import variance_design as variance_design
 from .strategies.waal import WAAL as WAAL

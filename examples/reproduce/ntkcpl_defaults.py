@@ -13,24 +13,20 @@ others again. With MODAL_NTK_SMALL=1 digits stand in.
 """
 
 import argparse
-import csv
 import os
 import platform
 import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
-from scipy.stats import rankdata
+from budgets import difference, draw_ranks, ranks_by_budget, read_rows, write_rows
 
 from modal_ntk.bench import Protocol, default_estimator, load_dataset
 from modal_ntk.bench.analysis.statistics import curves, shared
-from modal_ntk.bench.reports.figures import figure, styles
+from modal_ntk.bench.reports.figures import figure
 from modal_ntk.bench.running.runner import run_protocol
 from modal_ntk.bench.running.workers import Workers
-from modal_ntk.bench.storage.store import Store
 
 SETS = {
     "digits": (10, 64),
@@ -39,7 +35,6 @@ SETS = {
     "banking77_minilm": (77, 256),
 }
 N_CLASSES = {"digits": 10, "fashion_mnist_simclr": 10, "cifar10_efficientnet": 10, "banking77_minilm": 77}
-BINS = {"1-2": (1, 2), "3-5": (3, 5), "6-10": (6, 10), "20-30": (20, 30), "40-50": (40, 50), "100": (100, 100)}
 BASELINES = ("random_sampling", "typiclust")
 OTHERS = ("maxherding", "variance_design")
 WARM = ("margin", "badge")  # they start from random labels
@@ -104,35 +99,14 @@ def rows_of(choices, out):
     """Rows by data set: those of the stores, kept in the CSV too, or where there are no stores those of the CSV."""
     path, stores = out / f"ntkcpl_{choices}.csv", sorted(out.glob("*/*/"))
     if stores:
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["data", "strategy", "seed", "n_labels", "score", "query_seconds"])
-            asked = {strategy for part in arms_of(choices) for strategy in part}
-            for store in stores:
-                for row in Store.open(store).rows():
-                    if row.strategy not in asked:
-                        continue
-                    kept = row.strategy, row.seed, row.n_labels, f"{row.score:.4f}", f"{row.query_seconds:.2f}"
-                    writer.writerow([store.parent.name, *kept])
-    rows = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            kept = SimpleNamespace(strategy=row["strategy"], fit_seconds=0.0)
-            kept.seed, kept.n_labels = int(row["seed"]), int(row["n_labels"])
-            kept.score, kept.query_seconds = float(row["score"]), float(row["query_seconds"])
-            rows.setdefault(row["data"], []).append(kept)
-    return rows
+        asked = {strategy for part in arms_of(choices) for strategy in part}
+        write_rows(path, [(store.parent.name, store) for store in stores], asked.__contains__)
+    return read_rows(path)
 
 
 def shown(arm):
     """An arm as the tables name it: uherding's features are its default since, and the published values have a name."""
     return arm.replace(PUBLISHED, "as_published()").removesuffix(":features=fixed")
-
-
-def difference(curve, baseline, few):
-    """Mean and standard error over the seeds of the difference of means over few budgets, in per cent."""
-    paired = 100 * (curve.scores - baseline.scores)[:, few].mean(axis=1)
-    return f"{paired.mean():+.1f} ± {paired.std(ddof=1) / len(paired) ** 0.5:.1f}" if len(paired) > 1 else ""
 
 
 def table(found):
@@ -149,27 +123,10 @@ def table(found):
     return "\n".join(lines)
 
 
-def draw_ranks(sets):
+def picture(sets):
     """Mean rank of every arm by labels a class, over sets and seeds, with its standard error over these."""
-    arms = sorted(set.intersection(*(set(found) for found in sets.values())))
-    ranks = {name: [] for name in BINS}
-    for data, found in sets.items():
-        scores = np.array([found[arm].scores for arm in arms])
-        by_budget = rankdata(-scores, axis=0)
-        a_class = found[arms[0]].budgets / N_CLASSES[data]
-        for name, (least, most) in BINS.items():
-            inside = (a_class >= least) & (a_class <= most)
-            if inside.any():
-                ranks[name].extend(by_budget[:, :, inside].mean(axis=2).T)
-    ranks = {name: np.array(values) for name, values in ranks.items() if len(values) > 1}
     drawing, axes = figure(4.8)
-    for (arm, style), places in zip(styles(arms).items(), range(len(arms)), strict=True):
-        mean = np.array([values[:, places].mean() for values in ranks.values()])
-        error = np.array([values[:, places].std(ddof=1) / len(values) ** 0.5 for values in ranks.values()])
-        axes.errorbar(range(len(ranks)), mean, error, label=shown(arm), capsize=2, **style)
-    axes.set_xticks(range(len(ranks)), labels=list(ranks))
-    axes.set(xlabel="labels a class", ylabel="mean rank of the accuracy (1 is best)")
-    axes.invert_yaxis()
+    draw_ranks(axes, *ranks_by_budget(sets, N_CLASSES), shown=shown)
     axes.legend(fontsize="small", ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False)
     drawing.tight_layout()
     return drawing
@@ -187,7 +144,7 @@ def write(choices, out):
     sets = {name: shared(curves(rows)) for name, rows in rows_of(choices, out).items()}
     text += [f"## {name}\n\n{table(found)}\n" for name, found in sets.items()]
     if all(len(found[BASELINES[0]].seeds) > 1 for found in sets.values()):
-        draw_ranks(sets).savefig(out / f"ntkcpl_{choices}.png", dpi=130)
+        picture(sets).savefig(out / f"ntkcpl_{choices}.png", dpi=130)
     (out / f"ntkcpl_{choices}.md").write_text("\n".join(text))
     print("\n".join(text))
 

@@ -18,11 +18,9 @@ from modal_ntk.strategies.baselines.maxherding import MaxHerding
 from modal_ntk.strategies.baselines.scores.entropy import Entropy
 from modal_ntk.strategies.baselines.scores.least_confidence import LeastConfidence
 from modal_ntk.strategies.baselines.scores.margin import Margin
-from modal_ntk.strategies.common.rows import read_rows
+from modal_ntk.strategies.common.rows import Rows, read_rows
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from modal_ntk.nets import NetView
 
 _UNCERTAINTIES = {"margin": Margin, "entropy": Entropy, "least_confidence": LeastConfidence}
@@ -43,9 +41,10 @@ class UHerding(MaxHerding):
     temperature : float or "held_out", default="held_out"
         What the logits are divided by first. "held_out" fits a copy of the estimator to 70 % of the labelled samples
         and takes what calibrates it best on the others; a number saves that fit, 1 takes the probabilities as they are.
-    kernel : float, callable or {"nearest", "median"}, default="nearest"
+    kernel : float, callable or {"auto", "nearest", "median"}, default="auto"
         The similarity, as for `MaxHerding`. "nearest" is a Gaussian as wide as the two nearest labelled samples are
-        apart, as in the paper; "median" as the median distance between labelled samples.
+        apart, as in the paper; "median" as the median distance between labelled samples. "auto" is the former on fixed
+        features and the latter in a layer of the trained net.
     normalise : bool, default=True
         Whether features are scaled to length one first.
     features : str or callable, default="fixed"
@@ -64,10 +63,10 @@ class UHerding(MaxHerding):
     which makes the similarity wide: that is MaxHerding. With many the similarity is narrow, and what is left is
     uncertainty sampling. Without labels the choices are MaxHerding's, with a Gaussian of width 1 where the width would
     be taken from labels. A net whose module is given as an instance is copied with its weights, which have seen all
-    labels; give the class. The embedding of a net draws the labelled samples of a class together, so a width taken
-    there is too narrow for few labels: hence the fixed features. Scores are what each choice added to the weighted
-    sum. ``info`` holds what MaxHerding's does, the ``temperature`` (infinite where all samples count the same) and the
-    ``width`` of a Gaussian.
+    labels; give the class. The embedding of a net draws the labelled samples of a class together, so the distance of
+    the nearest ones is too narrow a width there for few labels: hence fixed features, and the median where there are
+    none. Scores are what each choice added to the weighted sum. ``info`` holds what MaxHerding's does, the
+    ``temperature`` (infinite where all samples count the same) and the ``width`` of a Gaussian.
 
     Examples
     --------
@@ -86,7 +85,7 @@ class UHerding(MaxHerding):
         **MaxHerding._parameter_constraints,
         "uncertainty": [StrOptions(set(_UNCERTAINTIES))],
         "temperature": [POSITIVE, StrOptions({"held_out"})],
-        "kernel": [POSITIVE, StrOptions({"nearest", "median"}), callable],
+        "kernel": [POSITIVE, StrOptions({"auto", "nearest", "median"}), callable],
     }
 
     def __init__(
@@ -94,7 +93,7 @@ class UHerding(MaxHerding):
         *,
         uncertainty: Literal["margin", "entropy", "least_confidence"] = "margin",
         temperature: float | Literal["held_out"] = "held_out",
-        kernel: Any = "nearest",
+        kernel: Any = "auto",
         normalise: bool = True,
         features: Any = "fixed",
         random_state: Any = None,
@@ -108,7 +107,7 @@ class UHerding(MaxHerding):
 
     def _check_kernel(self) -> None:
         if isinstance(self.kernel, str):
-            checks.check_choice("kernel", self.kernel, ("nearest", "median"))
+            checks.check_choice("kernel", self.kernel, ("auto", "nearest", "median"))
         else:
             super()._check_kernel()
 
@@ -126,7 +125,7 @@ class UHerding(MaxHerding):
         fixed = "input" if _are_real_rows(query.X_pool) else "auto"
         rows = read_rows(query, fixed if self._is_fixed() else self.features)
         rows = rows.normalised() if self.normalise else rows
-        kernel = _width(rows.labeled, self.kernel) if isinstance(self.kernel, str) else self.kernel
+        kernel = self._width(rows) if isinstance(self.kernel, str) else self.kernel
         with progress.stage("calibration"):
             temperature = self._temperature(query)
         with progress.stage("uncertainty", query.n_pool, "row"):
@@ -136,6 +135,18 @@ class UHerding(MaxHerding):
         if not callable(kernel):
             picks.info["width"] = float(kernel)
         return picks
+
+    def _width(self, rows: Rows) -> float:
+        # Of distances between labelled samples; copies of one another tell nothing.
+        import torch
+
+        gaps = torch.pdist(rows.labeled.double())
+        gaps = gaps[gaps > 1e-6]
+        if not len(gaps):
+            return FIRST_WIDTH
+        fixed = rows.source in ("input", "callable")
+        which = str(self.kernel).replace("auto", "nearest" if fixed else "median")
+        return float(gaps.min() if which == "nearest" else gaps.median())
 
     def _temperature(self, query: Query) -> float:
         if query.n_labeled == 0:
@@ -162,17 +173,6 @@ def _are_real_rows(X: Any) -> bool:
     if hasattr(X, "dtypes"):
         return all(dtype.kind == "f" for dtype in X.dtypes)
     return len(getattr(X, "shape", ())) == 2 and "float" in str(X.dtype)
-
-
-def _width(labeled: Tensor, which: str) -> float:
-    # Of distances between labelled samples; copies of one another tell nothing.
-    import torch
-
-    gaps = torch.pdist(labeled.double())
-    gaps = gaps[gaps > 1e-6]
-    if not len(gaps):
-        return FIRST_WIDTH
-    return float(gaps.min() if which == "nearest" else gaps.median())
 
 
 uherding = UHerding()

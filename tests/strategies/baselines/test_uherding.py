@@ -41,19 +41,36 @@ WORTH = {
 
 @pytest.mark.parametrize("uncertainty", WORTH)
 @pytest.mark.parametrize("temperature", [1.0, 3.0, "held_out"])
-@pytest.mark.parametrize("kernel", ["nearest", "median", 0.7])
+@pytest.mark.parametrize("kernel", ["auto", "nearest", "median", 0.7])
 def test_covers_what_is_uncertain(uncertainty, temperature, kernel):
     """Choices follow the definition: weights by the tempered probabilities, the width by the labelled points."""
     strategy = UHerding(uncertainty=uncertainty, temperature=temperature, kernel=kernel, random_state=0)
     selected = strategy.select(MODEL, X[20:], 8, **KNOWN)
     gaps = [np.linalg.norm(UNIT[i] - UNIT[j]) for i in range(20) for j in range(i)]
-    width = {"nearest": min(gaps), "median": sorted(gaps)[(len(gaps) - 1) // 2]}.get(kernel, kernel)
+    width = {"auto": min(gaps), "nearest": min(gaps), "median": sorted(gaps)[(len(gaps) - 1) // 2]}.get(kernel, kernel)
     assert selected.info["width"] == pytest.approx(width, rel=1e-5)
     worth = WORTH[uncertainty](softmax(MODEL.decision_function(X[20:]) / selected.info["temperature"]))
     near = oracle.gaussian(UNIT, UNIT, width)
     chosen, gains, _ = oracle.herd(near[20:, 20:], 8, near[20:, :20].max(axis=1), worth)
     assert selected.indices.tolist() == chosen
     np.testing.assert_allclose(selected.scores, gains, rtol=1e-3, atol=1e-5)
+
+
+def test_the_width_is_the_median_in_a_layer_of_the_net():
+    """A net draws what it was taught together: by default its embedding's width is the median distance there."""
+    images, y = zoo.blobs(n=60)
+    images = images.reshape(-1, 1, 2, 3)
+    net = zoo.net(zoo.ConvNet).fit(images[:20], y[:20])
+    known = {"X_labeled": images[:20], "y_labeled": y[:20]}
+    found = {
+        (kernel, features): UHerding(kernel=kernel, features=features, random_state=0)
+        .select(net, images[20:], 3, **known)
+        .info["width"]
+        for kernel in ("auto", "nearest", "median")
+        for features in ("fixed", "input")
+    }
+    assert found["auto", "fixed"] == found["median", "fixed"] != found["nearest", "fixed"]
+    assert found["auto", "input"] == found["nearest", "input"] != found["median", "input"]
 
 
 def test_without_labels_it_is_maxherding():
