@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from skorch.dataset import unpack_data
+from skorch.dataset import get_len, unpack_data
+from skorch.utils import multi_indexing
 from torch import Tensor, nn
 
 from modal_ntk import checks, progress
@@ -134,10 +135,26 @@ class PassView(EstimatorView):
             for batch in unwarned(in_order(net.get_iterator(net.get_dataset(X), training=False))):
                 inputs, target = unpack_data(batch)
                 # Lists and float64 arrays meet a float32 net every day; the module's own type decides.
-                with read_by("the net", X):
-                    outputs = net.evaluation_step((cast(inputs, dtype), target), training=False)
-                yield outputs
-                progress.advance(len(outputs[0] if isinstance(outputs, tuple) else outputs), "row")
+                for outputs in self._evaluated(cast(inputs, dtype), target, X):
+                    yield outputs
+                    progress.advance(len(outputs[0] if isinstance(outputs, tuple) else outputs), "row")
+
+    def _evaluated(self, inputs: Any, target: Any, X: Any) -> Iterator[Any]:
+        # A batch; where the GPU has no room for it in halves, and for these again: a sample's outputs are its own.
+        assert self.net is not None
+        try:
+            with read_by("the net", X):
+                found = [self.net.evaluation_step((inputs, target), training=False)]
+        except torch.cuda.OutOfMemoryError:
+            if get_len(inputs) < 2:
+                raise
+            found = []
+        yield from found
+        if not found:
+            torch.cuda.empty_cache()
+            half = get_len(inputs) // 2
+            for part in (slice(half), slice(half, None)):
+                yield from self._evaluated(multi_indexing(inputs, part), multi_indexing(target, part), X)
 
     @contextmanager
     def _as_written(self) -> Iterator[None]:
