@@ -80,9 +80,7 @@ def test_recurrent_nets_are_served_all_samples_at_once(kind, method):
     """No warning, no loop; kernels and products with a direction are the oracle's."""
     module, x, y = Last(kind(3, 4, 2, batch_first=True)), torch.randn(7, T, 3), [0, 1, 2, 0, 1, 2, 0]
     rows = sample_gradients(module, x, weigher("loss", y))
-    got, info = empirical_ntk(
-        module, x, kind="loss", labels=y, method=method, dtype=torch.float64, return_info=True
-    )
+    got, info = empirical_ntk(module, x, kind="loss", labels=y, method=method, dtype=torch.float64, return_info=True)
     assert relative_error(got, rows @ rows.T) < 1e-10
     assert "loop" not in info["routes"].values()
     direction = {name: torch.randn_like(p) for name, p in module.named_parameters()}
