@@ -50,7 +50,8 @@ class LpNTK(QueryStrategy):
     method : {"auto", "exact", "sketch"}, default="auto"
         As in `modal_ntk.kernels.kernel_rows`.
     memory_budget : int, default=2**31
-        Bytes that the gradients of all candidates and labelled samples may take.
+        Bytes that the gradients of all candidates and labelled samples may take, and no more than these: not the net's
+        own passes, nor copies of the samples, nor the similarities of "coverage", see Notes.
     sketch_dim : int, default=1024
         Numbers kept for each parameter where gradients are sketched.
     random_state : int, numpy generator or None, default=None
