@@ -125,8 +125,12 @@ def run(words, folder):
 
 
 def study(values, path):
-    """Check a protocol and write it to a file, made small."""
-    Protocol.from_dict(values)
+    """Check a protocol and write it to a file, made small; of several parts, check each."""
+    common = {key: value for key, value in values.items() if key != "parts"}
+    for part in values.get("parts", {"": {}}).values():
+        Protocol.from_dict({**common, **part})
+    if "parts" in values:
+        return
     small = {**values, **SMALL_STUDY, "strategies": values["strategies"][:2]}
     estimator = small.pop("estimator", None)
     lines = [f"{key} = {toml(value)}" for key, value in small.items()]
