@@ -67,7 +67,9 @@ def nearest_rows(
     shift = target.mean(dim=0)
     shifted = target - shift
     half_norms = shifted.square().sum(dim=1) / 2
-    distances, indices = [], []
+    # Filled in place: small results kept between large temporary ones would leave holes that no block fits into.
+    distances = torch.empty((len(X), n_neighbors), dtype=X.dtype)
+    indices = torch.empty((len(X), n_neighbors), dtype=torch.int64)
     for start, rows in _blocks(X, len(target)):
         rows = rows.to(device)
         closeness = torch.addmm(half_norms, rows - shift, shifted.T, beta=-1)
@@ -76,9 +78,9 @@ def nearest_rows(
         # The largest of all is found faster than the largest few.
         chosen = closeness.argmax(dim=1)[:, None] if n_neighbors == 1 else closeness.topk(n_neighbors, dim=1).indices
         exact, order = _exact(rows, target, chosen).sort(dim=1, stable=True)
-        distances.append(exact.cpu())
-        indices.append(chosen.gather(1, order).cpu())
-    return torch.cat(distances), torch.cat(indices)
+        here = slice(start, start + len(rows))
+        distances[here], indices[here] = exact, chosen.gather(1, order)
+    return distances, indices
 
 
 def distance_to_other_groups(X: Tensor, groups: Tensor, *, device: torch.device | str | None = None) -> Tensor:

@@ -1,5 +1,7 @@
 """Nearest rows."""
 
+from pathlib import Path
+
 import numpy as np
 import oracles_distance as oracle
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from modal_ntk import structure
+from modal_ntk.bench.loop.memory import PeakMemory
 from modal_ntk.errors import InvalidInputError
 from modal_ntk.structure.graphs import neighbors
 
@@ -59,3 +62,14 @@ def test_too_many_neighbours_are_refused():
     """More neighbours than other rows are an error, which says how many there are."""
     with pytest.raises(InvalidInputError, match="at most 2"):
         structure.nearest_rows(torch.zeros(3, 1), n_neighbors=3)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak of a stretch of work")
+def test_memory_does_not_grow_with_the_number_of_blocks():
+    """Beyond rows and results some blocks are held, however many there are, and no holes between them."""
+    X, Y = torch.randn(400_000, 64), torch.randn(500, 64)
+    neighbors.nearest_rows(X[:20_000], Y)
+    peak = PeakMemory()
+    before = peak.peak().host
+    neighbors.nearest_rows(X, Y)
+    assert peak.peak().host - before < 120 * 2**20
