@@ -75,7 +75,7 @@ MIXING = {
     "tokens of the first": lambda x: x[0].reshape(N, 1, D).expand(-1, T, -1),
     "mean of all, by token": lambda x: x.mean(0).reshape(N, 1, D).expand(-1, T, -1),
     "multiplied by samples": lambda x: (x.reshape(-1, D) @ x.mean(1)).reshape(x.shape),
-    "multiplied, and added": lambda x: torch.addmm(torch.zeros(D).to(x), x.view(-1, D), x.mean(1)).view(x.shape),
+    "multiplied, and added": lambda x: torch.addmm(torch.zeros(D).to(x), x.reshape(-1, D), x.mean(1)).reshape(x.shape),
     "samples multiplied": lambda x: (x.new_ones(N, N) @ x.reshape(N, -1)).reshape(x.shape),
     "cumulated": lambda x: x.cumsum(0),
     "product of all": lambda x: (x.reshape(N, -1) @ x.reshape(N, -1).T @ x.reshape(N, -1)).reshape(x.shape),
