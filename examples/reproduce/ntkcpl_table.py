@@ -45,7 +45,7 @@ def comparisons(candidates, clusters=False):
         sizes = [f"ntkcpl:n_candidates={candidates},max_clusters={size}" for size in (10, 50, 100, 200)]
         return {"query": sizes, "random": [RANDOM]}
     cold = [f"ntkcpl:n_candidates={candidates}", f"ntkcpl:n_candidates={candidates},variant=al"]
-    cold += ["coreset", "typiclust", "maxherding", "uherding"]
+    cold += ["coreset", "typiclust"]
     fewer = min(candidates, 6000)
     warm = [RANDOM, "entropy", "badge", f"lookahead:n_candidates={fewer}"]
     warm += [f"lookahead:n_candidates={fewer},variant=initial"]
