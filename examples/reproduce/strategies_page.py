@@ -54,14 +54,15 @@ def stores_of(out):
 
 
 def machines(stores):
-    """What the stores' last runs were computed with."""
-    last = [Store.open(folder).manifests()[-1] for _, folder in stores]
-    told = []
-    for manifest in last:
-        versions = ", ".join(f"{name} {number}" for name, number in manifest["versions"].items())
-        gpus = ", ".join(manifest["hardware"]["gpus"]) if manifest["how"]["devices"] else "no GPU"
-        told.append(f"{manifest['hardware']['cores']} cores, {gpus}; {versions}")
-    return {name: text for (name, _), text in zip(stores, told, strict=True)}
+    """What the runs of each store were computed with."""
+    found = {}
+    for name, folder in stores:
+        for manifest in Store.open(folder).manifests():
+            versions = ", ".join(f"{package} {number}" for package, number in manifest["versions"].items())
+            gpus = ", ".join(manifest["hardware"]["gpus"]) if manifest["how"]["devices"] else "no GPU"
+            text = f"{manifest['hardware']['cores']} cores, {gpus}; {versions}"
+            found.setdefault(text, []).append(name)
+    return [f"- {text}: {', '.join(dict.fromkeys(names))}" for text, names in found.items()]
 
 
 def table(name, found):
@@ -120,7 +121,7 @@ def write(out):
     rows, made = out / "strategies.csv", out / "strategies_machines.txt"
     if stores := stores_of(out):
         write_rows(rows, stores)
-        made.write_text("".join(f"{name}: {text}\n" for name, text in machines(stores).items()))
+        made.write_text("\n".join(machines(stores)) + "\n")
     sets = {name: shared(curves(found)) for name, found in read_rows(rows).items()}
     groups = {
         title: {name: found for name, found in sets.items() if belongs(name)} for title, belongs in GROUPS.items()
