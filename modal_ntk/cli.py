@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modal_ntk import checks, host
+from modal_ntk import bench, checks, host
 from modal_ntk.commands import listing, scaffold
 from modal_ntk.errors import IncompleteRunError, ModalNTKError
 
@@ -65,37 +65,37 @@ def _parser() -> argparse.ArgumentParser:
     plugin.add_argument("--out", metavar="DIR", help="folder to write (default: modal-ntk-NAME)")
     plugin.set_defaults(command=_new_plugin)
 
-    bench = commands.add_parser("bench", help="compare strategies on a data set, resumably")
-    bench.add_argument(
+    compare = commands.add_parser("bench", help="compare strategies on a data set, resumably")
+    compare.add_argument(
         "protocol", nargs="?", metavar="FILE.toml", help="a protocol, in place of the options up to --out"
     )
-    bench.add_argument("--dataset", metavar="NAME_OR_NPZ", help="data set (default: digits)")
-    bench.add_argument(
+    compare.add_argument("--dataset", metavar="NAME_OR_NPZ", help="data set (default: digits)")
+    compare.add_argument(
         "--strategy",
         action="append",
         metavar="NAME[:KEY=VALUE,...]",
         help="strategy to compare; repeat for several",
     )
-    bench.add_argument("--seeds", type=int, metavar="N", help="number of seeds (default: 3)")
-    bench.add_argument("--initial", type=int, metavar="N", help="labels at the start (default: 20)")
-    bench.add_argument("--batch", type=int, metavar="N", help="labels in each query (default: 20)")
-    bench.add_argument("--rounds", type=int, metavar="N", help="number of queries (default: 5)")
-    bench.add_argument(
+    compare.add_argument("--seeds", type=int, metavar="N", help="number of seeds (default: 3)")
+    compare.add_argument("--initial", type=int, metavar="N", help="labels at the start (default: 20)")
+    compare.add_argument("--batch", type=int, metavar="N", help="labels in each query (default: 20)")
+    compare.add_argument("--rounds", type=int, metavar="N", help="number of queries (default: 5)")
+    compare.add_argument(
         "--continue",
         dest="continued",
         action="store_true",
         default=None,
         help="train on from round to round, not anew each time",
     )
-    bench.add_argument("--out", default="results", metavar="DIR", help="folder of the results (default: results)")
-    bench.add_argument(
+    compare.add_argument("--out", default="results", metavar="DIR", help="folder of the results (default: results)")
+    compare.add_argument(
         "--store", metavar="URL", help="postgresql://..., where processes on several machines with the same --out meet"
     )
-    _add_workers(bench)
-    shown = bench.add_mutually_exclusive_group()
+    _add_workers(compare)
+    shown = compare.add_mutually_exclusive_group()
     shown.add_argument("--quiet", action="store_true", help="show no progress")
     shown.add_argument("--plain", action="store_true", help="show progress by lines, as when stderr is no terminal")
-    bench.set_defaults(command=_bench)
+    compare.set_defaults(command=_bench)
 
     report = commands.add_parser("report", help="print a comparison's table and write its page")
     report.add_argument(
@@ -170,7 +170,6 @@ def _new_plugin(arguments: argparse.Namespace) -> None:
 
 def _bench(arguments: argparse.Namespace) -> None:
     # Imported here: listing strategies must not wait for torch.
-    from modal_ntk import bench
     from modal_ntk.bench.reports import figures
     from modal_ntk.bench.running.plan import Plan
     from modal_ntk.bench.storage.store import FILE_NAME, Store
@@ -185,9 +184,7 @@ def _bench(arguments: argparse.Namespace) -> None:
     for dataset, protocol in protocols.items():
         out = Path(arguments.out) / dataset if len(protocols) > 1 else Path(arguments.out)
         try:
-            bench.run_protocol(
-                protocol, out=out, workers=_workers(arguments), progress=progress, store=arguments.store
-            )
+            bench.run_protocol(protocol, out=out, workers=_workers(arguments), progress=progress, store=arguments.store)
         except IncompleteRunError as error:
             incomplete.append(str(error))
             if not (out / FILE_NAME).exists() or not Store.open(out).finished():
@@ -200,8 +197,6 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 
 def _protocols(arguments: argparse.Namespace) -> dict[str, Protocol]:
-    from modal_ntk.bench import Protocol
-
     named = {"dataset": "dataset", "strategy": "strategies", "seeds": "seeds", "initial": "n_initial"}
     named |= {"batch": "batch_size", "rounds": "n_rounds", "continued": "reinitialise"}
     values = {key: getattr(arguments, option) for option, key in named.items()}
@@ -209,7 +204,7 @@ def _protocols(arguments: argparse.Namespace) -> dict[str, Protocol]:
     if "reinitialise" in given:
         given["reinitialise"] = not given["reinitialise"]
     if arguments.protocol is None:
-        protocol = Protocol.from_dict({"strategies": (), **given})
+        protocol = bench.Protocol.from_dict({"strategies": (), **given})
         return {protocol.dataset: protocol}
     if given:
         raise checks.expected(
@@ -221,17 +216,13 @@ def _protocols(arguments: argparse.Namespace) -> dict[str, Protocol]:
 
 
 def _read(path: str) -> dict[str, Protocol]:
-    from modal_ntk.bench import Protocol
-
     # As for a script, what lies beside the file can be imported: there an estimator's factory is at home.
     sys.path.insert(0, str(Path(path).resolve().parent))
-    return Protocol.all_from_toml(path)
+    return bench.Protocol.all_from_toml(path)
 
 
 def _workers(arguments: argparse.Namespace) -> Workers:
-    from modal_ntk.bench import Workers
-
-    return Workers(
+    return bench.Workers(
         jobs=arguments.jobs,
         backend=arguments.backend,
         address=arguments.address,
@@ -241,7 +232,6 @@ def _workers(arguments: argparse.Namespace) -> Workers:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from modal_ntk import bench
     from modal_ntk.bench.storage.store import Store
 
     protocol = None
@@ -291,8 +281,6 @@ def _print_across(folders: list[Path], out: Path) -> None:
 
 
 def _print_report(out: Path, dataset: str | None, baseline: str | None, target: float | None) -> None:
-    from modal_ntk import bench
-
     found = bench.report(out, dataset=dataset, baseline=baseline, target=target)
     print(found.table)
     for doubt in found.doubts:

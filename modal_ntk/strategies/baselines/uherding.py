@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from modal_ntk import checks, progress
+from modal_ntk import checks, nets, progress
 from modal_ntk.checks.parameters import POSITIVE, Constraints, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
@@ -164,9 +164,7 @@ class UHerding(MaxHerding):
 def _are_real_rows(X: Any) -> bool:
     # Whole numbers may be those of words or categories, of which distances say nothing.
     if checks.is_dataset(X):
-        from modal_ntk.nets import as_pairs
-
-        first = as_pairs(X)[0][0]
+        first = nets.as_pairs(X)[0][0]
         return len(getattr(first, "shape", ())) == 1 and "float" in str(first.dtype)
     if isinstance(X, list):
         X = np.asarray(X[:1])
