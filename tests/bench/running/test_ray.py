@@ -9,7 +9,6 @@ from collections import Counter
 
 import joblib
 import numpy as np
-import psutil
 import pytest
 import zoo
 from elsewhere import Fragile
@@ -169,46 +168,3 @@ def test_killed_runs_lose_nothing(tmp_path):
     assert started(out, "jobs=2", "backend='ray'").wait(timeout=300) == 0
     assert results(Store(out)) == results(run(tmp_path / "calm", seeds=8))
     assert set(Counter(row.seed for row in Store(out).rows()).values()) == {2 * 3}
-
-
-def test_a_lost_head_ends_the_run_and_a_new_one_goes_on(tmp_path, monkeypatch):
-    """A run whose head is killed ends by itself with what is stored; on a new head it goes on to a calm run's rows."""
-    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "5")
-    (tmp_path / "fits").mkdir()
-    ray = os.path.join(os.path.dirname(sys.executable), "ray")
-    out = tmp_path / "out"
-    place = [
-        "--include-dashboard=false",
-        f"--temp-dir={tmp_path}/r",
-        "--num-cpus=2",
-        "--port=0",
-        "--disable-usage-stats",
-    ]
-
-    def head():
-        log = open(tmp_path / "head", "w+")  # noqa: SIM115
-        return subprocess.Popen([ray, "start", "--head", "--block", *place], stdout=log, start_new_session=True)
-
-    for last in (False, True):
-        first = head()
-        try:
-            process = started(out, "jobs=2", "backend='ray'", "address='auto'")
-            if last:
-                assert process.wait(timeout=300) == 0
-            else:
-                stored = until_more(process, out, 0)
-                _kill(first)
-                assert process.wait(timeout=120) != 0
-                assert len(Store(out).finished()) >= stored > 0
-        finally:
-            if first.poll() is None:
-                _kill(first)
-    assert results(Store(out)) == results(run(tmp_path / "calm", seeds=8))
-
-
-def _kill(head):
-    # Its server and its node are processes in groups of their own.
-    everything = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
-    for process in everything:
-        process.kill()
-    head.wait()
