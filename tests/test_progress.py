@@ -11,12 +11,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from skorch import NeuralNetClassifier
 from torch import nn
 
 import modal_ntk
 from modal_ntk import config_context, get_config, progress, pruning, set_config
-from modal_ntk.bench import SimulatedActiveLearning
+from modal_ntk.bench import Dataset, SimulatedActiveLearning, run
 from modal_ntk.errors import InvalidInputError
 
 STRATEGIES = [found.spec.name for found in modal_ntk.list_strategies()]
@@ -143,6 +144,17 @@ def test_a_simulation_is_one_bar_and_one_line(net, terminal, monkeypatch):
     assert told[-1].startswith("SimulatedActiveLearning: ")
     assert all(stage in told[-1] for stage in ("query", "fit", "scoring"))
     assert not [line for line in told if line.startswith("Margin")]
+
+
+def test_a_comparison_has_a_bar_of_its_own(tmp_path, capsys):
+    """Queries and rounds within `modal_ntk.bench.run` say nothing, also where everything is asked to."""
+    data = Dataset("made up", POOL, np.arange(60) % 3, X, y, np.arange(3))
+    with config_context(progress=True):
+        sizes = {"n_initial": 6, "batch_size": 3, "n_rounds": 1, "seeds": 1}
+        run(data, ["margin"], out=tmp_path, estimator=LogisticRegression(), **sizes)
+    told = capsys.readouterr()
+    assert "Margin:" not in told.err
+    assert "SimulatedActiveLearning" not in told.err
 
 
 class TestSwitch:

@@ -184,7 +184,7 @@ TOKEN = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture
 def server(tmp_path):
     """Label Studio on SQLite in a folder of its own; stopped afterwards."""
-    sdk = pytest.importorskip("label_studio_sdk")
+    sdk, httpx = pytest.importorskip("label_studio_sdk"), pytest.importorskip("httpx")
     if not SERVER:
         pytest.skip("label-studio is not installed; MODAL_NTK_LABEL_STUDIO may name its command")
     with socket.socket() as free:
@@ -207,7 +207,8 @@ def server(tmp_path):
             except (URLError, OSError):
                 assert run.poll() is None, (tmp_path / "log").read_text(errors="replace")[-2000:]
                 time.sleep(1)
-        yield sdk.LabelStudio(base_url=url, api_key=TOKEN)
+        with httpx.Client(timeout=60) as http:
+            yield sdk.LabelStudio(base_url=url, api_key=TOKEN, httpx_client=http)
     finally:
         run.terminate()
         run.wait()

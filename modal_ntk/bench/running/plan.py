@@ -10,7 +10,7 @@ from typing import Any
 from joblib import delayed
 from sklearn.base import clone
 
-from modal_ntk import checks
+from modal_ntk import checks, config
 from modal_ntk.bench.experiment.datasets import Dataset, load_dataset
 from modal_ntk.bench.experiment.naming import checked_strategies
 from modal_ntk.bench.experiment.protocol import Protocol
@@ -202,5 +202,6 @@ def _curve(
     if store is not None:
         done = store.stored(label, seed)
         rounds = {"past": done + store.noted(label, seed, len(done)), "on_round": partial(store.note, label, seed)}
-    with limited_threads(workers.threads):
+    # The comparison has a bar of its own.
+    with limited_threads(workers.threads), config.config_context(progress=False):
         return simulation.replay(X, y, **rounds).curve_
