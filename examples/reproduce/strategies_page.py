@@ -3,6 +3,7 @@
     MODAL_NTK_DATA=... modal-ntk bench examples/reproduce/strategies.toml --out OUT
     python examples/reproduce/strategies_page.py OUT
     python examples/reproduce/strategies_page.py examples/reproduce/results      again, from the committed rows
+    modal-ntk verify examples/reproduce/results/strategies/breast_cancer --protocol examples/reproduce/strategies.toml
 
 Where OUT holds the study's stores, their rows are written to OUT/strategies.csv first. Then strategies.md and
 strategies.png are made from these rows: accuracy by labels, differences to random sampling seed by seed, ranks by
@@ -131,7 +132,9 @@ def write(out):
         "# Which strategy saves labels?",
         "command: MODAL_NTK_DATA=... modal-ntk bench examples/reproduce/strategies.toml --out OUT, then\n"
         "python examples/reproduce/strategies_page.py OUT; from the rows in `strategies.csv` by\n"
-        "python examples/reproduce/strategies_page.py examples/reproduce/results",
+        "python examples/reproduce/strategies_page.py examples/reproduce/results; cells again by\n"
+        "modal-ntk verify examples/reproduce/results/strategies/breast_cancer "
+        "--protocol examples/reproduce/strategies.toml",
         "Accuracy in per cent, mean over the seeds that all strategies share; differences are those of means over\n"
         "budgets, seed by seed, with their standard errors. Strategies at their defaults. Those that start without\n"
         "labels choose their first themselves, the others start from random ones; the classifier is trained anew each\n"
