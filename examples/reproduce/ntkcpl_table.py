@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from modal_ntk.bench import default_estimator, load_dataset, run
-from modal_ntk.bench.analysis.statistics import curves, effective_budget_ratio
+from modal_ntk.bench.analysis.statistics import curves, effective_budget_ratio, shared
 from modal_ntk.bench.reports.figures import draw_gain
 from modal_ntk.bench.storage.store import Store
 from modal_ntk.errors import UnknownNameError
@@ -67,12 +67,10 @@ def paper_table():
     return "\n".join(lines)
 
 
-def found_in(stores):
-    """The curves of every strategy, over its finished seeds, those that started cold first."""
-    rows = [store.rows() for store in stores]
-    order = dict.fromkeys(row.strategy for part in rows for row in part)
-    found = curves([row for part in rows for row in part])
-    return {strategy: found[strategy] for strategy in order}
+def found_in(stores, compared):
+    """The curves of every strategy, over the seeds that all have finished."""
+    rows = [row for store in stores for row in store.rows() if any(row.strategy in part for part in compared.values())]
+    return shared(curves(rows))
 
 
 def table(found):
@@ -97,9 +95,12 @@ def table(found):
 
 def header(data, estimator, batches, out, stores):
     """How the figures were made: command, data, protocol, versions, machine, as the stores hold them."""
-    last = stores[0].manifests()[-1]
-    versions = ", ".join(f"{name} {number}" for name, number in last["versions"].items())
-    machine = f"{last['hardware']['cores']} cores, {', '.join(last['hardware']['gpus']) or 'no GPU'}"
+    made = []
+    for store in stores:
+        last = store.manifests()[-1]
+        versions = ", ".join(f"{name} {number}" for name, number in last["versions"].items())
+        gpus = ", ".join(last["hardware"]["gpus"]) or "no GPU"
+        made.append(f"{last['protocol']['initial']}: {last['hardware']['cores']} cores, {gpus}; {versions}")
     asked = [argument if argument != out else "OUT" for argument in sys.argv[1:] if argument != "--report"]
     command = shlex.join(["python", "examples/reproduce/ntkcpl_table.py", *asked])
     return (
@@ -111,8 +112,8 @@ def header(data, estimator, batches, out, stores):
         f"          lr {estimator.lr}, {estimator.max_epochs} epochs; accuracy in percent, mean and sample standard\n"
         "          deviation; effective budget: share of the labels at which the mean exceeds random's mean plus\n"
         "          standard deviation\n"
-        f"versions: {versions}\n"
-        f"machine: {machine}; cells shared it, so seconds are upper bounds\n"
+        "machines, by how cells start, shared with other work, so that seconds are upper bounds:\n"
+        + "".join(f"- {text}\n" for text in made)
     )
 
 
@@ -138,7 +139,7 @@ def main(arguments):
             settings = {"seeds": seeds, "n_initial": 20, "batch_size": batches, "initial": initial}
             settings |= {"estimator": estimator, "jobs": arguments.jobs, "progress": True}
             stores.append(run(data, compared[initial], out=out / initial, **settings))
-    found = found_in(stores)
+    found = found_in(stores, compared)
     text = f"{header(data, estimator, [20, *batches], arguments.out, stores)}\n{table(found)}\n\n{paper_table()}\n"
     (out / "ntkcpl_table.md").write_text(text)
     draw_gain(found, RANDOM).savefig(out / "ntkcpl_table.png", dpi=130)
