@@ -124,8 +124,10 @@ def write(out):
         write_rows(rows, stores)
         made.write_text("\n".join(machines(stores)) + "\n")
     sets = {name: shared(curves(found)) for name, found in read_rows(rows).items()}
+    # Ranked are strategies at their defaults; a table may have one with another parameter beside.
+    ranked = {name: {key: curve for key, curve in found.items() if ":" not in key} for name, found in sets.items()}
     groups = {
-        title: {name: found for name, found in sets.items() if belongs(name)} for title, belongs in GROUPS.items()
+        title: {name: found for name, found in ranked.items() if belongs(name)} for title, belongs in GROUPS.items()
     }
     groups = {title: found for title, found in groups.items() if found}
     text = [
@@ -147,7 +149,7 @@ def write(out):
         text += [f"## Ranks: {title}", f"{', '.join(found)}; labels a class:", rank_table(found)]
     if len(sets) > 1:
         text += ["## All sets together", "Areas under the curves over all labels, which the many-label end decides:"]
-        text.append(f"```\n{compare_sets(sets).table}\n```")
+        text.append(f"```\n{compare_sets(ranked).table}\n```")
     for name, found in sets.items():
         text += [f"## {name}", table(name, found)]
     text += ["## Computed on", made.read_text()]
