@@ -87,7 +87,7 @@ def test_what_seeds_would_show_is_for_as_many_rivals_as_there_are():
     said = " ".join(doubts(found))
     for rival in rivals:
         deviation = float((best.areas - rival.areas).std(ddof=1))
-        assert f"they would show {detectable_difference(deviation, 6, alpha=0.05 / 2):.4f}" in said
+        assert f"seeds show a difference of {detectable_difference(deviation, 6, alpha=0.05 / 2):.4f}" in said
 
 
 def test_a_row_skipped_unasked_is_never_asked(tmp_path):
