@@ -66,6 +66,25 @@ def test_standard_features_have_the_deviation_of_all_rows():
     np.testing.assert_allclose(rows.mean(0), 0, atol=1e-15)
 
 
+@pytest.mark.parametrize("how", ["l2", "center_l2", "standard"])
+@pytest.mark.parametrize("unit", [2.0**-1060, 2.0**-700, 2.0**700, 2.0**1020])
+def test_scaled_features_do_not_depend_on_the_unit(how, unit):
+    """What squares would carry out of float64 is scaled as anything else is."""
+    rows = torch.tensor([[1.0, 5.0], [2.0, -3.0], [6.0, 5.0]], dtype=torch.float64)
+    np.testing.assert_allclose(scaled(rows * unit, how), scaled(rows, how), rtol=1e-3 if unit < 1e-310 else 1e-14)
+
+
+@pytest.mark.parametrize("how", ["center_l2", "standard"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("constant", [0.1, 7e5, 1e30])
+def test_a_constant_column_changes_no_other(how, dtype, constant):
+    """Its mean is rounded, and by as much as the others are large; what is left of it counts for nothing."""
+    rows = torch.randn(101, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+    beside = scaled(torch.hstack([rows, torch.full((101, 1), constant, dtype=dtype)]), how)
+    np.testing.assert_array_equal(beside[:, 3], 0)
+    np.testing.assert_allclose(beside[:, :3], scaled(rows, how), rtol=1e-12)
+
+
 def test_no_query_is_larger_than_what_is_unlabelled():
     """A batch beyond the pool weighs as the whole pool."""
     for equation in (7, 8):

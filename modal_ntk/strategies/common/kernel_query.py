@@ -27,6 +27,7 @@ KERNEL_CONSTRAINTS: Constraints = {
 """What the parameters may be that all of these strategies have."""
 
 _ITEM_BYTES = {"float32": 4, "float64": 8}
+_MOST = 300  # of the largest entry's exponent: beyond it sums of squares leave float64
 
 
 def stacked(query: Query, read: Callable[[Any], Tensor]) -> Tensor:
@@ -224,7 +225,7 @@ def scaled(fixed: Tensor, how: Scaling, *, among: Tensor | None = None) -> Tenso
         Features.
     how : {"l2", "center_l2", "standard"} or None
         Rows of length one; columns of mean zero, then rows of length one; columns of mean zero and deviation one; or as
-        they are. A row that is zero, or the mean up to rounding, is zero afterwards.
+        they are. What is zero, or the mean up to rounding, is zero afterwards: a row, or a column that is constant.
     among : Tensor (m, d), optional
         Rows whose means and deviations are taken; those of `fixed` by default.
 
@@ -235,18 +236,26 @@ def scaled(fixed: Tensor, how: Scaling, *, among: Tensor | None = None) -> Tenso
     """
     import torch
 
-    among = fixed if among is None else among
     rows = fixed.to(torch.float64)
     if how is None:
         return rows
+    given, rounding = fixed if among is None else among, 8 * torch.finfo(fixed.dtype).eps
+    if abs(exponent := int(np.frexp(float(given.abs().amax()))[1])) > _MOST:
+        # By a power of two, which changes no digit.
+        given, rows = (part * 2.0 ** -max(exponent, -1000) for part in (given, rows))
     if how == "l2":
         return _unit(rows, torch.zeros(()))
-    mean = among.mean(dim=0, dtype=torch.float64)
+    mean = given.mean(dim=0, dtype=torch.float64)
+    centred = rows - mean
+    low, high = (centred if among is None else given - mean).aminmax(dim=0)
+    # Columns and rows that differ from the mean by their type's rounding alone have no direction: what is left of them
+    # is noise, which for a large constant is larger than other columns.
+    constant = torch.maximum(-low, high) <= rounding * mean.abs()
+    centred[:, constant] = 0.0
     if how == "standard":
-        deviation = among.to(torch.float64).std(dim=0, correction=0)
-        return (rows - mean) / deviation.where(deviation > 0, 1.0)
-    # Rows that differ from the mean by their type's rounding alone have no direction.
-    return _unit(rows - mean, 8 * torch.finfo(fixed.dtype).eps * mean.norm())
+        deviation = given.to(torch.float64).std(dim=0, correction=0)
+        return centred / deviation.where(deviation > 0, 1.0)
+    return _unit(centred, rounding * mean.where(~constant, 0.0).norm())
 
 
 def _unit(rows: Tensor, least: Tensor) -> Tensor:
