@@ -7,6 +7,7 @@ from modal_ntk.checks.arguments import (
     check_n_instances,
     check_number,
     check_positive,
+    check_query_strategy,
     check_random_state,
     check_rows,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "check_parameters",
     "check_picks",
     "check_positive",
+    "check_query_strategy",
     "check_random_state",
     "check_rows",
     "check_same_features",

@@ -142,6 +142,32 @@ def check_positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def check_query_strategy(query_strategy: Any) -> None:
+    """Check that a strategy can be called: an instance or a function, not the class of one.
+
+    Parameters
+    ----------
+    query_strategy : object
+        What was given.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is a class or no callable.
+
+    Examples
+    --------
+    >>> check_query_strategy(lambda learner, X_pool: [0])
+    """
+    if isinstance(query_strategy, type):
+        name = query_strategy.__name__
+        remedy = f"Make an instance of it: query_strategy={name}()."
+        raise expected("query_strategy to be a strategy", f"the class {name}", remedy)
+    if not callable(query_strategy):
+        remedy = "Pass a strategy such as modal_ntk.ntkcpl or modal_ntk.NTKCPL()."
+        raise expected("query_strategy to be callable", repr(query_strategy), remedy)
+
+
 def check_number(name: str, value: Any, *, minimum: float = 0.0, maximum: float = np.inf) -> float:
     """Return `value` as a finite float between two bounds, both included.
 

@@ -214,12 +214,12 @@ def _first_non_finite_row(X: Any) -> int | None:
 
 
 def check_same_features(X_pool: Any, X_labeled: Any) -> None:
-    """Check that pool and labelled samples have rows of one shape.
+    """Check that samples have rows of one shape with those that are labelled.
 
     Parameters
     ----------
     X_pool, X_labeled : samples
-        As users pass them.
+        As users pass them: a pool, or samples to be taught, and those that are labelled.
 
     Raises
     ------
@@ -228,8 +228,9 @@ def check_same_features(X_pool: Any, X_labeled: Any) -> None:
     """
     pool, labeled = (_row_shape(X) for X in (X_pool, X_labeled))
     if pool is not None and labeled is not None and pool != labeled:
-        remedy = "Pass the pool through the same preparation as the training set."
-        raise expected(f"pool samples of shape {labeled}, as the training set has", f"shape {pool}", remedy)
+        remedy = "Pass all samples through the same preparation."
+        got = f"shape {pool}" if pool else "single numbers"
+        raise expected(f"samples of shape {labeled}, as the training set has", got, remedy)
 
 
 def _row_shape(X: Any) -> tuple[int, ...] | None:

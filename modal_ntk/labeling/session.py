@@ -87,6 +87,8 @@ class LabelingSession(Record):
         self.query_strategy = query_strategy
         self.initial = checks.check_choice("initial", initial, ("random", "query"))
         self.verbose = verbose
+        if query_strategy is not None:
+            checks.check_query_strategy(query_strategy)
         if query_strategy is not None and estimator is None:
             raise checks.expected("an estimator for query_strategy to ask with", "None", "Pass estimator=.")
         super().__init__(path, X_pool, classes=classes, names=names, random_state=random_state)

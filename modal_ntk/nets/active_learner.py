@@ -68,9 +68,7 @@ class ActiveLearner(modAL.models.ActiveLearner):
     ) -> None:
         # modAL's constructor takes fit arguments and its own under one `**kwargs`; the attributes are set
         # here so that scikit-learn finds every parameter under its name.
-        if not callable(query_strategy):
-            remedy = "Pass a strategy such as modal_ntk.ntkcpl or modal_ntk.NTKCPL()."
-            raise checks.expected("query_strategy to be callable", repr(query_strategy), remedy)
+        checks.check_query_strategy(query_strategy)
         self.estimator = estimator
         self.query_strategy = query_strategy
         self.X_training = X_training

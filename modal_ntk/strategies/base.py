@@ -217,10 +217,10 @@ class QueryStrategy(BaseEstimator, ABC):
         if not unmet:
             return
         name, kind = type(self).__name__, type(view.estimator).__name__
-        state = "" if view.is_fitted else "n unfitted"
+        got = "None" if view.estimator is None else f"a{'' if view.is_fitted else 'n unfitted'} {kind}"
         lacking = "; ".join(f"{need} ({NEEDS[need]})" for need in unmet)
         what_to_do = remedy(self, unmet, view, n_labeled)
-        raise UnmetNeedError(f"{name} expected a learner with {lacking}; got a{state} {kind}. {what_to_do}")
+        raise UnmetNeedError(f"{name} expected a learner with {lacking}; got {got}. {what_to_do}")
 
 
 def _raise_again(call: tuple[int, int, int]) -> None:

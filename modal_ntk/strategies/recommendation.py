@@ -25,7 +25,7 @@ def recommended(
     n_classes : int
         Classes there will be.
     learner : learner or estimator, optional
-        Who will be asked. One that is fitted and gives no probabilities is not recommended a strategy that reads some.
+        Who will be asked. One that gives no probabilities is not recommended a strategy that reads some.
     features : {"fixed", "trained"}, default="fixed"
         Whether samples are rows of numbers that stay, such as the features of a frozen backbone or a table's columns;
         or inputs such as images, from which a net learns its features.
@@ -60,6 +60,10 @@ def recommended(
     checks.check_choice("features", features, ("fixed", "trained"))
     if features == "trained" and n_labeled < FEW * n_classes:
         return NTKCPL()
-    if n_labeled and learner is not None and not nets.NetView(learner).offers("probabilities"):
+    if n_labeled and learner is not None and not _gives_probabilities(nets.NetView(learner)):
         return NTKCPL()
     return UHerding()
+
+
+def _gives_probabilities(view: nets.NetView) -> bool:
+    return view.offers("probabilities") if view.is_fitted else hasattr(view.estimator, "predict_proba")

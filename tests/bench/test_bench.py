@@ -116,6 +116,9 @@ class TestDatasets:
             with pytest.raises(InvalidInputError, match="npz of plain arrays"):
                 load_dataset(tmp_path / name)
         assert not (tmp_path / "sprung").exists()
+        (tmp_path / "folder.npz").mkdir()
+        with pytest.raises(InvalidInputError, match="which is a folder"):
+            load_dataset(str(tmp_path / "folder.npz"))
         with pytest.raises(InvalidInputError, match="does not exist"):
             load_dataset(tmp_path / "none.npz")
 

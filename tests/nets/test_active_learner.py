@@ -13,7 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import modal_ntk
-from modal_ntk import NTKCPL, ActiveLearner, Margin
+from modal_ntk import NTKCPL, ActiveLearner, LabelingSession, Margin
+from modal_ntk.bench import SimulatedActiveLearning
 from modal_ntk.errors import InvalidInputError
 
 X, y = zoo.blobs()
@@ -64,8 +65,10 @@ def test_only_new_fits_the_new_samples_and_remembers_all():
 def test_a_wrong_teach_loses_nothing():
     """Samples of another shape, or with NaN, are refused and the training set stays as it was."""
     learner = ActiveLearner(LogisticRegression(), Margin(), X[:6], y[:6])
-    with pytest.raises(InvalidInputError, match=r"shape \(6,\)"):
+    with pytest.raises(InvalidInputError, match=r"Expected samples of shape \(6,\), .* got shape \(2,\)"):
         learner.teach(X[6:9, :2], y[6:9])
+    with pytest.raises(InvalidInputError, match=r"Expected samples of shape \(6,\), .* got single numbers"):
+        learner.query(X[6])
     with pytest.raises(ValueError, match="NaN"):
         learner.teach(np.full((1, 6), np.nan), y[:1])
     assert learner.X_training.shape == (6, 6)
@@ -75,6 +78,19 @@ def test_a_strategy_that_cannot_be_called_is_refused():
     """The message shows what was given and what would do."""
     with pytest.raises(InvalidInputError, match="query_strategy to be callable, got 'margin'"):
         ActiveLearner(LogisticRegression(), "margin")
+
+
+def test_the_class_of_a_strategy_is_refused_wherever_one_is_given(tmp_path):
+    """It is callable, and fails only when it is called; the instance that is named in its place is taken."""
+    told = r"got the class Margin. Make an instance of it: query_strategy=Margin\(\)"
+    for make in (
+        lambda strategy: ActiveLearner(LogisticRegression(), strategy, X[:6], y[:6]),
+        lambda strategy: SimulatedActiveLearning(LogisticRegression(), strategy, n_rounds=1).fit(X, y),
+        lambda strategy: LabelingSession(tmp_path / "log.sqlite", X, LogisticRegression(), strategy),
+    ):
+        with pytest.raises(InvalidInputError, match=told):
+            make(Margin)
+        make(Margin())
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_committee_and_its_members_can_be_asked(active_learner):
         (POOL, "5", "n_instances to be an integer, got '5'"),
         (np.where(np.arange(48)[:, None] == 7, np.nan, POOL), 1, "finite values in X_pool, got .* first in row 7"),
         (np.where(np.arange(48)[:, None] == 5, np.inf, POOL), 1, "first in row 5"),
-        (POOL[:, :4], 1, r"pool samples of shape \(6,\), as the training set has, got shape \(4,\)"),
+        (POOL[:, :4], 1, r"samples of shape \(6,\), as the training set has, got shape \(4,\)"),
         ([[1.0, 2.0], [1.0]], 1, "one shape"),
     ],
 )

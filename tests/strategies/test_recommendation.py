@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import zoo
-from sklearn.linear_model import Perceptron
+from sklearn.linear_model import LogisticRegression, Perceptron
 
 from modal_ntk import NTKCPL, UHerding, recommended
 from modal_ntk.errors import InvalidInputError
@@ -19,6 +19,9 @@ X, y = zoo.blobs(n=90)
         (29, {"features": "trained"}, NTKCPL),
         (30, {"features": "trained"}, UHerding),
         (0, {"learner": Perceptron()}, UHerding),
+        (500, {"learner": Perceptron()}, NTKCPL),
+        (500, {"learner": LogisticRegression()}, UHerding),
+        (500, {"learner": zoo.net()}, UHerding),
     ],
 )
 def test_by_labels_a_class_and_features(n_labeled, options, kind):

@@ -92,7 +92,8 @@ def load_dataset(name: str | os.PathLike[str]) -> Dataset:
     if path.suffix != ".npz":
         return _from_npz(_named(str(name)))
     if not path.is_file():
-        raise checks.expected("the path of an .npz file", f"{name}, which does not exist", "Check the path.")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise checks.expected("the path of an .npz file", f"{name}, which {what}", "Check the path.")
     return _from_npz(path)
 
 

@@ -59,6 +59,8 @@ def remedy(strategy: Any, unmet: list[str], view: NetView, n_labeled: int) -> st
             "Wrap a torch module in a skorch net: `NeuralNetClassifier(module, criterion=nn.CrossEntropyLoss)`. "
             "Strategies that need no net: `Margin()`, `CoreSet()`, `NTKCPL(variant='self')`."
         )
+    if view.estimator is None:
+        return f"Query with a classifier that is fitted: `LogisticRegression().fit(X, y)`. {_cold()}"
     if not view.is_fitted:
         return f"Teach it first: `learner.teach(X, y)`. {_cold()}"
     if "dropout" in unmet:

@@ -49,7 +49,13 @@ def seeded_copy(strategy: Any, seed: int) -> Any:
     -------
     callable
         The copy.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no strategy, or the class of one.
     """
+    checks.check_query_strategy(strategy)
     copy = clone(strategy, safe=False)
     parameters = copy.get_params(deep=False) if hasattr(copy, "get_params") else {}
     return copy.set_params(random_state=seed) if parameters.get("random_state", 0) is None else copy

@@ -132,6 +132,16 @@ def test_every_code_of_a_remedy_runs(situation):
                         follow(learner, code)
 
 
+@pytest.mark.parametrize("strategy", [modal_ntk.UHerding(), NTKCPL(), modal_ntk.Margin()])
+def test_nobody_is_no_learner_to_be_taught(strategy):
+    """Without a learner there is nobody to teach: the classifier that is named takes its place."""
+    given = {"X_labeled": X, "y_labeled": y}
+    with pytest.raises(UnmetNeedError, match=r"; got None\. Query with a classifier that is fitted") as caught:
+        strategy.select(None, X_pool, 2, **given)
+    (code,) = re.findall(r"`([^`]+)`", str(caught.value))
+    assert len(strategy.select(eval(code), X_pool, 2, **given).indices) == 2
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_labels_are_asked_for_where_these_are_missing():
     """A learner that keeps no labels is told to hand them over, not to start without."""
