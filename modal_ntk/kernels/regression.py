@@ -167,10 +167,17 @@ def square(name: str, kernel: Any, dtype: torch.dtype | None = torch.float64) ->
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
         raise checks.expected(f"a square {name}", f"shape {tuple(matrix.shape)}", "Use one row and column per sample.")
     matrix = matrix if dtype is None and matrix.is_floating_point() else matrix.to(dtype or torch.float64)
-    # A sum is finite unless an entry is not (or it overflows, which is as bad), and needs no second matrix.
-    if not bool(matrix.sum().isfinite()):
+    if not all_finite(matrix):
         raise checks.expected(f"a finite {name}", "NaN or infinity", "Look for overflow in the network's outputs.")
     return matrix
+
+
+def all_finite(matrix: Tensor) -> bool:
+    """Say whether all entries are finite; by the extremes, so that no second matrix is made and no sum overflows."""
+    if not matrix.numel():
+        return True
+    least, most = matrix.aminmax()  # NaN if any entry is
+    return bool(least.isfinite() and most.isfinite())
 
 
 def outputs_of(name: str, values: Any, kernel: Tensor, dtype: torch.dtype | None = None) -> Tensor:

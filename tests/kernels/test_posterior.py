@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from modal_ntk.errors import InvalidInputError
 from modal_ntk.kernels.posterior import condition, condition_block, posterior
-from modal_ntk.kernels.regression import jittered_cholesky, ntk_regression
+from modal_ntk.kernels.regression import all_finite, jittered_cholesky, ntk_regression
 
 F64 = {"dtype": torch.float64}
 K_LL = torch.tensor([[2, 0.5], [0.5, 1]], **F64)
@@ -194,3 +194,16 @@ def test_errors_say_what_was_expected(call, message):
     """Each refusal names the argument and what it should be."""
     with pytest.raises(InvalidInputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_one_entry_that_is_not_finite_is_found(dtype, value):
+    """Wherever it stands; a matrix of the largest numbers, whose sum overflows, and an empty one are finite."""
+    matrix = torch.full((40, 40), torch.finfo(dtype).max, dtype=dtype)
+    assert all_finite(matrix)
+    assert all_finite(matrix[:0])
+    for row, column in ((0, 0), (17, 31), (39, 39)):
+        odd = matrix.clone()
+        odd[row, column] = value
+        assert not all_finite(odd)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from modal_ntk import checks, progress
 from modal_ntk.kernels.posterior import posterior
+from modal_ntk.kernels.regression import all_finite
 from modal_ntk.selection.ahead.deferred import Deferred
 from modal_ntk.selection.ahead.engines import FiniteTime, Limit, predicted_classes
 from modal_ntk.selection.result import Selection
@@ -291,7 +292,7 @@ def _square(kernel: Any) -> Tensor:
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or not gram.is_floating_point():
         got = f"{gram.dtype} of shape {tuple(gram.shape)}"
         raise checks.expected("a square kernel of floats", got, "Compute it over all rows at once.")
-    if not bool(gram.isfinite().all()):
+    if not all_finite(gram):
         raise checks.expected("a kernel of finite numbers", "NaN or infinity", "Check the net's outputs and gradients.")
     return gram
 
