@@ -15,8 +15,9 @@ from modal_ntk.bench.analysis.statistics import BASELINE as RANDOM
 from modal_ntk.bench.experiment.datasets import Dataset, load_dataset
 from modal_ntk.bench.experiment.protocol import Protocol
 from modal_ntk.bench.storage.store import Row
-from modal_ntk.errors import ModalNTKError
+from modal_ntk.errors import ModalNTKError, UnknownNameError
 
+_PASS = "Pass it: `modal-ntk report DIR --dataset FILE.npz`, or dataset= in Python."
 _SPLIT = ("test_size", "validation", "imbalance", "pool_size", "split_seed")
 
 
@@ -94,12 +95,14 @@ def find_data(protocol: Mapping[str, Any], dataset: str | os.PathLike[str] | Dat
         return data
     name = str(protocol.get("dataset", ""))
     if name.endswith(".npz"):  # a store may come from anywhere, and names no path to open
-        return "the store names a file; pass it as the data set"
+        return f"the store names a file. {_PASS}"
     try:
         data = _as_run(load_dataset(name), protocol)
+    except UnknownNameError:
+        return f"none is called {checks.one_line(name)} here. {_PASS}"
     except ModalNTKError as error:
         return checks.one_line(str(error))
-    return data if data.fingerprint == wanted else f"{name} here is not the data set of this comparison"
+    return data if data.fingerprint == wanted else f"{name} here is not the data set of this comparison. {_PASS}"
 
 
 def _as_run(data: Dataset, protocol: Mapping[str, Any]) -> Dataset:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -198,7 +199,20 @@ class TestQueried:
         assert "not at hand" in report(tmp_path / "a").page.read_text()
         np.savez(tmp_path / "x.npz", x_train=data_set().x_train)
         stored(tmp_path / "b", data=dataclasses.replace(data_set(), name=str(tmp_path / "x.npz")))
-        assert "pass it as the data set" in report(tmp_path / "b").page.read_text()
+        assert "the store names a file. Pass it" in report(tmp_path / "b").page.read_text()
+
+    def test_what_is_named_in_place_of_missing_data_shows_them(self, tmp_path, monkeypatch):
+        """The option that the page of an own file's comparison names makes the page whole."""
+        data = data_set()
+        monkeypatch.chdir(tmp_path)
+        parts = {key: getattr(data, key) for key in ("x_train", "y_train", "x_test", "y_test")}
+        np.savez(tmp_path / "mine.npz", **parts)
+        stored(tmp_path / "out", data=load_dataset("mine.npz"))
+        assert main(["report", "out"]) == 0
+        told = " ".join(Page(Path("out/report.html").read_text()).text)
+        assert "none is called mine here. Pass it: `modal-ntk report DIR --dataset FILE.npz`" in told
+        assert main(["report", "out", "--dataset", "mine.npz"]) == 0
+        assert "not at hand" not in Path("out/report.html").read_text()
 
     def test_data_are_split_as_the_protocol_says(self, tmp_path):
         """A comparison on part of a data set shows the classes of that part, whoever names the whole."""
