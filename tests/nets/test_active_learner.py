@@ -80,6 +80,12 @@ def test_a_strategy_that_cannot_be_called_is_refused():
         ActiveLearner(LogisticRegression(), "margin")
 
 
+def test_the_class_of_an_estimator_is_refused():
+    """It has a `fit`, which is nobody's; the message names what would do."""
+    with pytest.raises(InvalidInputError, match="an estimator, got the class LogisticRegression"):
+        ActiveLearner(LogisticRegression, Margin(), X[:6], y[:6])
+
+
 def test_the_class_of_a_strategy_is_refused_wherever_one_is_given(tmp_path):
     """It is callable, and fails only when it is called; the instance that is named in its place is taken."""
     told = r"got the class Margin. Make an instance of it: query_strategy=Margin\(\)"
