@@ -2,6 +2,7 @@
 
     MODAL_NTK_DATA=... python examples/reproduce/ntkcpl_table.py OUT --data cifar10_efficientnet
     MODAL_NTK_DATA=... python examples/reproduce/ntkcpl_table.py OUT --clusters      the paper's figure 5
+    MODAL_NTK_DATA=... python examples/reproduce/ntkcpl_table.py OUT --times         the paper's figure 9
 
 20 labels a query to 100, 100 a query to 500, 500 a query to 2,000; 5 seeds; the classifier anew each round, learning
 rate 0.3; the whole pool; 10,000 candidates for NTKCPL and 6,000 for look-ahead. Strategies that start without labels
@@ -16,14 +17,18 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from time import process_time
 
 import numpy as np
+from sklearn.base import clone
 
+from modal_ntk import NTKCPL, LookAhead
 from modal_ntk.bench import default_estimator, load_dataset, run
 from modal_ntk.bench.analysis.statistics import curves, effective_budget_ratio, shared
 from modal_ntk.bench.reports.figures import draw_gain
 from modal_ntk.bench.storage.store import Store
 from modal_ntk.errors import UnknownNameError
+from modal_ntk.nets.traceless import seeded
 
 BATCHES = [20] * 4 + [100] * 4 + [500] * 3
 RANDOM = "random_sampling"
@@ -117,6 +122,33 @@ def header(data, estimator, batches, out, stores):
     )
 
 
+def times(data, estimator, candidates, out):
+    """Seconds of the processor of one query, by labels there are: NTKCPL beside look-ahead, in one run."""
+    arms = {
+        "ntkcpl": NTKCPL(n_candidates=candidates),
+        "ntkcpl as published": NTKCPL.as_published(n_candidates=candidates),
+        "lookahead": LookAhead(n_candidates=candidates),
+        "lookahead, variant=initial": LookAhead(n_candidates=candidates, variant="initial"),
+    }
+    sizes = {100: 20, 500: 100, 1000: 500}
+    rows = {name: [] for name in arms}
+    order = np.random.default_rng(0).permutation(len(data.x_train))
+    for n_labels, n_instances in sizes.items():
+        known, rest = order[:n_labels], order[n_labels:]
+        with seeded(0):
+            net = clone(estimator).fit(data.x_train[known], data.y_train[known])
+        labeled = {"X_labeled": data.x_train[known], "y_labeled": data.y_train[known]}
+        for name, strategy in arms.items():
+            began = process_time()
+            strategy.set_params(random_state=0).select(net, data.x_train[rest], n_instances, **labeled)
+            rows[name].append(process_time() - began)
+    head = " | ".join(f"{n_instances} picks, {n_labels} labels" for n_labels, n_instances in sizes.items())
+    text = f"| seconds of the processor, {candidates} candidates | {head} |\n|{'---|' * (len(sizes) + 1)}\n"
+    text += "".join(f"| {name} | {' | '.join(f'{s:.1f}' for s in taken)} |\n" for name, taken in rows.items())
+    (out / "ntkcpl_times.md").write_text(text)
+    print(text)
+
+
 def main(arguments):
     small = bool(os.environ.get("MODAL_NTK_SMALL"))
     try:
@@ -127,6 +159,11 @@ def main(arguments):
     pool = len(data.x_train) if arguments.pool is None else arguments.pool
     data = dataclasses.replace(data, x_train=data.x_train[:pool], y_train=data.y_train[:pool])
     estimator = default_estimator(data, device=arguments.device).set_params(lr=0.3, max_epochs=5 if small else 100)
+    if arguments.times:
+        out = Path(arguments.out)
+        out.mkdir(parents=True, exist_ok=True)
+        times(data, estimator, arguments.candidates, out)
+        return
     compared = comparisons(arguments.candidates, arguments.clusters)
     batches = BATCHES[: 1 if small else arguments.rounds]
     seeds = 1 if small else arguments.seeds
@@ -151,6 +188,7 @@ if __name__ == "__main__":
     parser.add_argument("out", help="folder of the results")
     parser.add_argument("--data", default="fashion_mnist_simclr", help="name of the data set")
     parser.add_argument("--clusters", action="store_true", help="NTKCPL with 10, 50, 100 and 200 clusters instead")
+    parser.add_argument("--times", action="store_true", help="seconds of single queries instead")
     parser.add_argument("--pool", type=int, default=None, help="first rows of the pool to use; all by default")
     parser.add_argument("--candidates", type=int, default=10000)
     parser.add_argument("--seeds", type=int, default=5)

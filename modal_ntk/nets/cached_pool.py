@@ -101,7 +101,7 @@ class CachedPool(Dataset):  # type: ignore[type-arg]
         if not path.exists():
             with replacing(path) as written:
                 self._write(written, compute)
-        return torch.from_numpy(np.load(path, mmap_mode="c"))
+        return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
 
     def _fingerprint(self, view: Any) -> str:
         # Once a query, not once a shard: the view is the query's, and weights that change count it.

@@ -229,7 +229,7 @@ def test_bad_data_are_refused(fitted):
     ]:
         with pytest.raises(InvalidInputError, match=message):
             LpNTKPruner(fitted, prefit=True).fit(X_bad, y_bad)
-    with pytest.raises(UnmetNeedError, match="fitted skorch net under prefit=True"):
+    with pytest.raises(UnmetNeedError, match="fitted skorch net, got an unfitted"):
         LpNTKPruner(zoo.net(), prefit=True).fit(X, y)
     with pytest.raises(UnmetNeedError, match="skorch net to train, got StandardScaler"):
         LpNTKPruner(StandardScaler()).fit(X, y)

@@ -240,7 +240,7 @@ def test_a_net_without_a_critic_is_told_how_to_get_one():
     with pytest.warns(ModalNTKWarning):
         untrained = WAALClassifier(zoo.MLP, classes=[0, 1, 2], max_epochs=1, verbose=0).fit(X_known, y_known)
     for model in (zoo.net().fit(X_known, y_known), untrained):
-        with pytest.raises(UnmetNeedError, match=r"WAALClassifier\(extractor\).fit\(X, y, X_unlabeled=pool\)"):
+        with pytest.raises(UnmetNeedError, match=r"teach\(X, y, X_unlabeled=X_pool\)"):
             WAAL().select(model, X_pool, 2)
         with pytest.raises(UnmetNeedError, match="trained critic"):
             NetView(model).logits_and_critic(X_pool)

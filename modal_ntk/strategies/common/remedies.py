@@ -53,7 +53,7 @@ def remedy(strategy: Any, unmet: list[str], view: NetView, n_labeled: int) -> st
     if view.is_regressor:
         return "Use a classifier, such as `LogisticRegression()`."
     if "critic" in unmet:
-        return _critic(view)
+        return _critic(view) if view.is_fitted else f"{_critic(view)} {_cold()}"
     if view.net is None and (missing := _OF_A_NET.intersection(unmet)):
         return _without(strategy, missing, view, n_labeled) or (
             "Wrap a torch module in a skorch net: `NeuralNetClassifier(module, criterion=nn.CrossEntropyLoss)`. "
