@@ -33,5 +33,5 @@ def test_with_certainty_all_picks_are_random():
 @pytest.mark.parametrize("epsilon", [-0.1, 1.1])
 def test_shares_lie_between_zero_and_one(epsilon):
     """Anything else is an error that says so."""
-    with pytest.raises(InvalidInputError, match="epsilon to be between 0 and 1"):
+    with pytest.raises(InvalidInputError, match="epsilon to be a finite number between 0 and 1"):
         EpsilonMargin(epsilon=epsilon).select(MODEL, X, 1)
