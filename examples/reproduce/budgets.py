@@ -58,14 +58,14 @@ def ranks_by_budget(sets, n_classes):
     return {name: np.array(values) for name, values in ranks.items() if len(values) > 1}, names
 
 
-def draw_ranks(axes, ranks, names, shown=lambda name: name, strong=None):
-    """Draw mean ranks with their standard errors, the strategies in `strong`, or all, in colour."""
-    for (name, style), place in zip(styles(names).items(), range(len(names)), strict=True):
+def draw_ranks(axes, ranks, names, looks=None, shown=lambda name: name):
+    """Draw mean ranks with their standard errors; where looks are given, what has none is a thin grey line."""
+    looks = styles(names) if looks is None else looks
+    for place, name in enumerate(names):
         mean = np.array([values[:, place].mean() for values in ranks.values()])
         error = np.array([values[:, place].std(ddof=1) / len(values) ** 0.5 for values in ranks.values()])
-        if strong is None or name in strong:
-            look = style if strong is None else strong[name]
-            axes.errorbar(range(len(ranks)), mean, error, label=shown(name), capsize=2, **look)
+        if name in looks:
+            axes.errorbar(range(len(ranks)), mean, error, label=shown(name), capsize=2, **looks[name])
         else:
             axes.plot(range(len(ranks)), mean, color="0.8", linewidth=0.8, zorder=0)
     axes.set_xticks(range(len(ranks)), labels=list(ranks))

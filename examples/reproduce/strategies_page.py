@@ -101,14 +101,14 @@ def picture(groups):
 
     drawing = Figure(figsize=(4.2 * len(groups), 4.6))
     FigureCanvasAgg(drawing)
-    strong = {
+    looks = {
         name: {"color": colour, "marker": "o", "markersize": 3.5, "linewidth": 1.6}
         for name, colour in COLOURS.items()
     }
     panels = drawing.subplots(1, len(groups), squeeze=False)[0]
     for axes, (title, sets) in zip(panels, groups.items(), strict=True):
         ranks, names = ranks_by_budget(sets, {name: classes_of(name) for name in sets})
-        draw_ranks(axes, ranks, names, strong=strong)
+        draw_ranks(axes, ranks, names, looks)
         axes.set_title(f"{title} ({len(sets)})", fontsize="small")
         if axes is not panels[0]:
             axes.set_ylabel("")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from modal_ntk import checks, selection
+from modal_ntk import selection
 from modal_ntk.checks.parameters import POSITIVE, Constraints
 from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
@@ -78,10 +78,6 @@ class MaxHerding(DistanceStrategy):
         self.features = features
         self.random_state = random_state
         self.verbose = verbose
-
-    def _check_kernel(self) -> None:
-        if not callable(self.kernel):
-            checks.check_positive("kernel", self.kernel)
 
     def _select(self, query: Query) -> Selection:
         rows = read_rows(query, self.features)

@@ -105,12 +105,6 @@ class UHerding(MaxHerding):
         self.uncertainty = uncertainty
         self.temperature = temperature
 
-    def _check_kernel(self) -> None:
-        if isinstance(self.kernel, str):
-            checks.check_choice("kernel", self.kernel, ("auto", "nearest", "median"))
-        else:
-            super()._check_kernel()
-
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:
         needed = self._needed() | ({"probabilities"} if n_labeled else set())
         return [need for need in sorted(needed) if not view.offers(need)]
@@ -144,9 +138,9 @@ class UHerding(MaxHerding):
         gaps = gaps[gaps > 1e-6]
         if not len(gaps):
             return FIRST_WIDTH
-        fixed = rows.source in ("input", "callable")
-        which = str(self.kernel).replace("auto", "nearest" if fixed else "median")
-        return float(gaps.min() if which == "nearest" else gaps.median())
+        which, fixed = str(self.kernel), rows.source in ("input", "callable")
+        nearest = which == "nearest" or (which == "auto" and fixed)
+        return float(gaps.min() if nearest else gaps.median())
 
     def _temperature(self, query: Query) -> float:
         if query.n_labeled == 0:
