@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cells import add, claimed, paired, rows
+from cells import add, claimed, curve_table, rows
 from ddal_benchmarks import DigitNet, adam, data_or_none
 from ddal_checkerboard import SMALL, BoardNet, OneByOneNet, checkerboard
 from torch import nn
@@ -72,16 +72,22 @@ def accuracies(task, arm, seed):
     return [float(entry.score) for entry in simulation.fit(X, y).curve_]
 
 
-def show(found):
-    """Areas of every arm, and its paired differences to random sampling and CoreSet."""
+FIRST = {"binary": (8, 10), "multiclass": (16, 10), "mnist": (40, 40)}  # first labels, and labels a query
+SHOWN = {"binary": [8, 18, 148, 448], "multiclass": [16, 26, 156, 456]}  # after 0, 1, 14 and 44 queries
+
+
+def tables(found):
+    """Lines of each task's table: means by labels, areas, paired differences to random sampling and CoreSet."""
+    lines = {}
     for task in (t for t in CLASSES if any(r["task"] == t for r in found)):
-        print(f"| {task} | area | minus random_sampling | minus coreset | seeds |\n|---|---|---|---|---|")
-        areas = {arm: {} for arm in ARMS}
-        for r in (r for r in found if r["task"] == task):
-            areas[r["arm"]][r["seed"]] = np.mean(r["accuracies"])
-        for arm, ours in ((arm, ours) for arm, ours in areas.items() if ours):
-            gaps = [paired(ours, areas[other]) if arm != other else "" for other in ("random_sampling", "coreset")]
-            print(f"| {arm} | {np.mean(list(ours.values())):.4f} | {' | '.join(gaps)} | {len(ours)} |")
+        curves, (first, each) = {}, FIRST[task]
+        for arm in ARMS:
+            for r in (r for r in found if (r["task"], r["arm"]) == (task, arm)):
+                curve = {first + each * i: value for i, value in enumerate(r["accuracies"])}
+                curves.setdefault(arm, {})[r["seed"]] = curve
+        shown = None if len(next(iter(curves["ddal"].values()))) < 10 else SHOWN.get(task)
+        lines[task] = curve_table(curves, ["random_sampling", "coreset"], shown)
+    return lines
 
 
 def main(out, tasks, seeds):
@@ -92,7 +98,8 @@ def main(out, tasks, seeds):
         seed, task, arm = cell
         if not any((r["seed"], r["task"], r["arm"]) == cell for r in rows(path)):
             add(path, {"task": task, "arm": arm, "seed": seed, "accuracies": accuracies(task, arm, seed)})
-    show(rows(path))
+    for task, lines in tables(rows(path)).items():
+        print(task, *lines, sep="\n")
 
 
 if __name__ == "__main__":

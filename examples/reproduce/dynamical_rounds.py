@@ -59,10 +59,10 @@ def run(seed, n_rounds, data, options):
     return {"seed": seed, "rounds": n_rounds, "n_labels": len(labeled), **found}
 
 
-def show(found):
-    """Means over the seeds, and of each round's queries less random draws, paired."""
-    print("| queries | MMD | B | MMD / B | the paper's | MMD² minus random draws' | accuracy | seeds |")
-    print("|---|---|---|---|---|---|---|---|")
+def table(found):
+    """Lines of the table: means over the seeds, and of each round's queries less random draws, paired."""
+    lines = ["| queries | MMD | B | MMD / B | the paper's | MMD² minus random draws' | accuracy | seeds |"]
+    lines.append("|" + "---|" * 8)
     at = {(r["rounds"], r["seed"]): r for r in found}
     for n_rounds in ROUNDS:
         some = [r for r in found if r["rounds"] == n_rounds]
@@ -76,7 +76,8 @@ def show(found):
         cells += [f"{ratio.mean():.6f} ± {ratio.std(ddof=1):.6f}" if len(some) > 1 else f"{ratio[0]:.6f}"]
         cells += [f"{PAPER[n_rounds]:.6f}" if n_rounds else ""]
         cells += [f"{np.mean(gaps):+.3g}{error}" if gaps and n_rounds else ""]
-        print(f"| {' | '.join(cells)} | {means['accuracy']:.4f} | {len(some)} |")
+        lines.append(f"| {' | '.join(cells)} | {means['accuracy']:.4f} | {len(some)} |")
+    return lines
 
 
 if __name__ == "__main__":
@@ -97,4 +98,4 @@ if __name__ == "__main__":
             for cell in claimed(folder, [(seed, n) for seed in range(arguments.seeds) for n in ROUNDS]):
                 if not any((r["seed"], r["rounds"]) == cell for r in rows(path)):
                     add(path, run(*cell, images, arguments))
-        show(rows(path))
+        print(*table(rows(path)), sep="\n")

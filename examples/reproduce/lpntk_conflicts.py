@@ -87,7 +87,7 @@ def ways(x, y, seed):
 
 def study(path, *, seeds, shares):
     """Do what is not in the table yet."""
-    rows = list(csv.DictReader(path.open(encoding="utf-8"))) if path.exists() else []
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
     done = {(float(row["flips"]), int(row["seed"])) for row in rows}
     with path.open("a", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, COLUMNS)
@@ -108,17 +108,19 @@ def study(path, *, seeds, shares):
                 file.flush()
 
 
-def show(path):
-    """Print means over seeds."""
-    rows = list(csv.DictReader(path.open(encoding="utf-8")))
-    print("| flips | way | precision at the number of flips | suspects named | of them flipped | seeds |")
-    print("|---|---|---|---|---|---|")
+def table(path):
+    """Lines of the table: means over seeds."""
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    lines = ["| flips | way | precision at the number of flips | suspects named | of them flipped | seeds |"]
+    lines.append("|" + "---|" * 6)
     for flips, way in dict.fromkeys((row["flips"], row["way"]) for row in rows):
         some = [row for row in rows if (row["flips"], row["way"]) == (flips, way)]
         precision = np.array([float(row["precision"]) for row in some])
         spread = f" ± {precision.std(ddof=1):.3f}" if len(some) > 1 else ""
         cut = [f"{np.mean([float(row[c]) for row in some]):.0f}" if some[0][c] else "" for c in COLUMNS[4:]]
-        print(f"| {float(flips):.1%} | {way} | {precision.mean():.3f}{spread} | {cut[0]} | {cut[1]} | {len(some)} |")
+        means = f"{precision.mean():.3f}{spread}", *cut, str(len(some))
+        lines.append(f"| {float(flips):.1%} | {way} | {' | '.join(means)} |")
+    return lines
 
 
 if __name__ == "__main__":
@@ -132,4 +134,4 @@ if __name__ == "__main__":
         folder = Path(arguments.out or scratch)
         folder.mkdir(parents=True, exist_ok=True)
         study(folder / "lpntk_conflicts.csv", seeds=arguments.seeds, shares=arguments.flips)
-        show(folder / "lpntk_conflicts.csv")
+        print(*table(folder / "lpntk_conflicts.csv"), sep="\n")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cells import add, claimed, paired, rows
+from cells import add, claimed, curve_table, rows
 from ddal_checkerboard import PlainNet
 from torch import nn
 
@@ -79,20 +79,17 @@ def accuracies(task, arm, seed):
     return scores
 
 
-def show(found):
-    """Mean curves, areas and their paired differences to random sampling."""
+def tables(found):
+    """Lines of each task's table: mean curves, areas and their paired differences to random sampling."""
+    lines = {}
     for task in (t for t in TASKS if any(r["task"] == t for r in found)):
-        runs = {
-            arm: {r["seed"]: r["accuracies"] for r in found if (r["task"], r["arm"]) == (task, arm)} for arm in ARMS
-        }
-        areas = {arm: {seed: np.mean(curve) for seed, curve in of_arm.items()} for arm, of_arm in runs.items()}
-        n_rounds = len(next(r["accuracies"] for r in found if r["task"] == task))
-        labels = " | ".join(str(20 * (i + 1)) for i in range(n_rounds))
-        print(f"| {task} | {labels} | area minus random_sampling | seeds |\n|" + "---|" * (n_rounds + 3))
-        for arm, of_arm in ((arm, of_arm) for arm, of_arm in runs.items() if of_arm):
-            curve = " | ".join(f"{v:.3f}" for v in np.mean(list(of_arm.values()), axis=0))
-            gap = paired(areas[arm], areas["random_sampling"]) if arm != "random_sampling" else ""
-            print(f"| {arm} | {curve} | {gap} | {len(of_arm)} |")
+        curves = {}
+        for arm in ARMS:
+            for r in (r for r in found if (r["task"], r["arm"]) == (task, arm)):
+                curve = {20 * (i + 1): value for i, value in enumerate(r["accuracies"])}
+                curves.setdefault(arm, {})[r["seed"]] = curve
+        lines[task] = curve_table(curves, ["random_sampling"])
+    return lines
 
 
 def main(out, tasks, arms, seeds):
@@ -103,7 +100,8 @@ def main(out, tasks, arms, seeds):
     for seed, task, arm in claimed(out, cells):
         if not any((r["seed"], r["task"], r["arm"]) == (seed, task, arm) for r in rows(path)):
             add(path, {"task": task, "arm": arm, "seed": seed, "accuracies": accuracies(task, arm, seed)})
-    show(rows(path))
+    for task, lines in tables(rows(path)).items():
+        print(task, *lines, sep="\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ The arms are those of waal_starved.py, and before them
 
 The paper has a pool of 40,000, 20,000 samples for early stopping and 80 epochs, of which each passes as often as the
 pool is large. Here the pool is --pool of the first 10,000 training images, there are --epochs, plain training has four
-times as many, and none stops early. The rest is the paper's: LeNet with 320 features, heads of 50 hidden units,
+times as many, and none stops early; with --half, images are of 14 x 14 pixels, and as many features come from two
+layers of 3 x 3. The rest is the paper's: LeNet with 320 features, heads of 50 hidden units,
 batches of 64, SGD at 0.01 falling at one half and three quarters, momentum 0.5, mu = 0.01, selection coefficient 5,
 from scratch in every round.
 
@@ -29,7 +30,7 @@ import torch
 from cells import add, claimed, rows
 from torch import nn
 from waal_starved import ARMS as OF_STARVED
-from waal_starved import table
+from waal_starved import MEANING, table
 
 from modal_ntk import ActiveLearner, RandomSampling
 from modal_ntk.bench import load_dataset
@@ -47,10 +48,21 @@ SETTINGS = ("epochs", "pool", "budgets")
 PAPER = {"Random": [58.03, 66.81, 71.21, 73.12], "WAAL": [72.29, 76.99, 79.85, 81.08]}
 
 
+def settings_of(options):
+    """What a row says of its run."""
+    settings = {name: getattr(options, name) for name in SETTINGS}
+    return settings | {"half": True} if options.half else settings
+
+
 def lenet():
     return nn.Sequential(
         nn.Conv2d(1, 10, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(10, 20, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten()
     )
+
+
+def half_lenet():
+    """As many features, of images of half the size."""
+    return nn.Sequential(nn.Conv2d(1, 10, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(10, 20, 3), nn.ReLU(), nn.Flatten())
 
 
 def perceptron():
@@ -65,12 +77,15 @@ def data_and_extractor(options):
         print(error, "Using digits.", sep="\n")
         data = load_dataset("digits")
     if data.name == "digits":
-        options.pool, options.budgets, options.epochs = 800, [50, 70], 2
+        options.pool, options.budgets, options.epochs, options.half = 800, [50, 70], 2, False
     chosen = np.random.default_rng(0).permutation(len(data.x_train[:10_000]))[: options.pool]
     x = data.x_train[chosen]
     mean, std = x.mean(), x.std()
     x, x_test = (((part - mean) / std).astype(np.float32) for part in (x, data.x_test))
-    return (x, data.y_train[chosen], x_test, data.y_test), perceptron if data.name == "digits" else lenet
+    if options.half:
+        x, x_test = (part.reshape(len(part), 1, 14, 2, 14, 2).mean(axis=(3, 5)) for part in (x, x_test))
+    extractor = perceptron if data.name == "digits" else half_lenet if options.half else lenet
+    return (x, data.y_train[chosen], x_test, data.y_test), extractor
 
 
 def one_round(arm, seed, labeled, n_next, data, extractor, options):
@@ -103,14 +118,14 @@ def one_round(arm, seed, labeled, n_next, data, extractor, options):
         "auc": net.history[-1].get("critic_auc"),
         "fit_seconds": round(seconds, 2),
         "device": options.device,
-        "settings": {name: getattr(options, name) for name in SETTINGS},
+        "settings": settings_of(options),
         "chosen": chosen.tolist(),
     }
 
 
 def run_cell(seed, arm, data, extractor, options):
     """Do the rounds of one arm and seed that are not stored yet."""
-    settings = {name: getattr(options, name) for name in SETTINGS}
+    settings = settings_of(options)
     stored = [r for r in rows(options.path) if (r["arm"], r["seed"], r["settings"]) == (arm, seed, settings)]
     # All arms of a seed start from the same rows.
     labeled = np.random.default_rng(seed).choice(len(data[0]), options.budgets[0], replace=False)
@@ -123,13 +138,20 @@ def run_cell(seed, arm, data, extractor, options):
         print(arm, f"seed {seed}", shown, flush=True)
 
 
+def summary(found):
+    """Lines of the table."""
+    known = [(f"AUC at {min(r['n_labels'] for r in found):,}", "auc", 0)]
+    known.append((f"at {max(r['n_labels'] for r in found):,}", "auc", -1))
+    return table(found, list(ARMS), known)
+
+
 def figure(found, path):
     """Draw the curves and the paper's."""
     from matplotlib.figure import Figure
 
     axes = Figure(figsize=(7, 4.5), layout="constrained").subplots()
-    for arm in dict.fromkeys(r["arm"] for r in found):
-        budgets = sorted({r["n_labels"] for r in found})
+    budgets = sorted({r["n_labels"] for r in found})
+    for arm in (arm for arm in ARMS if any(r["arm"] == arm for r in found)):
         scores = [[100 * r["accuracy"] for r in found if (r["arm"], r["n_labels"]) == (arm, n)] for n in budgets]
         axes.plot(budgets, [np.mean(s) if s else np.nan for s in scores], marker="o", label=arm)
     for name, scores in PAPER.items():
@@ -147,6 +169,7 @@ def main(arguments=None):
     parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--pool", type=int, default=8000)
+    parser.add_argument("--half", action="store_true", help="images of half the size: a step costs half as much")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--report", action="store_true", help="show what is stored, and do nothing more")
     options = parser.parse_args(arguments)
@@ -159,8 +182,8 @@ def main(arguments=None):
             # Seeds outermost: whatever is stored compares the arms.
             for seed, arm in claimed(folder, [(seed, arm) for seed in range(options.seeds) for arm in options.arms]):
                 run_cell(seed, arm, data, extractor, options)
-        found = sorted(rows(options.path), key=lambda r: (list(ARMS).index(r["arm"]), r["seed"]))
-        table("Fashion-MNIST", found)
+        found = rows(options.path)
+        print(f"Fashion-MNIST: {MEANING}", *summary(found), sep="\n")
         figure(found, folder / "waal_fashion_mnist.png")
 
 

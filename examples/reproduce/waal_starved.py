@@ -111,25 +111,27 @@ def run(task, out, *, seeds, rounds, epochs, arms):
             found = one_round(arm, seed, labeled, data, TASKS[task], epochs)
             add(path, found)
             labeled = np.concatenate([labeled, found["chosen"]])
-    table(task, sorted(rows(path), key=lambda r: (list(ARMS).index(r["arm"]), r["seed"])))
+    print(f"{task}: {MEANING}", *table(rows(path)), sep="\n")
 
 
-KNOWN = {"auc": "AUC labels", "auc_starved": "AUC starved", "starved_share": "starved in first query"}
+MEANING = "test accuracy in per cent by labels, mean over the seeds; area: mean over all rounds"
+# Heading, value, and the round it is of.
+KNOWN = [("AUC labels", "auc", 0), ("AUC starved", "auc_starved", 0), ("starved in first query", "starved_share", 0)]
 
 
-def table(task, found):
-    """Accuracy by labels, its mean over all rounds, and what the critic knew at the first query.
+def table(found, arms=tuple(ARMS), known=KNOWN):
+    """Lines of a table: accuracy by labels, its mean over all rounds, and what the critic knew.
 
     Differences are to the arm without a critic, paired over the seeds.
     """
-    budgets, known = sorted({r["n_labels"] for r in found}), [key for key in KNOWN if key in found[0]]
+    found = sorted(found, key=lambda r: (arms.index(r["arm"]), r["seed"]))
+    budgets = sorted({r["n_labels"] for r in found})
     runs = {}
     for r in found:
         runs.setdefault((r["arm"], r["seed"]), []).append(100 * r["accuracy"])
     whole = {run: statistics.fmean(scores) for run, scores in runs.items() if len(scores) == len(budgets)}
-    print(f"{task}: test accuracy in per cent by labels, mean over the seeds; area: mean over all rounds")
-    heads = [*map(str, budgets), "area", "minus no critic", "seeds", *(KNOWN[key] for key in known)]
-    print(f"| arm | {' | '.join(heads)} |\n|{'---|' * (len(heads) + 1)}")
+    heads = [*(f"{n:,}" for n in budgets), "area", "minus no critic", "seeds", *(heading for heading, _, _ in known)]
+    lines = [f"| arm | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 1)]
     for arm in dict.fromkeys(r["arm"] for r in found):
         scores = [[100 * r["accuracy"] for r in found if (r["arm"], r["n_labels"]) == (arm, n)] for n in budgets]
         cells = [f"{statistics.fmean(s):.1f}" if s else "" for s in scores]
@@ -137,11 +139,12 @@ def table(task, found):
         cells.append(f"{statistics.fmean(whole[arm, s] for s in seeds):.2f}" if seeds else "")
         ours, theirs = ({s: v for (a, s), v in whole.items() if a == which} for which in (arm, "no critic"))
         cells += [paired(ours, theirs, 2) if arm != "no critic" else "", str(len(seeds))]
-        first = [r for r in found if (r["arm"], r["n_labels"]) == (arm, budgets[0])]
-        for key in known:
-            values = [r[key] for r in first if r[key] is not None]
+        for _, key, which in known:
+            of_round = [r[key] for r in found if (r["arm"], r["n_labels"]) == (arm, budgets[which])]
+            values = [value for value in of_round if value is not None]
             cells.append(f"{statistics.fmean(values):.2f}" if values else "")
-        print(f"| {arm} | {' | '.join(cells)} |")
+        lines.append(f"| {arm} | {' | '.join(cells)} |")
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,0 +1,42 @@
+"""Pages of results are what their rows say."""
+
+import importlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "examples/reproduce"
+
+
+@pytest.fixture
+def pages(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("pages")
+
+
+def test_every_table_follows_from_the_rows_beside_it(pages, tmp_path):
+    """Made again from its rows no page changes; made from others it does, and its words stay."""
+    results = tmp_path / "results"
+    shutil.copytree(FOLDER / "results", results, ignore=shutil.ignore_patterns("*.png"))
+    before = {path: path.read_text() for path in results.glob("*.md")}
+    pages.main(results)
+    assert {path: path.read_text() for path in results.glob("*.md")} == before
+    rows = results / "small_queries/small_queries.jsonl"
+    rows.write_text("".join(line for line in rows.read_text().splitlines(keepends=True) if '"seed": 4' not in line))
+    pages.main(results)
+    changed = {path.name for path, text in before.items() if path.read_text() != text}
+    assert changed == {"small_queries.md"}
+    page = results / "small_queries.md"
+    assert page.read_text().splitlines()[:12] == before[page].splitlines()[:12]
+
+
+def test_a_mark_without_a_table_is_refused(pages):
+    """A page and the list of tables must name the same."""
+    text = "words\n<!-- table: one -->\nold\n<!-- end -->\nmore\n"
+    assert pages.fill(text, {"one": lambda: ["| new |"]}) == (
+        "words\n<!-- table: one -->\n\n| new |\n\n<!-- end -->\nmore\n"
+    )
+    for made in ({}, {"one": list, "two": list}):
+        with pytest.raises(SystemExit, match="expected the tables"):
+            pages.fill(text, made)
