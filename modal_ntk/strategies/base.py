@@ -69,6 +69,13 @@ class QueryStrategy(BaseEstimator, ABC):
     random_state: Any = None
     verbose: int = 0
     _without: ClassVar[dict[str, dict[str, Any]]] = {}  # by need, the parameters that do without it
+    # Attributes kept for speed alone: made again, they are the same. Pickles leave them out, and a run that was broken
+    # off goes on without them.
+    _remade: ClassVar[frozenset[str]] = frozenset()
+
+    def __getstate__(self) -> Any:
+        """Leave out what is made again where it is needed."""
+        return {name: value for name, value in super().__getstate__().items() if name not in self._remade}
 
     def __call__(
         self,

@@ -83,7 +83,8 @@ class DDAL(QueryStrategy):
     n_classes : int or None, default=None
         Number of classes C. None takes the number the fitted model knows, or that was seen.
     reuse_graph : bool, default=True
-        Whether the graph is kept for the next query, and used again if the rows' features are the same.
+        Whether the graph is kept for the next query, and used again if the rows' features are the same. The picks are
+        those of a graph made anew.
     random_state : int, numpy generator or None, default=None
         Seed of ties, of random temporary labels and of the approximate search.
     verbose : int, default=0
@@ -122,6 +123,7 @@ class DDAL(QueryStrategy):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    _remade: ClassVar[frozenset[str]] = frozenset({"_memory"})
     _without: ClassVar[dict[str, dict[str, Any]]] = {"embedding": {"features": "input"}}
     _parameter_constraints: ClassVar[Constraints] = {
         "n_neighbors": [COUNT],
@@ -182,10 +184,6 @@ class DDAL(QueryStrategy):
         self.random_state = random_state
         self.verbose = verbose
 
-    def __getstate__(self) -> Any:
-        """Leave the remembered graph out of pickles: it is made again where it is needed."""
-        return {name: value for name, value in super().__getstate__().items() if name != "_memory"}
-
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - labels change no need
         needed = self.needs | (rows.needs_of(self.features) if self.affinity is None else set())
         return [need for need in sorted(needed) if not view.offers(need)]
@@ -228,11 +226,11 @@ class DDAL(QueryStrategy):
             message = f"DDAL: n_neighbors lowered from {self.n_neighbors} to {n_neighbors}, for {n} rows."
             warnings.warn(message, ModalNTKWarning, stacklevel=4)
 
-        def build() -> sp.csr_matrix:
+        def build(placed: np.ndarray) -> sp.csr_matrix:
             if n == 1:
-                return sp.identity(1, dtype=parts[0].dtype, format="csr")
+                return sp.identity(1, dtype=placed.dtype, format="csr")
             return structure.knn_transition(
-                np.concatenate(parts),
+                placed,
                 n_neighbors,
                 similarity=self.similarity,
                 symmetrise=self.symmetrise,

@@ -123,6 +123,12 @@ def tests_of(path: str) -> tuple[list[str], list[str]]:
     return [path, *map(_relative, (*named, laws))], list(map(_relative, rest))
 
 
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    # Beside what is hidden, data and products that lie in the root; tests/shared is what the tests share.
+    beside = {"shared", "build"} if Path(folder) == ROOT else {"_build"}
+    return {name for name in names if name.startswith(".") or name in beside}
+
+
 def _relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -143,9 +149,8 @@ class Bench:
     def __init__(self, folder: Path, out: Path, jobs: int) -> None:
         self.out, self.jobs = out, jobs
         self.copies: queue.Queue[Path] = queue.Queue()
-        leave = shutil.ignore_patterns(".*", "shared", "build", "_build")
         for i in range(jobs):
-            self.copies.put(Path(shutil.copytree(ROOT, folder / str(i), ignore=leave)))
+            self.copies.put(Path(shutil.copytree(ROOT, folder / str(i), ignore=_left_out)))
         self.known = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
 
     @property
@@ -188,8 +193,10 @@ class Bench:
         try:
             started = time.perf_counter()
             code, output = self.run(copy, [test], limit=900)
-            # A file that hangs or cannot be imported here judges nothing as a whole.
-            failing = [test] if code in (None, BROKEN_OFF) else re.findall(r"^(?:FAILED|ERROR) (\S+)", output, re.M)
+            if code == BROKEN_OFF:
+                raise RuntimeError(f"{test} cannot be imported on the unchanged tree:\n{output[-2000:]}")
+            # A file that hangs here judges nothing as a whole.
+            failing = [test] if code is None else re.findall(r"^(?:FAILED|ERROR) (\S+)", output, re.M)
             self.keep({"file": test, "seconds": round(time.perf_counter() - started, 1), "failing": failing})
         finally:
             self.copies.put(copy)

@@ -24,10 +24,11 @@ from modal_ntk.strategies.wrappers.wrapping import seeded_copy
 
 
 def _has_state(strategy: Any) -> bool:
-    # What a strategy keeps beside its parameters and its latest choice, as a bandit does its weights. So does DDAL the
-    # graph of its first query, which one made anew of the rows left, in another order, equals to rounding alone.
+    # What a strategy keeps beside its parameters and its latest choice, as a bandit does its weights; not what it could
+    # make again, as DDAL its graph.
     known = set(strategy.get_params(deep=False)) if hasattr(strategy, "get_params") else set()
-    return bool(set(getattr(strategy, "__dict__", {})) - known - {"last_selection_"})
+    remade = getattr(strategy, "_remade", frozenset[str]())
+    return bool(set(getattr(strategy, "__dict__", {})) - known - remade - {"last_selection_"})
 
 
 def _final_has(method: str) -> Any:

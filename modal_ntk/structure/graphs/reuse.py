@@ -18,7 +18,7 @@ class PlacedGraph:
     Parameters
     ----------
     transition : scipy.sparse.csr_matrix (n, n)
-        The matrix, in the order of the rows it was made for.
+        The matrix, in an order that the rows alone decide.
     nodes : numpy.ndarray (n,), int64
         Its row for each row at hand.
     reused : bool
@@ -34,22 +34,24 @@ class GraphMemory:
     """Remembers the last graph and gives it back for the same rows in any order.
 
     Between two queries labelled samples move from the pool to the training set; where the net did not change
-    them, their features stay the same, and so does the graph.
+    them, their features stay the same, and so does the graph. Each graph is made of the rows in one order, whatever
+    order they come in: one that is remembered and one made anew are equal to the last bit.
 
     Examples
     --------
     >>> memory, X = GraphMemory(), np.arange(6.0).reshape(3, 2)
-    >>> memory.get([X], "settings", lambda: sp.identity(3)).reused
-    False
-    >>> again = memory.get([X[2:], X[:2]], "settings", lambda: sp.identity(3))
-    >>> again.reused, again.nodes.tolist()
-    (True, [2, 0, 1])
+    >>> first = memory.get([X], "settings", lambda rows: sp.identity(len(rows)))
+    >>> again = memory.get([X[2:], X[:2]], "settings", lambda rows: sp.identity(len(rows)))
+    >>> first.reused, again.reused, (first.nodes[[2, 0, 1]] == again.nodes).tolist()
+    (False, True, [True, True, True])
     """
 
     def __init__(self) -> None:
-        self._last: tuple[Any, np.ndarray, np.ndarray, sp.csr_matrix] | None = None
+        self._last: tuple[Any, np.ndarray, sp.csr_matrix] | None = None
 
-    def get(self, parts: Sequence[np.ndarray], settings: Any, build: Callable[[], sp.csr_matrix]) -> PlacedGraph:
+    def get(
+        self, parts: Sequence[np.ndarray], settings: Any, build: Callable[[np.ndarray], sp.csr_matrix]
+    ) -> PlacedGraph:
         """Return the graph of some rows, built only if it is not the one remembered.
 
         Parameters
@@ -59,7 +61,7 @@ class GraphMemory:
         settings : object
             What else the graph depends on, compared by ``==``.
         build : callable
-            Makes the transition matrix of all rows.
+            Makes the transition matrix of all rows, which it is given (n, d) in the graph's order.
 
         Returns
         -------
@@ -70,15 +72,24 @@ class GraphMemory:
         # Equal rows may trade places, so that the sort need not be stable.
         order = np.argsort(keys)
         keys = keys[order]
+        nodes = np.empty(len(keys), np.int64)
+        nodes[order] = np.arange(len(keys))
         if self._last is not None:
-            last_settings, last_keys, last_order, transition = self._last
+            last_settings, last_keys, transition = self._last
             if last_settings == settings and np.array_equal(last_keys, keys):
-                nodes = np.empty(len(keys), np.int64)
-                nodes[order] = last_order
                 return PlacedGraph(transition, nodes, True)
-        transition = build()
-        self._last = (settings, keys, order, transition)
-        return PlacedGraph(transition, np.arange(len(keys)), False)
+        transition = build(_placed(parts, nodes))
+        self._last = (settings, keys, transition)
+        return PlacedGraph(transition, nodes, False)
+
+
+def _placed(parts: Sequence[np.ndarray], nodes: np.ndarray) -> np.ndarray:
+    # The rows of all parts in the order of the nodes, copied once.
+    rows, start = np.empty((len(nodes), parts[0].shape[1]), np.result_type(*parts)), 0
+    for part in parts:
+        rows[nodes[start : start + len(part)]] = part
+        start += len(part)
+    return rows
 
 
 def _row_keys(X: np.ndarray) -> np.ndarray:

@@ -295,7 +295,7 @@ class Dies(LogisticRegression):
 
 
 class TestUnfinishedCells:
-    @pytest.mark.parametrize("strategy", ["margin", "random_sampling", "ntkcpl:variant=self"])
+    @pytest.mark.parametrize("strategy", ["margin", "random_sampling", "ntkcpl:variant=self", "ddal"])
     @pytest.mark.parametrize("initial", ["random", "query"])
     @pytest.mark.parametrize("lives", [1, 3])
     def test_rounds_are_not_run_again(self, tmp_path, strategy, initial, lives):

@@ -11,17 +11,19 @@ from modal_ntk.structure.graphs.reuse import GraphMemory, _row_keys
 @given(seed=st.integers(0, 2**31), duplicates=st.integers(0, 3))
 @settings(deadline=None)
 def test_the_same_rows_in_any_order_find_their_places(seed, duplicates):
-    """The reused matrix, put in the order at hand, is the one that would be built; equal rows included."""
+    """The reused matrix, put in the order at hand, is the one that would be built, to the last bit; equal rows too."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(12, 3))
     X = np.concatenate([X, X[:duplicates]])
     memory, order = GraphMemory(), rng.permutation(len(X))
-    first = memory.get([X], 0, lambda: knn_transition(X, 4))
-    again = memory.get([X[order[:5]], X[order[5:]]], 0, lambda: None)
-    assert not first.reused
-    assert again.reused
+    parts, graph_of = [X[order[:5]], X[order[5:]]], lambda rows: knn_transition(rows, 4)
+    first = memory.get([X], 0, graph_of)
+    again, anew = memory.get(parts, 0, lambda _: None), GraphMemory().get(parts, 0, graph_of)
+    assert (first.reused, again.reused, anew.reused) == (False, True, False)
     assert sorted(again.nodes.tolist()) == list(range(len(X)))
-    np.testing.assert_array_equal(X[again.nodes], X[order])
+    np.testing.assert_array_equal(X[np.argsort(first.nodes)][again.nodes], X[order])
+    np.testing.assert_array_equal(again.nodes, anew.nodes)
+    np.testing.assert_array_equal(again.transition.toarray(), anew.transition.toarray())
     if not duplicates:
         placed = again.transition.toarray()[np.ix_(again.nodes, again.nodes)]
         np.testing.assert_allclose(placed, knn_transition(X[order], 4).toarray(), atol=1e-12)
@@ -41,5 +43,5 @@ def test_other_rows_or_settings_build_anew():
     changed[3, 1] += 1e-12
     memory, builds = GraphMemory(), []
     for rows, options in [(X, 1), (X, 1), (changed, 1), (X[:9], 1), (X, 1), (X, 2), (X.astype(np.float32), 2)]:
-        memory.get([rows], options, lambda: builds.append(1))
+        memory.get([rows], options, lambda _: builds.append(1))
     assert len(builds) == 6
