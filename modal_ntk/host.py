@@ -12,10 +12,7 @@ from typing import Any
 from modal_ntk import checks, plugins
 from modal_ntk.errors import ModalNTKWarning, PluginError
 from modal_ntk.hooks import StrategySpec
-from modal_ntk.plugins import Origin, PluginFailure
-
-VARIABLE = "MODAL_NTK_PLUGINS"
-"""Environment variable with the names of plugins to allow (``ntkcpl,entropy``) or to deny (``-badge,-my-plugin``)."""
+from modal_ntk.plugins import VARIABLE, Origin, PluginFailure
 
 
 @dataclass(frozen=True)
@@ -163,7 +160,7 @@ def build_host(entry_points: Iterable[tuple[EntryPoint, Distribution]] | None = 
     Warns
     -----
     ModalNTKWarning
-        Once for each plugin that fails, is slow, or claims a name that is taken.
+        Once for each plugin that fails, hangs, is slow, or claims a name that is taken.
 
     Notes
     -----

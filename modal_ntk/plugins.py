@@ -6,24 +6,25 @@ Whatever a plugin does wrong comes out of here as a `PluginFailure`, so that the
 from __future__ import annotations
 
 import re
-import signal
-import threading
 import time
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import Distribution, EntryPoint, distributions
 from itertools import islice
-from types import FrameType
 from typing import Any, NamedTuple
 
 import pluggy
 
 from modal_ntk import checks, hooks
-from modal_ntk.errors import ModalNTKWarning, PluginError
+from modal_ntk.errors import PluginError
+from modal_ntk.hanging import Hangs, Watch
 from modal_ntk.hooks import API_VERSION, NAMESPACE, NEEDS, StrategySpec
+
+VARIABLE = "MODAL_NTK_PLUGINS"
+"""Environment variable with the names of plugins to allow (``ntkcpl,entropy``) or to deny (``-badge,-my-plugin``)."""
 
 OWN = "modal-ntk"
 """The distribution whose plugins are the built-in strategies."""
@@ -32,9 +33,6 @@ _OWN_MODULES = "modal_ntk."
 _UNKNOWN = "an unknown distribution"
 SLOW_SECONDS = 2.0
 """A plugin that takes longer to import is reported: every listing waits for it."""
-
-HANGING_SECONDS = 10.0
-"""A plugin that is still being imported after so long is named at once, for it may never end."""
 
 MOST_STRATEGIES = 1000
 """A plugin that announces more is refused, for its list may never end."""
@@ -240,12 +238,21 @@ def load(entry_point: EntryPoint, origin: Origin) -> tuple[list[StrategySpec], l
     list of PluginFailure
         What is wrong with it.
     """
+    if origin in _given_up:
+        return [], [_given_up[origin]]
     started = time.perf_counter()
-    with _named_if_hanging(origin), _warning_filters_kept(), _interrupts() as interrupts:
+    with _warning_filters_kept(), _watch(origin) as watch:
         try:
-            specs = _announced(entry_point)
+            try:
+                specs = _announced(entry_point)
+            finally:
+                watch.finished = True
+        except Hangs as error:
+            seconds = time.perf_counter() - started
+            _given_up[origin] = _hanging(origin, seconds, error)
+            return [], [_given_up[origin]]
         except BaseException as error:  # sys.exit() at import must not take the others along either
-            if interrupts and isinstance(error, KeyboardInterrupt):
+            if watch.interrupted and isinstance(error, KeyboardInterrupt):
                 raise
             return [], [failure(origin, error)]
     seconds = time.perf_counter() - started
@@ -256,24 +263,21 @@ def load(entry_point: EntryPoint, origin: Origin) -> tuple[list[StrategySpec], l
     return specs, [PluginFailure(*origin[:2], reason, version=origin.version, kind="slow")]
 
 
-@contextmanager
-def _named_if_hanging(origin: Origin) -> Iterator[None]:
-    # An import cannot be ended from outside, but whoever waits can be told for whom, and what to do.
-    def tell() -> None:
-        warnings.warn(
-            f"Plugin {origin.name!r} of {origin.distribution} is still being imported after {HANGING_SECONDS:g} s. "
-            f"Press Ctrl-C and set MODAL_NTK_PLUGINS=-{origin.distribution} to go on without it.",
-            ModalNTKWarning,
-            stacklevel=2,
-        )
+_given_up: dict[Origin, PluginFailure] = {}
+"""Plugins that hung: they are not waited for again in this process."""
 
-    timer = threading.Timer(HANGING_SECONDS, tell)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+
+def _hanging(origin: Origin, seconds: float, error: BaseException) -> PluginFailure:
+    reason = (
+        f"it was given up after {seconds:.0f} s, for it still had not been imported and was importing nothing. "
+        f"Mend it, or set {VARIABLE}=-{origin.distribution} so that nobody waits for it"
+    )
+    return replace(failure(origin, error), reason=reason)
+
+
+def _watch(origin: Origin) -> Watch:
+    remedy = f"Press Ctrl-C and set {VARIABLE}=-{origin.distribution} to go on without it."
+    return Watch(f"Plugin {origin.name!r} of {origin.distribution}", remedy)
 
 
 @contextmanager
@@ -286,30 +290,6 @@ def _warning_filters_kept() -> Iterator[None]:
         finally:
             added = [f for f in warnings.filters if f not in before and f[0] != "error"]
     warnings.filters[:0] = added  # type: ignore[index]  # a list, whatever its stub says
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    # Those of Ctrl-C: a KeyboardInterrupt without one is raised by the plugin itself, and an error like any other.
-    caught: list[int] = []
-    handler = signal.getsignal(signal.SIGINT)
-    # Where Ctrl-C is ignored, as in a job in the background, or left to the system, none raises.
-    if threading.current_thread() is not threading.main_thread() or handler in (signal.SIG_IGN, signal.SIG_DFL):
-        yield caught
-        return
-    if handler is not signal.default_int_handler:
-        yield [signal.SIGINT]  # who handles it is not known, so that any may be a Ctrl-C
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        signal.default_int_handler(number, frame)
-
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield caught
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _announced(entry_point: EntryPoint) -> list[StrategySpec]:

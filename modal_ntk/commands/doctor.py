@@ -7,7 +7,7 @@ import warnings
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from modal_ntk import compatibility, host, repairs
+from modal_ntk import compatibility, host, plugins, repairs
 from modal_ntk.errors import MissingExtraError, ModalNTKWarning
 from modal_ntk.host import Host, RegisteredStrategy
 
@@ -125,7 +125,7 @@ def _host() -> tuple[Host, list[str]]:
 def _plugins(found: Host) -> list[PluginState]:
     working = [_state(strategy) for strategy in sorted(found.strategies.values(), key=lambda s: s.name)]
     wrong = [PluginState(f.name, f.distribution, f.version, f.kind, f.reason) for f in found.failures]
-    detail = f"by the environment variable {host.VARIABLE}"
+    detail = f"by the environment variable {plugins.VARIABLE}"
     return [*working, *wrong, *(PluginState(*origin, "disabled", detail) for origin in found.disabled)]
 
 

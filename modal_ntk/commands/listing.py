@@ -6,7 +6,7 @@ import inspect
 import textwrap
 from typing import Any
 
-from modal_ntk import host
+from modal_ntk import plugins
 from modal_ntk.hooks import NEEDS
 from modal_ntk.host import Host, RegisteredStrategy
 
@@ -31,7 +31,7 @@ def as_text(found: Host) -> str:
         lines.append(f"    needs: {needs}; from: {strategy.paper or 'not stated'}")
     lines += map(str, found.failures)
     for origin in found.disabled:
-        lines.append(f"{origin.name}  ({origin.distribution} {origin.version}) is disabled by {host.VARIABLE}")
+        lines.append(f"{origin.name}  ({origin.distribution} {origin.version}) is disabled by {plugins.VARIABLE}")
     return "\n".join(lines)
 
 
