@@ -82,7 +82,8 @@ def _in_words(constraint: Any) -> str:
         if constraint.closed == "both":
             return f"{kind} between {constraint.left} and {constraint.right}"
         return f"{kind} {low} {constraint.left} and at most {constraint.right}"
-    return {callable: "callable", str: "a string", "boolean": "True or False"}.get(constraint, str(constraint))
+    words = {callable: "callable", str: "a string", "boolean": "True or False", "array-like": "a sequence"}
+    return words.get(constraint, str(constraint))
 
 
 def _remedy(name: str, constraint: Any) -> str:
@@ -90,5 +91,5 @@ def _remedy(name: str, constraint: Any) -> str:
         return "Choose one of these."
     if isinstance(constraint, Interval):
         return f"Pass {name} as {'a whole' if constraint.type is Integral else 'such a'} number."
-    words = {callable: "Pass a function.", "boolean": "Write it without quotes."}
+    words = {callable: "Pass a function.", "boolean": "Write it without quotes.", "array-like": "Put it in a list."}
     return words.get(constraint, "Pass one of these.")

@@ -7,19 +7,25 @@ import numpy as np
 import pytest
 
 import modal_ntk
-from modal_ntk import QueryStrategy, checks, pruning
+from modal_ntk import QueryStrategy, bench, checks, pruning
 from modal_ntk.checks.parameters import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Interval, Options, StrOptions
 from modal_ntk.errors import InvalidInputError
 
 CLASSES = [
     part
-    for name in (*modal_ntk.__all__, *pruning.__all__)
-    if inspect.isclass(part := getattr(modal_ntk, name, None) or getattr(pruning, name, None))
+    for room in (modal_ntk, pruning, bench)
+    for name in room.__all__
+    if inspect.isclass(part := getattr(room, name))
     and hasattr(part, "_parameter_constraints")
     and not inspect.isabstract(part)
 ]
 # Checked by themselves: seeds, how much is shown, and what is an object of many kinds.
-APART = {"random_state", "verbose", "estimator", "strategy", "strategies", "stages", "affinity", "parameters"}
+APART = {"random_state", "verbose", "estimator", "strategy", "strategies", "stages", "affinity", "parameters"} | {
+    "query_strategy",
+    "evaluation_set",
+    "validation_set",
+    "stopping",
+}
 
 
 class One:
@@ -35,7 +41,8 @@ def test_every_parameter_has_its_constraint(part):
     own = {name for name in parameters if name != "self"}
     assert own - APART <= set(part._parameter_constraints)
     assert set(part._parameter_constraints) - own <= {"n_models"}  # which one pruner of three does not have
-    made = part(*[None for p in parameters.values() if p.name in ("estimator", "strategy", "stages")])
+    required = own - {name for name, parameter in parameters.items() if parameter.default is not parameter.empty}
+    made = part(**{name: None if name in APART else 1 for name in required - {"params", "kwargs"}})
     made._check_together = made.check_params = lambda: None
     checks.check_parameters(made)
 
@@ -52,6 +59,7 @@ def test_every_parameter_has_its_constraint(part):
         ([StrOptions({"b", "a"}), callable], ["a", len], ["c", 1], "one of 'a', 'b' or callable"),
         ([Options(Integral, {8, 7})], [7], [9, "7"], "one of 7, 8"),
         (["boolean"], [True, np.bool_(False)], ["no", 1], "True or False"),
+        (["array-like"], [(), [1], np.ones(2)], ["accuracy", 1, None], "a sequence"),
         ([str, callable], ["x", len], [3], "a string or callable"),
     ],
 )

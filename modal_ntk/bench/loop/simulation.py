@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -19,6 +20,7 @@ from modal_ntk.bench.loop.rounds import DRAWN, INITIAL
 from modal_ntk.bench.loop.rounds import Round as Round
 from modal_ntk.bench.loop.starting import belongs, initial_rows
 from modal_ntk.bench.loop.stopping import Watch
+from modal_ntk.checks.parameters import COUNT, Constraints, Interval, StrOptions
 from modal_ntk.errors import InvalidInputError, UnmetNeedError
 from modal_ntk.strategies.wrappers.wrapping import seeded_copy
 
@@ -107,6 +109,18 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
     >>> [entry.n_labels for entry in simulation.curve_]
     [10, 15, 20]
     """
+
+    _parameter_constraints: ClassVar[Constraints] = {
+        "n_initial": [COUNT],
+        "batch_size": [COUNT, "array-like"],
+        "n_rounds": [Interval(Integral, 0, None, closed="left")],
+        "initial": [StrOptions(set(INITIAL))],
+        "reinitialise": ["boolean"],
+        "scoring": [str, callable, None],
+        "metrics": ["array-like"],
+        "unlabeled_param": [str, None],
+        "keep_estimators": ["boolean"],
+    }
 
     def __init__(
         self,
@@ -299,14 +313,11 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         InvalidInputError
             If a parameter is unusable, or the labels asked for are more than there are.
         """
-        checks.check_integer("n_initial", self.n_initial)
-        checks.check_flag("reinitialise", self.reinitialise)
-        checks.check_choice("initial", self.initial, INITIAL)
-        if isinstance(self.batch_size, (Sequence, np.ndarray)):
+        checks.check_parameters(self)
+        if not isinstance(self.batch_size, (int, np.integer)):
             sizes = [checks.check_integer("every entry of batch_size", size) for size in self.batch_size]
         else:
-            checks.check_integer("n_rounds", self.n_rounds, minimum=0)
-            sizes = [checks.check_integer("batch_size", self.batch_size)] * min(self.n_rounds, n + 1)
+            sizes = [int(self.batch_size)] * min(self.n_rounds, n + 1)
         total, most = self.n_initial + sum(sizes), n - (self.evaluation_set is None)
         if total > most:
             remedy = "Lower n_initial, batch_size or n_rounds, or pass an evaluation_set."
