@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from modAL.models import ActiveLearner
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from skorch import NeuralNetClassifier
@@ -72,7 +73,7 @@ net = NeuralNetClassifier(
 
 torch.manual_seed(0)
 X_pool, y_pool = X_train, y_train
-learner = ActiveLearner(estimator=net, query_strategy=NTKCPL(random_state=0))
+learner = ActiveLearner(estimator=clone(net), query_strategy=NTKCPL(random_state=0))
 accuracies = []
 for _ in range(N_ROUNDS):
     indices, samples = learner.query(X_pool, n_instances=20)
@@ -94,7 +95,7 @@ by_chance = np.empty((N_RANDOM, N_ROUNDS))
 for seed in range(N_RANDOM):
     X_pool, y_pool = X_train, y_train
     torch.manual_seed(seed)
-    learner = ActiveLearner(estimator=net, query_strategy=RandomSampling(random_state=seed))
+    learner = ActiveLearner(estimator=clone(net), query_strategy=RandomSampling(random_state=seed))
     for step in range(N_ROUNDS):
         indices, samples = learner.query(X_pool, n_instances=20)
         learner.teach(samples, y_pool[indices])

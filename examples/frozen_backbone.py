@@ -16,6 +16,7 @@ import os
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from skorch import NeuralNetClassifier
@@ -102,7 +103,7 @@ curves, first_picks = {}, {}
 for strategy in (RandomSampling(random_state=0), NTKCPL(variant="self", n_candidates=1000, random_state=0)):
     torch.manual_seed(0)
     rest = np.arange(len(X_train))
-    learner = ActiveLearner(net, strategy)
+    learner = ActiveLearner(clone(net), strategy)
     name, scores = type(strategy).__name__, []
     for step in range(N_ROUNDS):
         indices, samples = learner.query(X_train[rest], n_instances=20)

@@ -14,6 +14,7 @@ import os
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from skorch import NeuralNetClassifier
 from torch import nn
@@ -83,8 +84,8 @@ net = NeuralNetClassifier(
 # %%
 # Two strategies, and chance
 # --------------------------
-# All start from the same forty labels. BADGE seeds k-means++ on gradients of the last layer, which are never formed;
-# dynamicAL takes the samples that would speed training up most.
+# All start from the same forty labels, each with a net of its own. BADGE seeds k-means++ on gradients of the last
+# layer, which are never formed; dynamicAL takes the samples that would speed training up most.
 
 first = np.random.default_rng(0).choice(len(X_train), 40, replace=False)
 strategies = [RandomSampling(random_state=0), BADGE(random_state=0), DynamicAL(random_state=0)]
@@ -92,7 +93,7 @@ curves, chosen = {}, {}
 for strategy in strategies:
     torch.manual_seed(0)
     rest = np.setdiff1d(np.arange(len(X_train)), first)
-    learner = ActiveLearner(net, strategy, X_train[first], y_train[first])
+    learner = ActiveLearner(clone(net), strategy, X_train[first], y_train[first])
     scores, picked = [learner.score(X_test, y_test)], []
     for _ in range(N_ROUNDS):
         indices, samples = learner.query(X_train[rest], n_instances=20)

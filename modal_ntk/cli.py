@@ -276,7 +276,8 @@ def _comparisons(out: Path) -> list[Path]:
 def _print_across(folders: list[Path], out: Path) -> None:
     from modal_ntk.bench.reports import across
 
-    print(across.report_across(folders, out).table)
+    found = across.report_across(folders, out)
+    print(f"{found.table}\n(by data set: mean {found.metric} over all labels)")
     print(f"report: {out / across.PAGE}")
 
 

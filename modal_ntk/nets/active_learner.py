@@ -12,6 +12,7 @@ from sklearn.base import clone
 from modal_ntk import checks
 from modal_ntk.nets.learners import taught_estimator
 from modal_ntk.nets.rows import stack_rows, take_rows
+from modal_ntk.nets.sharing import remember_fit, warn_if_fitted_elsewhere, warn_if_it_goes_on
 from modal_ntk.nets.teaching import as_before_on_failure, for_labels, for_training, readable
 
 
@@ -22,7 +23,8 @@ class ActiveLearner(modAL.models.ActiveLearner):
     scikit-learn since 1.5. It queries and teaches what modAL's cannot: frames and series, by position; tensors; sparse
     matrices with every flag of ``teach``; dicts of arrays; torch Datasets, whose own targets are not read. A net may be
     taught by strings, and answers by them. After a ``teach`` that fails the learner is as before; with
-    ``only_new=True`` the new samples are remembered by both modAL versions.
+    ``only_new=True`` the new samples are remembered by both modAL versions. Learners that share one estimator are told
+    to clone it.
 
     Parameters
     ----------
@@ -132,8 +134,10 @@ class ActiveLearner(modAL.models.ActiveLearner):
             X, y = take_rows(X, rows), y[rows]
         encoded = for_labels(self.estimator, y)
         X, y = for_training(encoded, X, y)
+        warn_if_it_goes_on(self, y)
         with as_before_on_failure(self.estimator):
             encoded.fit(X, y, **fit_kwargs)
+        remember_fit(self, y)
         self._encoded = None if encoded is self.estimator else encoded
         return self
 
@@ -205,6 +209,7 @@ class ActiveLearner(modAL.models.ActiveLearner):
         tuple
             Indices and the samples at them, held as the pool is; and the scores, None from a strategy without any.
         """
+        warn_if_fitted_elsewhere(self, stacklevel=3)
         chosen = self.query_strategy(self, X_pool, *query_args, **query_kwargs)
         indices, metrics = chosen if isinstance(chosen, tuple) and len(chosen) == 2 else (chosen, None)
         samples = take_rows(X_pool, indices)
@@ -245,6 +250,7 @@ class ActiveLearner(modAL.models.ActiveLearner):
         return self._taught().predict_proba(self._readable(X), **predict_proba_kwargs)
 
     def _readable(self, X: Any) -> Any:
+        warn_if_fitted_elsewhere(self, stacklevel=4)
         return readable(self.estimator, checks.check_samples("X", X, finite=False))
 
     def score(self, X: Any, y: Any, **score_kwargs: Any) -> Any:

@@ -1,6 +1,8 @@
 """modal_ntk.ActiveLearner: modAL's learner, with what modAL's lacks, on every supported scikit-learn."""
 
 import pickle
+import warnings
+from pathlib import Path
 
 import modAL.models
 import numpy as np
@@ -15,7 +17,8 @@ from sklearn.preprocessing import StandardScaler
 import modal_ntk
 from modal_ntk import NTKCPL, ActiveLearner, LabelingSession, Margin
 from modal_ntk.bench import SimulatedActiveLearning
-from modal_ntk.errors import InvalidInputError
+from modal_ntk.errors import InvalidInputError, ModalNTKWarning
+from modal_ntk.testing.situations import MLP
 
 X, y = zoo.blobs()
 
@@ -141,3 +144,58 @@ def test_a_replaced_estimator_answers_for_itself():
     learner.estimator = other
     np.testing.assert_array_equal(learner.predict(X), other.predict(X))
     assert learner.classes_.tolist() == [0, 1, 2]
+
+
+def lasting_net():
+    """A net whose weights stay from fit to fit."""
+    return zoo.net(MLP())
+
+
+class TestSharedEstimators:
+    """One estimator in two learners answers by the labels of whichever fitted it last: it is said, with the remedy."""
+
+    @pytest.mark.parametrize("make", [zoo.net, LogisticRegression, lambda: make_pipeline(StandardScaler(), zoo.net())])
+    @pytest.mark.parametrize("ask", ["query", "predict", "predict_proba"])
+    def test_the_former_learner_is_warned(self, make, ask):
+        """Of whatever kind the estimator is, at every question; the latter learner is left in peace."""
+        estimator = make()
+        first, second = (ActiveLearner(estimator, Margin(), X[rows], y[rows]) for rows in (slice(12), slice(20)))
+        with pytest.warns(ModalNTKWarning, match=r"Another learner.*since.*sklearn\.base\.clone\(estimator\)") as told:
+            getattr(first, ask)(X[20:])
+        assert {Path(warning.filename).name for warning in told} == {Path(__file__).name}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ModalNTKWarning)
+            getattr(second, ask)(X[20:])
+
+    @pytest.mark.parametrize("kind", ["instance", "warm start"])
+    def test_a_fit_that_goes_on_is_warned_about(self, kind):
+        """A module given as an instance keeps what a learner of more labels taught it; clones, as told, do not."""
+        estimator = lasting_net() if kind == "instance" else LogisticRegression(warm_start=True)
+        copies = [clone(estimator) for _ in range(2)]
+        ActiveLearner(estimator, Margin(), X[:20], y[:20])
+        with pytest.warns(ModalNTKWarning, match="to 20 labels, and this fit to 12 goes on from there"):
+            ActiveLearner(estimator, Margin(), X[:12], y[:12])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ModalNTKWarning)
+            first, _ = (ActiveLearner(c, Margin(), X[:n], y[:n]) for c, n in zip(copies, (20, 12), strict=True))
+            first.query(X[20:])
+
+    def test_what_does_no_harm_is_left_in_peace(self):
+        """A learner made again from a net that starts anew, one that goes on with more labels, and one's own rounds."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ModalNTKWarning)
+            net, lasting = zoo.net(), lasting_net()
+            for n in (20, 12):
+                learner = ActiveLearner(net, Margin(), X[:n], y[:n])
+                learner.teach(X[20:24], y[20:24])
+                learner.query(X[24:])
+            for n in (12, 20):
+                ActiveLearner(lasting, Margin(), X[:n], y[:n]).query(X[24:])
+
+    def test_an_estimator_without_a_hash_is_not_remembered(self):
+        """What cannot be told apart is fitted and queried all the same."""
+
+        class Unhashable(LogisticRegression):
+            __hash__ = None
+
+        ActiveLearner(Unhashable(), Margin(), X[:12], y[:12]).query(X[12:])

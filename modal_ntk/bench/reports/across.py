@@ -12,8 +12,9 @@ import numpy as np
 from modal_ntk import checks
 from modal_ntk.bench.analysis.significance import Ranks, average_ranks
 from modal_ntk.bench.analysis.statistics import Curves, curves, find_baseline, shared, speed_up
-from modal_ntk.bench.reports import page
-from modal_ntk.bench.reports.sections import Written, ranks_picture
+from modal_ntk.bench.reports import page, wording
+from modal_ntk.bench.reports.sections import ranks_picture
+from modal_ntk.bench.reports.written import Written
 from modal_ntk.bench.storage.store import Store
 from modal_ntk.writing import replacing
 
@@ -41,6 +42,8 @@ class Across:
         `labels_saved` against the baseline; NaN where its last score is never reached, and without a baseline.
     left_out : tuple of str
         Strategies that some data set lacks.
+    metric : str, default="score"
+        What is scored, where it is the same on all data sets.
     """
 
     datasets: tuple[str, ...]
@@ -50,6 +53,7 @@ class Across:
     baseline: str | None
     saved: np.ndarray
     left_out: tuple[str, ...]
+    metric: str = "score"
 
     @property
     def strategies(self) -> tuple[str, ...]:
@@ -86,7 +90,9 @@ def labels_saved(curve: Curves, baseline: Curves) -> float:
     return 1 - 1 / speed_up(curve, baseline)
 
 
-def compare_sets(by_dataset: Mapping[str, Mapping[str, Curves]], *, baseline: str | None = None) -> Across:
+def compare_sets(
+    by_dataset: Mapping[str, Mapping[str, Curves]], *, baseline: str | None = None, metric: str = "score"
+) -> Across:
     """Compare strategies over data sets.
 
     Parameters
@@ -95,6 +101,8 @@ def compare_sets(by_dataset: Mapping[str, Mapping[str, Curves]], *, baseline: st
         For each data set what `curves` returns.
     baseline : str, optional
         What labels are saved against; by default `random_sampling`, if every data set has it.
+    metric : str, default="score"
+        What is scored.
 
     Returns
     -------
@@ -136,7 +144,7 @@ def compare_sets(by_dataset: Mapping[str, Mapping[str, Curves]], *, baseline: st
     np.fill_diagonal(won, np.nan)
     ranks = average_ranks(names, np.array(areas))
     left_out = tuple(sorted(every - set(names)))
-    return Across(tuple(by_dataset), np.array(areas), ranks, won, baseline, np.array(saved), left_out)
+    return Across(tuple(by_dataset), np.array(areas), ranks, won, baseline, np.array(saved), left_out, metric)
 
 
 def report_across(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Across:
@@ -173,11 +181,12 @@ def report_across(folders: Sequence[str | os.PathLike[str]], out: str | os.PathL
         if name in by_dataset:
             raise checks.expected("one comparison for each data set", f"two called {name}", "Rename one folder.")
         by_dataset[name] = {checks.one_line(key): curve for key, curve in curves(store.rows()).items()}
-    found = compare_sets(by_dataset)
+    metrics = {wording.metric(store.protocol()) for store in stores.values()}
+    found = compare_sets(by_dataset, metric=metrics.pop() if len(metrics) == 1 else "score")
     written = Written(Path(out))
     parts = [
         page.listing("Not on every data set, hence left out", found.left_out),
-        page.section("Ranks", ranks_picture(found.ranks, written, "across_ranks", "data sets")),
+        page.section("Ranks", ranks_picture(found.ranks, written, "across_ranks", "data sets", found.metric)),
         _wins(found, written),
         _figures(found, written),
     ]
@@ -192,7 +201,8 @@ def _wins(found: Across, written: Written) -> str:
     rows: list[page.Row] = [
         [f"{i + 1}. {name}", *(page.Share(float(x)) for x in found.wins[i])] for i, name in enumerate(names)
     ]
-    caption = "Share of the seeds in which the row has the larger area than the column; each data set counts the same."
+    caption = f"Share of the seeds in which the row has the larger mean {found.metric} over all labels; "
+    caption += "each data set counts the same."
     return page.section(
         "Wins", page.table(["row over column", *(str(i + 1) for i in range(len(names)))], rows, caption)
     )
@@ -206,14 +216,16 @@ def _figures(found: Across, written: Written) -> str:
     ]
     written.table("across.csv", ["dataset", "strategy", "area", "labels_saved"], long)
     header = ["strategy", *found.datasets]
-    parts = [page.table(header, [[n, *a] for n, a in zip(found.strategies, found.areas.T, strict=True)], "Mean area.")]
+    areas = [[n, *row] for n, row in zip(found.strategies, found.areas.T, strict=True)]
+    parts = [page.table(header, areas, f"Mean {found.metric} over all labels.")]
     if found.baseline is not None:
         rows = [
             [name, *map(_percent, shares), _percent(_mean(shares))]
             for name, shares in zip(found.strategies, found.saved.T, strict=True)
         ]
-        caption = f"Labels saved against {found.baseline} at its last mean score; a dash where that is never reached, "
-        parts.append(page.table([*header, "mean"], rows, caption + "and then for the mean."))
+        caption = f"Labels saved against {found.baseline} at its last mean {found.metric}; "
+        caption += "a dash where that is never reached, and then for the mean."
+        parts.append(page.table([*header, "mean"], rows, caption))
     return page.section("By data set", *parts)
 
 

@@ -16,6 +16,7 @@ from modal_ntk.bench.analysis.statistics import curves, deviation
 from modal_ntk.bench.experiment.datasets import Dataset
 from modal_ntk.bench.reports import figures, page, sections, wording
 from modal_ntk.bench.reports.queried import find_data
+from modal_ntk.bench.reports.written import Written
 from modal_ntk.bench.storage.store import Row, Store
 from modal_ntk.writing import replacing
 
@@ -80,7 +81,8 @@ def report(
 
     Notes
     -----
-    Without matplotlib the page has no pictures, and says so.
+    Without matplotlib the page has no pictures, and says so. Pictures and tables of an earlier report that this one has
+    not are deleted.
     """
     store = Store.open(Path(out))
     # A store may come from anywhere, and its names go to a terminal.
@@ -94,19 +96,20 @@ def report(
     data = find_data(protocol, dataset)
     name = checks.one_line(str(protocol.get("dataset", "unnamed")))
     doubtful, metric = doubts(found), wording.metric(protocol)
-    written = sections.Written(store.folder)
+    written = Written(store.folder)
     parts = [
         page.listing("Before you conclude", doubtful),
         sections.curves_section(found, name, written, baseline, metric),
         sections.summary_section(found, written, baseline, target, metric),
         sections.budgets_section(found, written, metric),
         sections.tests_section(found, written),
-        sections.ranks_section(found, written),
+        sections.ranks_section(found, written, metric),
         sections.times_section(found),
         sections.queried_section(rows, data, written),
         sections.protocol_section(protocol, store.manifests()),
     ]
     sections.write_rounds(rows, written)
+    written.drop_former()
     target_file = store.folder / PAGE
     with replacing(target_file) as draft:
         draft.write_text(page.page(f"Active learning on {name}", parts), encoding="utf-8")

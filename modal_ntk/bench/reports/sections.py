@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,38 +15,10 @@ from modal_ntk.bench.analysis.statistics import AUBC, Curves, Summary, find_base
 from modal_ntk.bench.experiment.datasets import Dataset
 from modal_ntk.bench.reports import figures, page, wording
 from modal_ntk.bench.reports.queried import Queried, count_classes, evenness, first_images
+from modal_ntk.bench.reports.written import Written
 from modal_ntk.bench.storage.store import Row
-from modal_ntk.writing import write_csv
 
 _MOST_CLASSES = 20  # columns that a table of classes may have and be read
-
-
-@dataclass
-class Written:
-    """The folder of a report, and what has been written there.
-
-    Parameters
-    ----------
-    folder : Path
-        Where pictures and tables go.
-    files : list of Path
-        Those that are there.
-    """
-
-    folder: Path
-    files: list[Path] = field(default_factory=list)
-
-    def picture(self, draw: Callable[[], Any], name: str, text: str, read: str) -> list[tuple[bytes, str, str]]:
-        """Draw and write a picture; return it, its caption and what is read in it; nothing without matplotlib."""
-        if not figures.can_draw():
-            return []
-        self.files.append(self.folder / name)
-        return [(figures.save(draw(), self.files[-1]), text, read)]
-
-    def table(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Write a table."""
-        self.files.append(self.folder / name)
-        write_csv(self.files[-1], header, rows)
 
 
 def curves_section(
@@ -223,7 +194,7 @@ def tests_section(found: Mapping[str, Curves], written: Written) -> str:
     return page.section("Wins", page.table(header, rows, caption), page.paragraph(text, "note"))
 
 
-def ranks_section(found: Mapping[str, Curves], written: Written) -> str:
+def ranks_section(found: Mapping[str, Curves], written: Written, metric: str = "score") -> str:
     """Show average ranks with their critical difference.
 
     Parameters
@@ -232,6 +203,8 @@ def ranks_section(found: Mapping[str, Curves], written: Written) -> str:
         The curves.
     written : Written
         Takes picture and table.
+    metric : str, default="score"
+        What is scored.
 
     Returns
     -------
@@ -242,11 +215,11 @@ def ranks_section(found: Mapping[str, Curves], written: Written) -> str:
         said = "There is nothing to rank: that takes two strategies with seeds and numbers of labels in common."
         return page.section("Ranks", page.paragraph(said))
     note = "The blocks are seeds of one data set: the order is one for this data set."
-    drawn = ranks_picture(rank_areas(found), written, "ranks", "seeds")
+    drawn = ranks_picture(rank_areas(found), written, "ranks", "seeds", metric)
     return page.section("Ranks", drawn, page.paragraph(note, "note"))
 
 
-def ranks_picture(ranks: Ranks, written: Written, name: str, blocks: str) -> str:
+def ranks_picture(ranks: Ranks, written: Written, name: str, blocks: str, metric: str) -> str:
     """Draw average ranks with their critical difference, and write them as a table.
 
     Parameters
@@ -259,6 +232,8 @@ def ranks_picture(ranks: Ranks, written: Written, name: str, blocks: str) -> str
         Of both files, without its ending.
     blocks : str
         What was ranked within, in the plural.
+    metric : str
+        What is scored.
 
     Returns
     -------
@@ -267,8 +242,8 @@ def ranks_picture(ranks: Ranks, written: Written, name: str, blocks: str) -> str
     """
     pairs = sorted(zip(ranks.average, ranks.strategies, strict=True))
     written.table(f"{name}.csv", ["strategy", "average_rank"], [(strategy, rank) for rank, strategy in pairs])
-    text = f"Average rank by area within each of {ranks.n_blocks} {blocks}; critical difference "
-    text += f"{ranks.critical_difference:.2f} (Nemenyi, 5 %)"
+    text = f"Average rank by mean {metric} over all labels within each of {ranks.n_blocks} {blocks}; "
+    text += f"critical difference {ranks.critical_difference:.2f} (Nemenyi, 5 %)"
     text += "." if np.isnan(ranks.p_value) else f"; Friedman's p {ranks.p_value:.2g}."
     read = "Average ranks, the best first: " + ", ".join(f"{strategy} {rank:.2f}" for rank, strategy in pairs) + "."
     return page.pictures(written.picture(lambda: figures.draw_ranks(ranks), f"{name}.png", text, read))

@@ -26,9 +26,9 @@ def of(**rows):
     return {name: curve(name, scores) for name, scores in rows.items()}
 
 
-def stored(folder, dataset):
+def stored(folder, dataset, estimator="LogisticRegression()"):
     store = Store(folder)
-    store.agree({"dataset": dataset})
+    store.agree({"dataset": dataset, "estimator": estimator})
     for strategy, last in (("random_sampling", 0.7), ("margin", 0.8)):
         for seed in range(2):
             scores = [0.1, 0.5 + 0.1 * seed, last]
@@ -132,6 +132,19 @@ def test_the_page_and_its_tables_hold_the_figures(tmp_path):
         "across_ranks.png",
         "across_wins.csv",
     }
+
+
+def test_the_page_names_what_is_scored(tmp_path):
+    """Accuracy where that is it on all data sets; where they differ it is a score."""
+    stored(tmp_path / "one", "one")
+    for estimator, metric in (("LogisticRegression()", "accuracy"), ("MyModel()", "score")):
+        stored(tmp_path / metric, "two", estimator)
+        assert report_across([tmp_path / "one", tmp_path / metric], tmp_path).metric == metric
+        text = (tmp_path / "across.html").read_text()
+        assert text.count(f"mean {metric} over all labels") >= 2
+        assert f"Mean {metric} over all labels." in text
+        assert f"at its last mean {metric};" in text
+        assert " area" not in text
 
 
 def test_the_command_line_takes_folders_or_what_holds_them(tmp_path, capsys):

@@ -214,6 +214,16 @@ class TestQueried:
         assert main(["report", "out", "--dataset", "mine.npz"]) == 0
         assert "not at hand" not in Path("out/report.html").read_text()
 
+    def test_a_report_leaves_nothing_of_an_earlier_one(self, tmp_path):
+        """Without the data their pictures and tables go, without a baseline the gain; files of others stay."""
+        stored(tmp_path, data=data_set(images=True))
+        (tmp_path / "images_of_mine.png").write_bytes(b"")
+        before = {path.name for path in report(tmp_path, dataset=data_set(images=True)).files}
+        assert {"balance.png", "classes.csv", "images_1.png", "images_2.png", "gain.png", "ranks.png"} <= before
+        after = {path.name for path in report(tmp_path).files}
+        assert before - after == {"balance.png", "classes.csv", "images_1.png", "images_2.png"}
+        assert {path.name for path in tmp_path.iterdir()} == {*after, "results.sqlite", "images_of_mine.png"}
+
     def test_data_are_split_as_the_protocol_says(self, tmp_path):
         """A comparison on part of a data set shows the classes of that part, whoever names the whole."""
         protocol = Protocol(
