@@ -1,4 +1,5 @@
 from .active_learner import ActiveLearner as ActiveLearner
+from .arrow_rows import ArrowRows as ArrowRows
 from .cached_pool import CachedPool as CachedPool
 from .datasets import LabeledDataset as LabeledDataset
 from .datasets import as_pairs as as_pairs

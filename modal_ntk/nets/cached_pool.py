@@ -26,7 +26,7 @@ class CachedPool(Dataset):  # type: ignore[type-arg]
 
     Parameters
     ----------
-    samples : memory map, array, Zarr array, or torch Dataset (n, ...)
+    samples : memory map, array, Zarr array, ArrowRows, or torch Dataset (n, ...)
         The samples; read in blocks, by slices ``samples[i:j]`` or, of a Dataset, by their number.
     folder : str or path
         Of the cache, for this pool alone; made if it is not there. Two files for each state of the net that was asked:
@@ -58,7 +58,7 @@ class CachedPool(Dataset):  # type: ignore[type-arg]
     def __init__(self, samples: Any, folder: str | os.PathLike[str]) -> None:
         sized = hasattr(samples, "__getitem__") and (hasattr(samples, "__len__") or hasattr(samples, "shape"))
         if not sized or not checks.n_rows(samples):
-            remedy = "Pass an array, a memory map, a Zarr array or a torch Dataset."
+            remedy = "Pass an array, a memory map, a Zarr array, ArrowRows or a torch Dataset."
             raise checks.expected("samples with a length and rows to be taken", type(samples).__name__, remedy)
         self.samples, self.folder = samples, Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,77 +1,108 @@
-"""How the cost of one query grows with the pool: seconds and peak memory of every strategy, and the exponents.
+"""How the cost of one query grows: seconds and peak memory of every strategy, on one core.
 
-python tests/benchmarks/growth.py OUT [--rows N ...] [--strategy NAME ...] [--limit SECONDS] [--memory GIB]
+python tests/benchmarks/growth.py TABLE.csv [--rows N ...] [--sides N] [--strategy NAME ...] [--limit SECONDS]
 
-Each query runs in a process of its own, after a small one that compiles what is to be compiled. What is in
-OUT/growth.csv already is not run again, so the same command goes on after an interruption. A size is left out where the
-one before could not be run, or where quadratic growth from it would take twenty times the limit. The table is printed
-and written to OUT/growth.md.
+Each query runs in a process of its own, forked from one that has compiled what is to be compiled, with the speed of the
+machine measured just before it. Seconds are the processor's. --sides measures, at so many rows, four times the columns,
+picks, classes and labels, one by one. What is in the table already is not run again, so the same command goes on after
+an interruption. A size is left out where the one before could not be run, or where quadratic growth from it would take
+five times the limit.
 """
 
 import argparse
 import csv
-import json
-import subprocess
-import sys
+import multiprocessing
+import os
+import resource
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
+import numba
 import numpy as np
 import torch
 from bench_large_pool import blocks
 from skorch import NeuralNetClassifier
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from modal_ntk import get_strategy, list_strategies
+from modal_ntk.bench.analysis.machine import speed
 from modal_ntk.bench.loop.memory import PeakMemory
+from modal_ntk.nets import WAALClassifier
 
-COLUMNS, LABELS, PICKS, CLASSES = 64, 100, 20, 10
-FIELDS = ["strategy", "rows", "seconds", "peak_bytes", "before_bytes", "error"]
-
-
-def samples(n, seed):
-    parts = [(X, y) for _, X, y in blocks(n, COLUMNS, seed=seed)]
-    return np.concatenate([X for X, _ in parts]), np.concatenate([y for _, y in parts])
+USUAL = {"columns": 64, "picks": 20, "classes": 10, "labels": 100}
+MEASURES = ["seconds", "peak_bytes", "before_bytes", "product", "copy", "error"]
+FIELDS = ["strategy", "rows", *USUAL, *MEASURES]
 
 
-def one(name, n):
-    """Measure one query in this process."""
+def samples(n, columns, seed):
+    parts = [X for _, X, _ in blocks(n, columns, seed=seed)]
+    return np.concatenate(parts)
+
+
+def situation(name, point):
+    """Return the strategy's maker, a trained net and what it was trained on."""
+    columns, classes = point["columns"], point["classes"]
+    X, y = samples(point["labels"], columns, seed=2), np.arange(point["labels"]) % classes
+    settings = {"max_epochs": 5, "lr": 0.05, "verbose": 0, "classes": list(range(classes))}
+    body = [nn.Linear(columns, 64), nn.ReLU(), nn.Dropout()]
     torch.manual_seed(0)
-    layers = [nn.Linear(COLUMNS, 64), nn.ReLU(), nn.Dropout(), nn.Linear(64, CLASSES)]
-    settings = {"max_epochs": 5, "lr": 0.05, "train_split": None, "verbose": 0, "classes": list(range(CLASSES))}
-    X, y = samples(LABELS, seed=2)
-    net = NeuralNetClassifier(nn.Sequential(*layers), criterion=nn.CrossEntropyLoss, **settings).fit(X, y)
-    pool, known = samples(n, seed=1)[0], {"X_labeled": X, "y_labeled": y}
+    if name == "waal":
+        net = WAALClassifier(nn.Sequential(*body), **settings).fit(X, y, X_unlabeled=samples(500, columns, seed=3))
+    else:
+        module = nn.Sequential(*body, nn.Linear(64, classes))
+        net = NeuralNetClassifier(module, criterion=nn.CrossEntropyLoss, train_split=None, **settings).fit(X, y)
 
     def strategy():
         made = get_strategy(name)
         return made.set_params(random_state=0) if "random_state" in made.get_params(deep=False) else made
 
-    strategy().select(net, pool[:500], PICKS, **known)
-    before, peak, started = PeakMemory().peak().host, PeakMemory(), perf_counter()
-    strategy().select(net, pool, PICKS, **known)
-    return {"seconds": perf_counter() - started, "peak_bytes": peak.peak().host, "before_bytes": before, "error": ""}
+    return strategy, net, {"X_labeled": X, "y_labeled": y}
 
 
-def measured(name, n, limit, memory):
-    """Measure in a process that may take so long and hold so much."""
-    call = [sys.executable, __file__, "--one", name, str(n)]
+def one(name, point, memory):
+    """Measure one query in this process."""
     if memory:
-        call = ["bash", "-c", f'ulimit -v {int(memory * 2**20)}; exec "$@"', "growth", *call]
+        resource.setrlimit(resource.RLIMIT_AS, (int(memory * 2**30),) * 2)
+    strategy, net, known = situation(name, point)
+    pool = samples(point["rows"], point["columns"], seed=1)
+    machine = speed()
+    before, peak, started = PeakMemory().peak().host, PeakMemory(), process_time()
+    strategy().select(net, pool, point["picks"], **known)
+    seconds = process_time() - started
+    return {"seconds": f"{seconds:.4f}", "peak_bytes": peak.peak().host, "before_bytes": before} | {
+        what: f"{value:.3e}" for what, value in machine._asdict().items()
+    }
+
+
+def warm(name):
+    """Let a small query compile what is to be compiled."""
+    strategy, net, known = situation(name, USUAL)
+    strategy().select(net, samples(500, USUAL["columns"], seed=1), USUAL["picks"], **known)
+
+
+def measured(name, point, limit, memory):
+    """Measure in a forked process that may take so many seconds and hold so much."""
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+
+    def work():
+        try:
+            send.send(one(name, point, memory))
+        except Exception as error:  # noqa: BLE001 - written into the table
+            send.send({"error": f"{type(error).__name__}: {error}".split("\n")[0][:200]})
+
+    child = context.Process(target=work)
+    child.start()
+    send.close()
     try:
-        found = subprocess.run(call, capture_output=True, text=True, timeout=limit, check=False)
-    except subprocess.TimeoutExpired:
-        return {"error": f"longer than {limit:g} s"}
-    if found.returncode == 0:
-        return json.loads(found.stdout.splitlines()[-1])
-    return {"error": (found.stderr.strip().splitlines() or [f"status {found.returncode}"])[-1][:200]}
-
-
-def exponent(rows, values):
-    """Return the slope of the logarithms by least squares, or None of fewer than two."""
-    if len(rows) < 2:
-        return None
-    return float(np.polyfit(np.log(rows), np.log(values), 1)[0])
+        # A limit of the processor's seconds would make its clock coarse.
+        found = receive.recv() if receive.poll(limit) else {"error": f"longer than {limit:g} s"}
+    except EOFError:
+        found = {"error": "killed"}
+    child.kill()
+    child.join()
+    return found
 
 
 def read(path):
@@ -81,62 +112,56 @@ def read(path):
         return list(csv.DictReader(file))
 
 
-def table(found):
-    """Return the measures as a table, a line for each strategy."""
-    sizes = sorted({int(row["rows"]) for row in found})
-    head = ["strategy", *(f"{n:,} rows: s, GiB" for n in sizes), "exponent of seconds", "of memory"]
-    lines = [" | ".join(head), " | ".join(["---"] * len(head))]
-    for name in sorted({row["strategy"] for row in found}):
-        own = {int(row["rows"]): row for row in found if row["strategy"] == name}
-        good = {n: row for n, row in own.items() if not row["error"]}
-        cells = [
-            f"{float(good[n]['seconds']):.2f}, {int(good[n]['peak_bytes']) / 2**30:.2f}"
-            if n in good
-            else (own[n]["error"] if n in own else "")
-            for n in sizes
-        ]
-        seconds = exponent(list(good), [float(row["seconds"]) for row in good.values()])
-        added = {n: int(row["peak_bytes"]) - int(row["before_bytes"]) for n, row in good.items()}
-        grown = {n: more for n, more in added.items() if more > 2**20}
-        slopes = [seconds, exponent(list(grown), list(grown.values()))]
-        lines.append(" | ".join([name, *cells, *("" if slope is None else f"{slope:.2f}" for slope in slopes)]))
-    return "\n".join(f"| {line} |" for line in lines)
+def points(sizes, sides):
+    """Return what is to be measured, the cheap first."""
+    usual = [{"rows": n, **USUAL} for n in sorted(sizes)]
+    return [{"rows": sides, **USUAL, side: 4 * USUAL[side]} for side in USUAL if sides] + usual
+
+
+def left_out(name, point, rows, limit):
+    """Tell whether a point has been measured, or its smaller neighbour says that it cannot be."""
+    own = [row for row in rows if row["strategy"] == name]
+    if any(all(int(row[key]) == value for key, value in point.items()) for row in own):
+        return True
+    usual = [row for row in own if all(int(row[key]) == value for key, value in USUAL.items())]
+    below = [row for row in usual if int(row["rows"]) < point["rows"]]
+    if not below:
+        return False
+    smaller = max(below, key=lambda row: int(row["rows"]))
+    growth = (point["rows"] / int(smaller["rows"])) ** 2
+    return bool(smaller["error"]) or float(smaller["seconds"]) * growth > 5 * limit
 
 
 def main():
-    if sys.argv[1:2] == ["--one"]:
-        print(json.dumps(one(sys.argv[2], int(sys.argv[3]))))
-        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--rows", type=int, nargs="*", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--sides", type=int, default=0, metavar="ROWS")
     parser.add_argument("--strategy", nargs="+", default=[spec.name for spec in list_strategies()])
-    parser.add_argument("--limit", type=float, default=300)
+    parser.add_argument("--limit", type=float, default=300, help="seconds by the clock for one query")
     parser.add_argument("--memory", type=float, default=0, help="address space of a process in GiB; 0 is no limit")
     asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    path = asked.out / "growth.csv"
-    for n in sorted(asked.rows):
-        for name in asked.strategy:
-            own = {int(row["rows"]): row for row in read(path) if row["strategy"] == name}
-            smaller = [own[size] for size in sorted(own) if size < n]
-            if n in own or (smaller and (smaller[-1]["error"] or _too_long(smaller[-1], n, asked.limit))):
-                continue
-            new = not path.exists()
-            row = {"strategy": name, "rows": n, **measured(name, n, asked.limit, asked.memory)}
-            with path.open("a", newline="") as file:
-                writer = csv.DictWriter(file, FIELDS)
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
-            print(row, flush=True)
-    (asked.out / "growth.md").write_text(table(read(path)) + "\n")
-    print(table(read(path)))
-
-
-def _too_long(row, n, limit):
-    # Of quadratic growth at the worst.
-    return float(row["seconds"]) * (n / int(row["rows"])) ** 2 > 20 * limit
+    torch.set_num_threads(1)
+    numba.config.THREADING_LAYER = "workqueue"  # GNU's OpenMP does not survive a fork
+    numba.set_num_threads(1)
+    with threadpool_limits(1):
+        warmed = set()
+        for point in points(asked.rows, asked.sides):
+            for name in asked.strategy:
+                if left_out(name, point, read(asked.table), asked.limit):
+                    continue
+                if name not in warmed:
+                    warm(name)
+                    warmed.add(name)
+                row = {"strategy": name, **point, **measured(name, point, asked.limit, asked.memory)}
+                new = not asked.table.exists()
+                with asked.table.open("a", newline="") as file:
+                    writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+                    if new:
+                        writer.writeheader()
+                    writer.writerow(row)
+                    os.fsync(file.fileno())
+                print(row, flush=True)
 
 
 if __name__ == "__main__":

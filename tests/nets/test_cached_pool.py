@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 
 from modal_ntk import BADGE, DDAL, NTKCPL, CandidateSubset, CoreSet, Entropy, GreeDi, Margin, MaxHerding, TypiClust
 from modal_ntk.errors import InvalidInputError
-from modal_ntk.nets import CachedPool, NetView, cached_pool
+from modal_ntk.nets import ArrowRows, CachedPool, NetView, cached_pool
 from modal_ntk.nets.reading.passes import stacked
 from modal_ntk.strategies.wrappers import sharding
 
@@ -63,10 +63,15 @@ def on_disk(kind, folder):
         stored = zarr.create_array(str(folder / "pool.zarr"), shape=POOL.shape, chunks=(16, POOL.shape[1]), dtype="f4")
         stored[:] = POOL
         return zarr.open_array(str(folder / "pool.zarr"), mode="r")
+    if kind == "parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        table = pytest.importorskip("pyarrow").table({f"x{i}": column for i, column in enumerate(POOL.T)})
+        parquet.write_table(table, folder / "pool.parquet", row_group_size=16)
+        return ArrowRows(folder / "pool.parquet")
     return TensorDataset(torch.from_numpy(POOL), torch.zeros(len(POOL), dtype=torch.int64))
 
 
-@pytest.mark.parametrize("kind", ["map", "zarr", "dataset"])
+@pytest.mark.parametrize("kind", ["map", "zarr", "parquet", "dataset"])
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: type(s).__name__)
 def test_picks_are_those_of_an_array(tmp_path, strategy, kind):
     """Every strategy picks from the cache what it picks from the samples in memory, the first time and later."""
