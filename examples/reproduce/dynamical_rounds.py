@@ -36,7 +36,7 @@ def run(seed, n_rounds, data, options):
     rng = np.random.default_rng(seed)
     labeled = rng.choice(len(x), n_first, replace=False)
     with seeded(seed):
-        net = estimator(data, options.device, options.epochs, 2e-4).initialize()
+        net = estimator(data, options.device, options.epochs, options.lr, anneal=options.anneal).initialize()
         first = {name: value.detach().clone() for name, value in net.module_.state_dict().items()}
         for _ in range(n_rounds):
             net.partial_fit(x[labeled], y[labeled])
@@ -86,6 +86,9 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=1 if SMALL else 5)
     parser.add_argument("--pool", type=int, help="take the first so many training images only")
     parser.add_argument("--epochs", type=int, default=2 if SMALL else 100, help="at most, in each round")
+    parser.add_argument("--queries", type=int, nargs="+", choices=ROUNDS, default=ROUNDS, help="0 is random draws")
+    parser.add_argument("--lr", type=float, default=2e-4, help="Adam's rate")
+    parser.add_argument("--anneal", action="store_true", help="let the rate fall to zero in all --epochs of a round")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--report", action="store_true", help="show what is stored, and do nothing more")
     arguments = parser.parse_args()
@@ -95,7 +98,7 @@ if __name__ == "__main__":
         path = folder / "dynamical_rounds.jsonl"
         if not arguments.report:
             images = data_set(SMALL, arguments.pool)
-            for cell in claimed(folder, [(seed, n) for seed in range(arguments.seeds) for n in ROUNDS]):
+            for cell in claimed(folder, [(seed, n) for seed in range(arguments.seeds) for n in arguments.queries]):
                 if not any((r["seed"], r["rounds"]) == cell for r in rows(path)):
                     add(path, run(*cell, images, arguments))
         print(*table(rows(path)), sep="\n")

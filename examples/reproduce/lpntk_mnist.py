@@ -42,13 +42,18 @@ def pruning(options):
     X, y, X_test, y_test = images(options)
     table = Table(options.out / "pruning.csv", ["data", "seed"], ["n_kept", "share", "accuracy"], options.minutes)
     for seed in range(options.seeds):
-        for data in WAYS:
+        for data in options.ways:
             if table.missing(data, seed):
                 rows = kept(data, X, y, options)
                 net = trained(options.lenet(options.epochs), X[rows], y[rows], seed)
                 table.add(data, seed, len(rows), len(rows) / len(y), net.score(X_test, y_test))
-    groups = table.by("data")
+    print(*comparison(table.by("data")), sep="\n")
+
+
+def comparison(groups):
+    """Lines: accuracy of each way, against all data and against as many samples by chance."""
     accuracy = {data: [row["accuracy"] for row in rows] for data, rows in groups.items()}
+    lines = []
     for data, found in accuracy.items():
         line = f"{data:32s} removed {1 - groups[data][0]['share']:6.1%}  accuracy {np.mean(found):.4f}"
         if len(found) > 1:
@@ -57,7 +62,8 @@ def pruning(options):
                 if other != data and other in accuracy:
                     test = stats.ttest_ind(accuracy[other], found)
                     line += f", against {other.partition(' ')[0]} t={test.statistic:.3f}, p={test.pvalue:.2g}"
-        print(line)
+        lines.append(line)
+    return lines
 
 
 def small(options):
@@ -130,6 +136,7 @@ def arguments(given=None):
     parser.add_argument("--epochs", type=int, default=2 if small else 10)
     parser.add_argument("--models", type=int, default=1 if small else 10, help="nets averaged by EL2N and GraNd")
     parser.add_argument("--early", type=int, default=1 if small else 3, help="epochs before EL2N and GraNd look")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="of the pruning stage")
     parser.add_argument("--data", choices=list(CHANNELS), default="mnist")
     parser.add_argument("--rate", type=float, default=0.1, help="of the difficulty stage; table 5 has 0.001")
     parser.add_argument("--batch", type=int, default=128, help="of the difficulty stage; table 5 has 256")

@@ -9,8 +9,8 @@ The arms are those of waal_starved.py, and before them
 
 The paper has a pool of 40,000, 20,000 samples for early stopping and 80 epochs, of which each passes as often as the
 pool is large. Here the pool is --pool of the first 10,000 training images, there are --epochs, plain training has four
-times as many, and none stops early; with --half, images are of 14 x 14 pixels, and as many features come from two
-layers of 3 x 3. The rest is the paper's: LeNet with 320 features, heads of 50 hidden units,
+times as many, and none stops early; with --half, images are of 14 x 14 pixels, and as many features come from one
+layer with ReLU. The rest is the paper's: LeNet with 320 features, heads of 50 hidden units,
 batches of 64, SGD at 0.01 falling at one half and three quarters, momentum 0.5, mu = 0.01, selection coefficient 5,
 from scratch in every round.
 
@@ -51,7 +51,7 @@ PAPER = {"Random": [58.03, 66.81, 71.21, 73.12], "WAAL": [72.29, 76.99, 79.85, 8
 def settings_of(options):
     """What a row says of its run."""
     settings = {name: getattr(options, name) for name in SETTINGS}
-    return settings | {"half": True} if options.half else settings
+    return settings | {"half": True, "lr": options.lr} if options.half else settings
 
 
 def lenet():
@@ -60,9 +60,9 @@ def lenet():
     )
 
 
-def half_lenet():
+def one_layer():
     """As many features, of images of half the size."""
-    return nn.Sequential(nn.Conv2d(1, 10, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(10, 20, 3), nn.ReLU(), nn.Flatten())
+    return nn.Sequential(nn.Flatten(), nn.Linear(196, 320), nn.ReLU())
 
 
 def perceptron():
@@ -84,7 +84,7 @@ def data_and_extractor(options):
     x, x_test = (((part - mean) / std).astype(np.float32) for part in (x, data.x_test))
     if options.half:
         x, x_test = (part.reshape(len(part), 1, 14, 2, 14, 2).mean(axis=(3, 5)) for part in (x, x_test))
-    extractor = perceptron if data.name == "digits" else half_lenet if options.half else lenet
+    extractor = perceptron if data.name == "digits" else one_layer if options.half else lenet
     return (x, data.y_train[chosen], x_test, data.y_test), extractor
 
 
@@ -97,6 +97,7 @@ def one_round(arm, seed, labeled, n_next, data, extractor, options):
         extractor,
         classes=range(10),
         n_instances=n_next,
+        lr=options.lr,
         max_epochs=options.epochs * (4 if arm == "plain" else 1),
         iterator_valid__batch_size=1024,
         device=options.device,
@@ -169,7 +170,8 @@ def main(arguments=None):
     parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--pool", type=int, default=8000)
-    parser.add_argument("--half", action="store_true", help="images of half the size: a step costs half as much")
+    parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument("--half", action="store_true", help="images of half the size and one layer")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--report", action="store_true", help="show what is stored, and do nothing more")
     options = parser.parse_args(arguments)

@@ -198,7 +198,10 @@ class LpNTKPruner(DataPruner):
     def _warn(self, n: int) -> None:
         redundant = self.shares_["redundant"]
         if redundant > 1 / 3:
-            message = f"LpNTKPruner removed {redundant:.0%} of {n} samples as redundant. Set max_redundant for a limit."
+            message = (
+                f"LpNTKPruner removed {redundant:.0%} of {n} samples as redundant. Set max_redundant for a limit, and "
+                "look at find_label_conflicts(...).suspects first: beside wrong labels it is right ones that go."
+            )
             warnings.warn(message, ModalNTKWarning, stacklevel=4)
         if self.doubtful_ > DOUBTFUL:
             message = (

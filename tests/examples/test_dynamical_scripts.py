@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,6 +45,23 @@ def test_table_goes_on_where_it_stopped(script, tmp_path, capsys):
     table = (tmp_path / "table.md").read_text()
     assert "dynamical_table.py OUT --strategy" in table
     assert str(tmp_path) not in table
+
+
+def test_an_annealed_round_starts_at_the_rate_and_ends_near_none(monkeypatch):
+    """Half a cosine over a round's epochs, from the net's own rate, again in every round."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    annealed = importlib.import_module("dynamical_table").Annealed()
+    group = {"lr": 0.0}
+    net = SimpleNamespace(lr=0.1, max_epochs=20, optimizer_=SimpleNamespace(param_groups=[group]))
+    for _ in range(2):
+        annealed.on_train_begin(net)
+        rates = []
+        for _ in range(20):
+            annealed.on_epoch_begin(net)
+            rates.append(group["lr"])
+        assert rates[0] == 0.1
+        assert rates[10] == pytest.approx(0.05)
+        assert 0 < rates[-1] < 0.001
 
 
 def test_batches(script, tmp_path, capsys):
