@@ -5,6 +5,7 @@ import re
 
 import modAL.models
 import numpy as np
+import pretended
 import pytest
 import torch
 from hypothesis import settings
@@ -12,12 +13,17 @@ from threadpoolctl import threadpool_limits
 
 import modal_ntk
 from modal_ntk import compatibility
-from modal_ntk.testing.situations import CONTAINERS, LABELS, LEARNERS
+from modal_ntk.testing.situations import CONTAINERS, DEVICE_VARIABLE, LABELS, LEARNERS
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores: one thread each.
     torch.set_num_threads(1)
     threadpool_limits(1)
+
+if os.environ.get(DEVICE_VARIABLE) == pretended.NAME:
+    # For good, as modules of tests fit nets while they are read.
+    EVERYWHERE = pretended.pretended()
+    EVERYWHERE.__enter__()
 
 MODAL_RUNS = compatibility.modal_learner_runs()
 # How long an example takes says how busy the machine is, and nothing about the law.

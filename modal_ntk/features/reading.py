@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -89,7 +89,8 @@ def plainly(module: nn.Module, device: torch.device) -> Iterator[Callable[[], No
         stack.enter_context(_eager())
         stack.enter_context(without_checkpoints())
         for kind in {"cpu", device.type}:
-            stack.enter_context(torch.autocast(kind, enabled=False))
+            with suppress(RuntimeError):  # a device without autocast
+                stack.enter_context(torch.autocast(kind, enabled=False))
         if device.type == "cuda" and any(isinstance(part, nn.RNNBase) for part in module.modules()):
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         try:

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from modal_ntk import nets
 from modal_ntk.errors import UnmetNeedError
 from modal_ntk.nets.traceless import seeded
-from modal_ntk.testing.situations import ConvNet, blobs, skorch_net, taught
+from modal_ntk.testing.situations import ConvNet, blobs, device, skorch_net, taught
 from modal_ntk.testing.traces import assert_same_state, generators_untouched, state_of, watched
 from modal_ntk.testing.trial import Trial, chosen, clause, require, same_picks
 
@@ -127,9 +127,10 @@ def lets_errors_through(trial: Trial) -> None:
 @clause("net on the GPU", "pool on the GPU")
 def works_on_the_gpu(trial: Trial) -> None:
     """A net on the GPU, or a pool that lies there, is served like any other."""
-    if not torch.cuda.is_available():
+    where = device() if device() != "cpu" else "cuda"
+    if where == "cuda" and not torch.cuda.is_available():
         raise SkipTest("no GPU")
-    situation = taught(skorch_net(device="cuda"))
+    situation = taught(skorch_net(device=where))
     if trial.case == "pool on the GPU":
-        situation = situation.but(X_pool=torch.from_numpy(situation.X_pool).cuda())
+        situation = situation.but(X_pool=torch.from_numpy(situation.X_pool).to(where))
     chosen(trial.fresh(), situation)
