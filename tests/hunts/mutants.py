@@ -9,6 +9,7 @@ import warnings
 from unittest import SkipTest
 
 import numpy as np
+import pandas as pd
 import torch
 
 from modal_ntk import CoreSet, Entropy, RandomSampling, Selection, checks
@@ -265,6 +266,23 @@ class RaisesItsOwn(Entropy):
         if n_instances < 1:
             raise ValueError("no")
         return super().select(learner, X_pool, n_instances, **labeled)
+
+
+@breaks("refuses_bad_labels_before_any_work")
+class MakesAClassOfWhatIsMissing(Entropy):
+    def select(self, learner, X_pool, n_instances=1, *, X_labeled=None, y_labeled=None):
+        if y_labeled is not None:
+            y_labeled = [str(label) for label in y_labeled]
+        return super().select(learner, X_pool, n_instances, X_labeled=X_labeled, y_labeled=y_labeled)
+
+
+@breaks("refuses_bad_labels_before_any_work")
+class LeavesOutWhatHasNoLabel(Entropy):
+    def select(self, learner, X_pool, n_instances=1, *, X_labeled=None, y_labeled=None):
+        if y_labeled is not None and X_labeled is not None:
+            known = pd.Series(y_labeled, dtype=object).notna().to_numpy()
+            X_labeled, y_labeled = X_labeled[known], [y for y, kept in zip(y_labeled, known, strict=True) if kept]
+        return super().select(learner, X_pool, n_instances, X_labeled=X_labeled, y_labeled=y_labeled)
 
 
 @breaks("starts_from_nothing_or_says_who_does")

@@ -24,6 +24,28 @@ def test_a_broken_twin_is_caught_by_its_clause(clause, mutant):
     assert verdict == "caught"
 
 
+EDGES = (
+    "reads_data_sets_like_arrays",
+    "is_not_misled_by_the_validation_iterator",
+    "serves_nets_that_name_no_classes",
+    "refuses_bad_labels_before_any_work",
+)
+
+
+@pytest.mark.parametrize("check", [c for c in strategy_checks() if c.clause.name in EDGES], ids=str)
+def test_every_case_of_other_peoples_data_can_fail(check):
+    """Each kind of pool, loader, net and label is one that a mutant stumbles over, not the clause's others alone."""
+
+    def caught(mutant):
+        try:
+            check(mutant())
+        except ContractError:
+            return True
+        return False
+
+    assert any(caught(mutant) for mutant in mutants.MUTANTS[check.clause.name])
+
+
 def test_all_failures_are_told_at_once_with_clause_case_expected_and_got():
     """The error lists every failing check by name, with what was expected and what was got."""
     with pytest.raises(ContractError) as raised:

@@ -87,6 +87,8 @@ def prepares_pool_and_labels_alike(trial: Trial) -> None:
         same_picks(picks[0], picks[1], "of the samples prepared together")
 
 
+# Of such batches the pool fills no whole number, so that there is something to drop.
+_BATCHES = {"iterator_valid__batch_size": 20}
 _DISORDER: dict[str, dict[str, Any]] = {
     "shuffling": {"iterator_valid__shuffle": True},
     "dropping": {"iterator_valid__drop_last": True},
@@ -96,12 +98,12 @@ _DISORDER: dict[str, dict[str, Any]] = {
 @clause(*_DISORDER)
 def is_not_misled_by_the_validation_iterator(trial: Trial) -> None:
     """Every sample is read, in order, whatever the net's own loader does to validation sets."""
-    plain = taught(skorch_net(DropoutMLP))
+    plain = taught(skorch_net(DropoutMLP, **_BATCHES))
     first = chosen(trial.fresh(), plain)
     with warnings.catch_warnings():
         # skorch's own, about its predict, whenever such a net or a copy of it is made.
         warnings.filterwarnings("ignore", message="You set iterator_valid__shuffle")
-        other = taught(skorch_net(DropoutMLP, **_DISORDER[trial.case]))
+        other = taught(skorch_net(DropoutMLP, **_BATCHES, **_DISORDER[trial.case]))
         other.learner.module_.load_state_dict(plain.learner.module_.state_dict())
         got = chosen(trial.fresh(), other)
     if first is not None:

@@ -37,9 +37,6 @@ _BAD: dict[str, Callable[[Situation], tuple[Situation, Any]]] = {
     "fewer labels than samples": lambda s: (s.but(y_labeled=s.y_labeled[1:]), 1),
     "labels without samples": lambda s: (s.but(X_labeled=None), 1),
     "samples without labels": lambda s: (s.but(y_labeled=None), 1),
-    "no label for one sample": lambda s: (s.but(y_labeled=[None, *s.y_labeled.tolist()[1:]]), 1),
-    "NaN among names": lambda s: (s.but(y_labeled=["a"] * (len(s.y_labeled) - 1) + [float("nan")]), 1),
-    "names and numbers": lambda s: (s.but(y_labeled=["a", *s.y_labeled.tolist()[1:]]), 1),
     "a masked pool": lambda s: (s.but(X_pool=np.ma.masked_greater(s.X_pool, s.X_pool.mean())), 1),
     "a complex pool": lambda s: (s.but(X_pool=s.X_pool.astype(complex)), 1),
     "labels in a matrix": lambda s: (s.but(y_labeled=np.stack([s.y_labeled, s.y_labeled], 1)), 1),
@@ -52,10 +49,36 @@ def refuses_bad_input_before_any_work(trial: Trial) -> None:
     situation = trial.with_net()
     if isinstance(situation.X_pool, dict):
         raise SkipTest("no array pool")
-    bad, n_instances = _BAD[trial.case](situation)
+    _refuses(trial, *_BAD[trial.case](situation))
+
+
+def _missing(y: np.ndarray) -> Any:
+    import pandas
+
+    return pandas.array([None, *y.tolist()[1:]], dtype="Int64")
+
+
+_BAD_LABELS: dict[str, Callable[[np.ndarray], Any]] = {
+    "None for one sample": lambda y: [None, *y.tolist()[1:]],
+    "NaN among names": lambda y: ["a"] * (len(y) - 1) + [float("nan")],
+    "NaN among numbers": lambda y: np.where(np.arange(len(y)) == 1, np.nan, y),
+    "a missing value of pandas": _missing,
+    "one label masked": lambda y: np.ma.masked_array(y, np.arange(len(y)) == 1),
+    "names and numbers": lambda y: ["a", *y.tolist()[1:]],
+}
+
+
+@clause(*_BAD_LABELS)
+def refuses_bad_labels_before_any_work(trial: Trial) -> None:
+    """A missing label is no class of its own, nor are names and numbers classes of one kind: both are refused so."""
+    situation = trial.with_net()
+    _refuses(trial, situation.but(y_labeled=_BAD_LABELS[trial.case](situation.y_labeled)), 1)
+
+
+def _refuses(trial: Trial, situation: Situation, n_instances: Any) -> None:
     with watched(nets.NetView(situation.learner).module) as watch:
         try:
-            bad.select(trial.fresh(), n_instances)
+            situation.select(trial.fresh(), n_instances)
         except InvalidInputError as error:
             teaches = "xpected" in str(error) and "got" in str(error)
             require(teaches, "a message with what was expected and got", str(error))
