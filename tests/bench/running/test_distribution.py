@@ -142,7 +142,7 @@ def test_killed_at_random_moments_a_run_loses_and_repeats_nothing(study, calm, b
         while process.poll() is None:
             if (out / FILE_NAME).exists() and (early or len(Store(out).finished()) > before):
                 break
-            time.sleep(0.01)
+            time.sleep(0.05)
         time.sleep(moments.uniform(0, 2.0 if early else 0.4))
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL

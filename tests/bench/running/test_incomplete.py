@@ -116,7 +116,7 @@ class TestRunsThatFail:
         assert Store(tmp_path / "out").finished() == calm.finished() - lost
         assert len(list((tmp_path / "fits").glob("death-*"))) >= deaths
         fragile.deaths = 0
-        whole = run(tmp_path / "out", seeds=3, estimator=fragile, workers=Workers(jobs=2))
+        whole = run(tmp_path / "out", seeds=3, estimator=fragile)
         assert results(whole) == results(calm)
 
     def test_a_run_that_an_ending_pool_took_is_run(self):
