@@ -3,7 +3,8 @@
 Run by hand: ``python tests/hunts/source_mutants.py 100 --jobs 16 --out mutants.jsonl`` draws a hundred changes over
 kernels, structure, selection, strategies, pruning, nets, statistics and labelling. Each is made in a copy of the tree,
 where the tests of the changed file's name run first, and then, while nobody has seen it, the others of its folder. What
-survives is printed with its line, to be explained or to become a test, as in ``tests/test_small_laws.py``.
+survives is printed with its line, to be explained or to become a test, as in ``tests/test_small_laws.py``. Each run is
+forked from a process that has loaded torch and its like, which take longer to load than most tests to run.
 
 The tests that are needed run once on the unchanged tree, and those that fail there judge nothing. What is known is kept
 in the file of ``--out``: the same command goes on where it stopped, on the same tree.
@@ -14,13 +15,13 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import multiprocessing
 import os
 import queue
 import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -36,9 +37,11 @@ SWAPS = {
     ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.And: "or", ast.Or: "and",
 }  # fmt: skip
 NAMES = {"min": "max", "max": "min", "argmin": "argmax", "argmax": "argmin", "any": "all", "all": "any"}
+LIBRARIES = ["torch", "sklearn", "skorch", "modAL.models", "pandas", "numba"]  # nothing that pytest rewrites
+WORKERS = multiprocessing.get_context("forkserver")
 HELPERS = ("oracles", "shared", "hunts", "benchmarks")
 FAILED, BROKEN_OFF = 1, 2  # pytest's exit codes: a test failed; the file could not even be imported
-NO_TESTS = 5
+BROKEN, NO_TESTS = 3, 5
 
 
 class Mutant(NamedTuple):
@@ -171,21 +174,18 @@ class Bench:
 
     def run(self, copy: Path, tests: list[str], *options: str, limit: float) -> tuple[int | None, str]:
         """Run tests in a copy; return pytest's exit code, None where the time is over, and what it wrote."""
-        paths = [str(copy), *(str(copy / "tests" / name) for name in HELPERS)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "CUDA_VISIBLE_DEVICES": ""}
-        environment |= {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "NUMBA")}
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *tests]
-        process = subprocess.Popen(command, cwd=copy, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   text=True, errors="replace", start_new_session=True)  # fmt: skip
-        try:
-            output, _ = process.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+        output = copy.with_suffix(".txt")
+        process = WORKERS.Process(target=_pytest, args=(copy, [*options, *tests], output))
+        process.start()
+        process.join(limit)
+        if process.is_alive():
+            os.killpg(process.pid or 0, signal.SIGKILL)
+            process.join()
             return None, ""
-        if process.returncode not in (0, FAILED, BROKEN_OFF, NO_TESTS):
-            raise RuntimeError(f"pytest ended with {process.returncode}: {output[-2000:]}")
-        return process.returncode, output
+        text = output.read_text(errors="replace")
+        if process.exitcode not in (0, FAILED, BROKEN_OFF, NO_TESTS):
+            raise RuntimeError(f"pytest ended with {process.exitcode}: {text[-2000:]}")
+        return process.exitcode, text
 
     def try_unchanged(self, test: str) -> None:
         """Note how long a file of tests takes, and which of them fail, on the unchanged tree."""
@@ -231,11 +231,6 @@ class Bench:
 
     def judge(self, mutants: list[Mutant]) -> int:
         """Try every change that is not known yet, print each, and return how many survived."""
-        copy = self.copies.get()
-        self.copies.put(copy)
-        command = [sys.executable, "-c", "import modal_ntk; print(modal_ntk.__file__)"]
-        told = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=True).stdout
-        assert told.startswith(str(copy)), f"another copy of the library is imported: {told}"
         tried = [entry for entry in self.known if "mutant" in entry]
         known = {(Mutant(*entry["mutant"]), entry["stage"]): entry["seen_by"] for entry in tried}
         left = mutants
@@ -255,6 +250,29 @@ class Bench:
         return len(left)
 
 
+def _pytest(copy: Path, arguments: list[str], output: Path) -> None:
+    # In a process of its own, which has the large libraries already.
+    os.setsid()
+    os.chdir(copy)
+    with output.open("w") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    paths = [str(copy), *(str(copy / "tests" / name) for name in HELPERS)]
+    sys.path[:0] = paths
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    code = BROKEN
+    try:
+        import pytest
+
+        code = int(pytest.main(["-q", "-p", "no:cacheprovider", *arguments]))
+        if (library := sys.modules.get("modal_ntk")) and not str(library.__file__).startswith(str(copy)):
+            print(f"another copy of the library is imported: {library.__file__}")
+            code = BROKEN
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
 def _print(mutant: Mutant, seen_by: str | None) -> None:
     line = (ROOT / mutant.path).read_text(encoding="utf-8").splitlines()[mutant.line - 1].strip()
     verdict = "SURVIVED" if seen_by is None else "seen    "
@@ -272,6 +290,8 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     mutants = drawn(asked.n, asked.seed)
+    os.environ |= {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "NUMBA")} | {"CUDA_VISIBLE_DEVICES": ""}
+    WORKERS.set_forkserver_preload(LIBRARIES)
     with tempfile.TemporaryDirectory() as place:
         survivors = Bench(Path(place), asked.out, asked.jobs).judge(mutants)
     print(f"{survivors} of {len(mutants)} survived")
