@@ -120,7 +120,8 @@ def kernel_rows(
         "exact" holds each layer's gradients as inputs and output gradients, or written out where that is smaller;
         "sketch" projects each parameter's to `sketch_dim` numbers; "auto" is exact if that keeps to `memory_budget`.
     memory_budget : int, default=2**32
-        Bytes that the gradients of all samples may take, and as many as they take on the way.
+        Bytes that exact gradients of all samples may take; on the way twice as many are held. What is projected takes
+        `sketch_dim` numbers a sample and parameter at most, whatever the budget.
     dtype : torch.dtype, optional
         Type to compute in; the module's by default.
     sketch_dim : int, default=1024
@@ -167,7 +168,7 @@ def kernel_rows(
         if method == "auto":
             method = "exact" if needed <= budget else "sketch"
             if method == "sketch":
-                _warn(needed, budget, dim)
+                _warn(needed, budget, dim, reader.n_bytes_projected(dim))
         elif method == "exact" and needed > budget:
             remedy = 'Raise memory_budget, or use method="sketch".'
             raise checks.expected(f"gradients of at most {budget} bytes", f"{needed}", remedy)
@@ -203,13 +204,21 @@ class _Reader:
         one = held_together([(1, {name: packed(factor) for _, name, factor in self.factors(0, 1)})], self.net)
         return one.n_bytes * len(self.samples)
 
+    def n_bytes_projected(self, dim: int) -> int:
+        numbers = sum(min(factor.size, dim) for _, _, factor in self.factors(0, 1))
+        return numbers * torch.empty(0, dtype=self.net.held_dtype).element_size() * len(self.samples)
 
-def _warn(needed: int, budget: int, dim: int) -> None:
+
+def _warn(needed: int, budget: int, dim: int, projected: int) -> None:
     message = (
-        f"Exact gradients of all samples would take {needed / 2**30:.1f} GiB, more than memory_budget "
-        f"({budget / 2**30:.1f} GiB): each parameter's are projected to {dim} numbers instead."
+        f"Exact gradients of all samples would take {_size(needed)}, more than memory_budget ({_size(budget)}): each "
+        f"parameter's are projected to {dim} numbers instead, which take {_size(projected)}."
     )
     warnings.warn(message, ModalNTKWarning, stacklevel=3)
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:,.0f} MiB" if n_bytes >= 2**20 else f"{n_bytes:,} bytes"
 
 
 def _array(values: Tensor) -> np.ndarray:

@@ -50,8 +50,8 @@ class LpNTK(QueryStrategy):
     method : {"auto", "exact", "sketch"}, default="auto"
         As in `modal_ntk.kernels.kernel_rows`.
     memory_budget : int, default=2**31
-        Bytes that the gradients of all candidates and labelled samples may take, and no more than these: not the net's
-        own passes, nor copies of the samples, nor the similarities of "coverage", see Notes.
+        Bytes that exact gradients of all candidates and labelled samples may take, above which "auto" projects them and
+        "exact" is refused. It covers no more than these, see Notes.
     sketch_dim : int, default=1024
         Numbers kept for each parameter where gradients are sketched.
     random_state : int, numpy generator or None, default=None
@@ -67,8 +67,11 @@ class LpNTK(QueryStrategy):
     library's reading of it. The kernel needs labels: the pool takes the model's, labelled samples keep their own.
     Two samples are interchangeable by the cosine of their representations under the kernel, negative ones counting
     nothing. Labelled samples cover what resembles them; they are the first centres of "large", and members of the
-    clusters of "small". Memory of "coverage": beside the gradients 8 bytes for each pair of candidates, up to 1 GiB,
-    above which similarities are computed again.
+    clusters of "small".
+
+    Memory beside the net's own passes and a copy of the samples: three times the gradients, which are `memory_budget`
+    bytes at most or, projected, `sketch_dim` numbers a sample and parameter; "coverage" holds 8 bytes more for each pair
+    of candidates, up to 1 GiB, above which similarities are computed again.
 
     Scores of "coverage" are what each choice added to the sum; of "large" minus the largest similarity to a labelled or
     earlier chosen sample, or 0 where there is none; of "small" the share of its predicted class that a sample's cluster

@@ -104,9 +104,10 @@ def test_what_does_not_fit_is_sketched_and_said():
     """Beyond the budget "auto" warns and sketches; "exact" refuses; the sketch is right on average and seeded."""
     module, x = nn.Sequential(nn.Linear(6, 40), nn.Tanh(), nn.Linear(40, 3)), torch.from_numpy(X)
     exact = kernel_rows(module, x, labels=y).matrix()
-    with pytest.warns(ModalNTKWarning, match=r"GiB, more than memory_budget .* 32 numbers"):
+    with pytest.warns(ModalNTKWarning, match=r"memory_budget \(1,000 bytes\): .* 32 numbers .*") as told:
         rows = kernel_rows(module, x, labels=y, memory_budget=1000, sketch_dim=32, random_state=0)
     assert rows.info["method"] == "sketch"
+    assert str(told[0].message).endswith(f", which take {rows.info['bytes']:,} bytes.")
     again = kernel_rows(module, x, labels=y, method="sketch", sketch_dim=32, random_state=0)
     np.testing.assert_allclose(rows.matrix(), again.matrix(), rtol=1e-4, atol=1e-4)
     mean = np.mean(

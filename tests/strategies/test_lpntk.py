@@ -1,15 +1,19 @@
 """lpNTK as a query strategy against its rule run literally on the explicit kernel."""
 
+from pathlib import Path
+
 import numpy as np
 import oracles_lpntk
 import pytest
 import torch
 import zoo
 from sklearn.linear_model import LogisticRegression
+from torch import nn
 
 from modal_ntk import LpNTK
+from modal_ntk.bench.loop.memory import PeakMemory
 from modal_ntk.errors import InvalidInputError, ModalNTKWarning, UnmetNeedError
-from modal_ntk.kernels import empirical_ntk
+from modal_ntk.kernels import empirical_ntk, kernel_rows
 
 X, y = zoo.blobs(n=80)
 LABELED = {"X_labeled": X[:10], "y_labeled": y[:10]}
@@ -153,9 +157,35 @@ def test_candidates_are_a_seeded_subset(net):
 def test_a_tight_memory_sketches_and_says_so(net):
     """Beyond memory_budget the kernel is sketched, with a warning; the picks follow the seed."""
     strategy = LpNTK(memory_budget=100, sketch_dim=16, random_state=0)
-    with pytest.warns(ModalNTKWarning, match="more than memory_budget"):
+    with pytest.warns(ModalNTKWarning, match=r"more than memory_budget \(100 bytes\)"):
         selected = strategy.select(net, X[10:], 5, **LABELED)
     assert selected.info["method"] == "sketch"
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak of a stretch of work")
+@pytest.mark.filterwarnings("ignore:Exact gradients of all samples")
+@pytest.mark.parametrize(
+    ("rule", "budget", "width"),
+    [("coverage", 2**20, 256), ("coverage", 2**26, 700), ("clusters", 2**26, 700)],
+    ids=["coverage, projected", "coverage", "clusters"],
+)
+def test_a_query_holds_no_more_than_is_said(rule, budget, width):
+    """Three times the gradients, for "coverage" 8 bytes a pair, and what the net's passes and the samples take."""
+    n, mib = 2200, 2**20
+    samples, labels = np.random.default_rng(0).normal(size=(n, 8)).astype(np.float32), np.arange(n) % 3
+    module = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 3))
+    wide = zoo.net(module, max_epochs=1).fit(samples[:100], labels[:100])
+    LpNTK(rule=rule, memory_budget=budget, random_state=0).select(wide, samples[:300], 3)  # compiles, loads
+    peak = PeakMemory()
+    before = peak.peak().host
+    known = {"X_labeled": samples[:100], "y_labeled": labels[:100]}
+    found = LpNTK(rule=rule, memory_budget=budget, random_state=0).select(wide, samples[100:], 10, **known)
+    most = peak.peak().host - before
+    rows = kernel_rows(module, torch.from_numpy(samples), labels=labels, memory_budget=budget, random_state=0)
+    assert (found.info["method"] == "exact") == (budget == 2**26)
+    assert 25 * mib < rows.info["bytes"] < 45 * mib
+    said = 3 * rows.info["bytes"] + (8 * (n - 100) ** 2 if rule == "coverage" else 0)
+    assert most < said + 24 * mib, f"{most / mib:.0f} MiB, not {said / mib:.0f}"
 
 
 @pytest.mark.parametrize(
