@@ -70,8 +70,8 @@ class LpNTK(QueryStrategy):
     clusters of "small".
 
     Memory beside the net's own passes and a copy of the samples: three times the gradients, which are `memory_budget`
-    bytes at most or, projected, `sketch_dim` numbers a sample and parameter; "coverage" holds 8 bytes more for each pair
-    of candidates, up to 1 GiB, above which similarities are computed again.
+    bytes at most or, projected, `sketch_dim` numbers a sample and parameter; "coverage" holds 8 bytes more for each
+    pair of candidates, up to 1 GiB, above which similarities are computed again.
 
     Scores of "coverage" are what each choice added to the sum; of "large" minus the largest similarity to a labelled or
     earlier chosen sample, or 0 where there is none; of "small" the share of its predicted class that a sample's cluster
