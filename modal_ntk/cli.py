@@ -123,6 +123,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_workers(verify)
     verify.set_defaults(command=_verify)
 
+    estimate = commands.add_parser("estimate", help="say what a query will cost: seconds and memory")
+    estimate.add_argument("--rows", type=int, required=True, metavar="N", help="samples in the pool")
+    estimate.add_argument(
+        "--strategy", action="append", metavar="NAME", help="repeat for several (default: all that were measured)"
+    )
+    estimate.add_argument("--columns", type=int, default=64, metavar="N", help="numbers in a sample (default: 64)")
+    estimate.add_argument("--picks", type=int, default=20, metavar="N", help="samples asked for (default: 20)")
+    estimate.add_argument("--classes", type=int, default=10, metavar="N", help="outputs of the net (default: 10)")
+    estimate.add_argument("--labels", type=int, default=100, metavar="N", help="labelled samples (default: 100)")
+    estimate.add_argument(
+        "--table", metavar="FILE.csv", help="measured elsewhere (default: what comes with the package)"
+    )
+    estimate.set_defaults(command=_estimate)
+
     doctor = commands.add_parser("doctor", help="show versions, devices and plugins, and what is wrong with them")
     doctor.add_argument("--json", action="store_true", help="print JSON, and end with status 1 if its ok is false")
     doctor.add_argument("--strict", action="store_true", help="end with status 1 if anything is wrong")
@@ -148,6 +162,14 @@ def _doctor(arguments: argparse.Namespace) -> int:
         diagnosis = doctor.diagnose()
     print(json.dumps(diagnosis.to_dict(), indent=2) if arguments.json else diagnosis)
     return int((arguments.strict or arguments.json) and bool(diagnosis.problems))
+
+
+def _estimate(arguments: argparse.Namespace) -> None:
+    asked = {name: getattr(arguments, name) for name in ("rows", "columns", "picks", "classes", "labels")}
+    table = {} if arguments.table is None else {"table": arguments.table}
+    machine = bench.Speed.measured()
+    for name in arguments.strategy or bench.measured_strategies(**table):
+        print(bench.estimate_cost(name, machine=machine, **asked, **table))
 
 
 def _strategies(arguments: argparse.Namespace) -> None:

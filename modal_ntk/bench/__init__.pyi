@@ -1,3 +1,7 @@
+from .analysis.cost import Cost as Cost
+from .analysis.cost import estimate_cost as estimate_cost
+from .analysis.cost import measured_strategies as measured_strategies
+from .analysis.machine import Speed as Speed
 from .analysis.scoring import area_score as area_score
 from .experiment.datasets import Dataset as Dataset
 from .experiment.datasets import load_dataset as load_dataset

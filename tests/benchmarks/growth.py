@@ -1,6 +1,7 @@
 """How the cost of one query grows: seconds and peak memory of every strategy, on one core.
 
-python tests/benchmarks/growth.py TABLE.csv [--rows N ...] [--sides N] [--strategy NAME ...] [--limit SECONDS]
+python tests/benchmarks/growth.py TABLE.csv [--rows N ...] [--sides N] [--strategy NAME ...] [--columns N] [--picks N]
+    [--classes N] [--labels N] [--limit SECONDS] [--memory GIB]
 
 Each query runs in a process of its own, forked from one that has compiled what is to be compiled, with the speed of the
 machine measured just before it. Seconds are the processor's. --sides measures, at so many rows, four times the columns,
@@ -26,11 +27,11 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from modal_ntk import get_strategy, list_strategies
-from modal_ntk.bench.analysis.machine import speed
+from modal_ntk.bench.analysis.cost import USUAL
+from modal_ntk.bench.analysis.machine import Speed
 from modal_ntk.bench.loop.memory import PeakMemory
 from modal_ntk.nets import WAALClassifier
 
-USUAL = {"columns": 64, "picks": 20, "classes": 10, "labels": 100}
 MEASURES = ["seconds", "peak_bytes", "before_bytes", "product", "copy", "error"]
 FIELDS = ["strategy", "rows", *USUAL, *MEASURES]
 
@@ -66,7 +67,7 @@ def one(name, point, memory):
         resource.setrlimit(resource.RLIMIT_AS, (int(memory * 2**30),) * 2)
     strategy, net, known = situation(name, point)
     pool = samples(point["rows"], point["columns"], seed=1)
-    machine = speed()
+    machine = Speed.measured()
     before, peak, started = PeakMemory().peak().host, PeakMemory(), process_time()
     strategy().select(net, pool, point["picks"], **known)
     seconds = process_time() - started
@@ -112,10 +113,10 @@ def read(path):
         return list(csv.DictReader(file))
 
 
-def points(sizes, sides):
+def points(sizes, sides, asked):
     """Return what is to be measured, the cheap first."""
-    usual = [{"rows": n, **USUAL} for n in sorted(sizes)]
-    return [{"rows": sides, **USUAL, side: 4 * USUAL[side]} for side in USUAL if sides] + usual
+    varied = [{"rows": sides, **USUAL, side: 4 * USUAL[side]} for side in USUAL if sides]
+    return varied + [{"rows": n, **{side: getattr(asked, side) for side in USUAL}} for n in sorted(sizes)]
 
 
 def left_out(name, point, rows, limit):
@@ -123,8 +124,8 @@ def left_out(name, point, rows, limit):
     own = [row for row in rows if row["strategy"] == name]
     if any(all(int(row[key]) == value for key, value in point.items()) for row in own):
         return True
-    usual = [row for row in own if all(int(row[key]) == value for key, value in USUAL.items())]
-    below = [row for row in usual if int(row["rows"]) < point["rows"]]
+    alike = [row for row in own if all(int(row[side]) == point[side] for side in USUAL)]
+    below = [row for row in alike if int(row["rows"]) < point["rows"]]
     if not below:
         return False
     smaller = max(below, key=lambda row: int(row["rows"]))
@@ -137,6 +138,8 @@ def main():
     parser.add_argument("table", type=Path)
     parser.add_argument("--rows", type=int, nargs="*", default=[1_000, 10_000, 100_000])
     parser.add_argument("--sides", type=int, default=0, metavar="ROWS")
+    for side, value in USUAL.items():
+        parser.add_argument(f"--{side}", type=int, default=value)
     parser.add_argument("--strategy", nargs="+", default=[spec.name for spec in list_strategies()])
     parser.add_argument("--limit", type=float, default=300, help="seconds by the clock for one query")
     parser.add_argument("--memory", type=float, default=0, help="address space of a process in GiB; 0 is no limit")
@@ -146,7 +149,7 @@ def main():
     numba.set_num_threads(1)
     with threadpool_limits(1):
         warmed = set()
-        for point in points(asked.rows, asked.sides):
+        for point in points(asked.rows, asked.sides, asked):
             for name in asked.strategy:
                 if left_out(name, point, read(asked.table), asked.limit):
                     continue

@@ -1,0 +1,334 @@
+"""What a query will cost, before it starts: queries that were measured, and the speed of the machine."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from modal_ntk import checks
+from modal_ntk.bench.analysis.machine import Speed
+
+TABLE = Path(__file__).with_name("growth.csv")
+"""Queries measured by ``tests/benchmarks/growth.py``, one a line."""
+
+USUAL = {"columns": 64, "picks": 20, "classes": 10, "labels": 100}
+"""What was measured with every number of rows; each was varied alone besides, at one of these."""
+
+_LARGE = 10_000
+_NUMBERS = ("rows", *USUAL, "seconds", "peak_bytes", "before_bytes", *Speed._fields)
+_FLOAT = 4  # bytes
+
+
+class Growth(NamedTuple):
+    """How a cost grows with the rows.
+
+    Parameters
+    ----------
+    rows : tuple of int (k,)
+        Numbers of rows that were measured, ascending; two at least.
+    costs : tuple of float (k,)
+        What each cost; positive.
+    """
+
+    rows: tuple[int, ...]
+    costs: tuple[float, ...]
+
+    def law(self) -> tuple[float, float]:
+        """Fit ``factor * rows ** exponent`` to what was measured from 10,000 rows on, or to all if that is one size.
+
+        Returns
+        -------
+        tuple of float
+            Factor and exponent, by least squares of logarithms.
+
+        Examples
+        --------
+        >>> factor, exponent = Growth((1_000, 10_000, 100_000), (1.0, 3.0, 300.0)).law()
+        >>> round(factor * 10_000**exponent, 6), round(exponent, 6)
+        (3.0, 2.0)
+        """
+        first = next((i for i, n in enumerate(self.rows[:-1]) if n >= _LARGE), 0)
+        n, costs = np.log(self.rows[first:]), np.log(self.costs[first:])
+        exponent = max(float(np.polyfit(n, costs, 1)[0]), 0.0)  # less for more is chance
+        return float(np.exp(np.mean(costs) - exponent * np.mean(n))), exponent
+
+    def at(self, rows: int) -> float:
+        """Return the cost of so many rows.
+
+        Parameters
+        ----------
+        rows : int
+            Their number.
+
+        Returns
+        -------
+        float
+            Along straight lines between the logarithms of what was measured; that of the fewest rows below them, and
+            from the most on by the law's exponent.
+
+        Examples
+        --------
+        >>> growth = Growth((1_000, 10_000, 100_000), (1.0, 3.0, 300.0))
+        >>> [round(growth.at(rows), 3) for rows in (10, 1_000, 31_623, 1_000_000)]
+        [1.0, 1.0, 30.0, 30000.0]
+        """
+        n, costs = np.log(self.rows), np.log(self.costs)
+        beyond = self.law()[1] * max(np.log(rows) - n[-1], 0.0)
+        return float(np.exp(np.interp(np.log(rows), n, costs) + beyond))
+
+
+class _Measured(NamedTuple):
+    # What a table says of a strategy.
+    seconds: Growth
+    work: Growth  # bytes beside the process and the pool
+    seconds_by: dict[str, float]  # exponents of columns, picks, classes and labels
+    work_by: dict[str, float]
+    refused: str  # what the smallest size that could not be run ended with
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a query is expected to cost.
+
+    Parameters
+    ----------
+    strategy : str
+        Its name.
+    rows : int
+        Samples in the pool.
+    seconds : float
+        On one core of this machine.
+    work : float
+        Bytes held at the peak, beside the process and the pool.
+    pool : float
+        Bytes of the pool, if it is in memory as float32.
+    process : float
+        Bytes of the process before, with torch loaded.
+    exponent, work_exponent : float
+        Of the rows in seconds and work, from 10,000 rows on.
+    largest : int
+        Most rows that were measured; beyond them the exponents are trusted.
+    refused : str
+        How the next larger size ended where it could not be run; empty if none was.
+    """
+
+    strategy: str
+    rows: int
+    seconds: float
+    work: float
+    pool: float
+    process: float
+    exponent: float
+    work_exponent: float
+    largest: int
+    refused: str = ""
+
+    @property
+    def peak(self) -> float:
+        """Bytes of the whole process at its peak."""
+        return self.process + self.pool + self.work
+
+    def __str__(self) -> str:
+        """Return one line."""
+        costs = f"{self.seconds:.2g} s, {self.peak / 2**30:.2g} GiB"
+        text = f"{self.strategy}: {costs}; seconds grow as rows^{self.exponent:.2f}"
+        if self.rows <= self.largest:
+            return text
+        return f"{text}, measured to {self.largest:,} rows" + (f" ({self.refused} beyond)" if self.refused else "")
+
+
+class _Known(NamedTuple):
+    # What a table says.
+    machine: Speed
+    process: float
+    strategies: dict[str, _Measured]
+
+
+def estimate_cost(
+    strategy: str,
+    rows: int,
+    *,
+    columns: int = USUAL["columns"],
+    picks: int = USUAL["picks"],
+    classes: int = USUAL["classes"],
+    labels: int = USUAL["labels"],
+    machine: Speed | None = None,
+    table: str | os.PathLike[str] = TABLE,
+) -> Cost:
+    """Tell what a query will cost, without running it.
+
+    Parameters
+    ----------
+    strategy : str
+        Name of one that comes with the package, with its defaults; `measured_strategies` lists them.
+    rows : int
+        Samples in the pool.
+    columns : int, default=64
+        Numbers in a sample.
+    picks : int, default=20
+        Samples asked for.
+    classes : int, default=10
+        Outputs of the net.
+    labels : int, default=100
+        Labelled samples.
+    machine : Speed, optional
+        Of the machine in question; this one is measured by default, in a fraction of a second.
+    table : str or path, optional
+        Queries measured by ``tests/benchmarks/growth.py``, of your machine or your strategies; those that come with the
+        package by default.
+
+    Returns
+    -------
+    Cost
+        Seconds and bytes.
+
+    Raises
+    ------
+    UnknownNameError
+        If the strategy was not measured.
+    InvalidInputError
+        If a number is none, more samples are asked for than there are, or the file holds no such table.
+
+    Notes
+    -----
+    Queries were measured on one core, as many rows as each strategy goes to: between two sizes the cost is taken to be
+    a power of the rows, and beyond the largest it follows ``a * rows**b``, fitted from 10,000 rows on. Columns, picks,
+    classes and labels enter as powers too, each measured by one query with four times as many. Seconds are scaled by
+    how long two pieces of work take here and took there. The net has one hidden layer of 64 units: add what a larger
+    one takes to pass the pool. Threads beside the first are not counted on.
+
+    Examples
+    --------
+    >>> few, many = (estimate_cost("coreset", rows) for rows in (1_000, 1_000_000))
+    >>> few.seconds < many.seconds, few.peak < many.peak
+    (True, True)
+    """
+    known = _known(Path(table))
+    if strategy not in known.strategies:
+        raise checks.unknown_name("measured strategy", strategy, list(known.strategies))
+    asked = {"columns": columns, "picks": picks, "classes": classes, "labels": labels}
+    asked = {name: checks.check_integer(name, value) for name, value in asked.items()}
+    n, found = checks.check_integer("rows", rows), known.strategies[strategy]
+    checks.check_n_instances(picks, n)
+
+    def scale(powers: dict[str, float]) -> float:
+        return float(np.prod([(asked[name] / USUAL[name]) ** power for name, power in powers.items()]))
+
+    slower = (Speed.measured() if machine is None else machine).relative_to(known.machine)
+    return Cost(
+        strategy,
+        n,
+        slower * scale(found.seconds_by) * found.seconds.at(n),
+        scale(found.work_by) * found.work.at(n),
+        float(_FLOAT * n * columns),
+        known.process,
+        found.seconds.law()[1],
+        found.work.law()[1],
+        found.seconds.rows[-1],
+        found.refused,
+    )
+
+
+def measured_strategies(table: str | os.PathLike[str] = TABLE) -> list[str]:
+    """Return the strategies whose cost is known.
+
+    Parameters
+    ----------
+    table : str or path, optional
+        As for `estimate_cost`.
+
+    Returns
+    -------
+    list of str
+        Names, sorted.
+
+    Examples
+    --------
+    >>> "ddal" in measured_strategies()
+    True
+    """
+    return sorted(_known(Path(table)).strategies)
+
+
+def read_table(path: str | os.PathLike[str] = TABLE) -> list[dict[str, str]]:
+    """Read measured queries.
+
+    Parameters
+    ----------
+    path : str or path
+        A table of ``tests/benchmarks/growth.py``.
+
+    Returns
+    -------
+    list of dict
+        One for each line.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+        for line in lines:
+            for name in _NUMBERS[: 1 + len(USUAL) if line["error"] else None]:
+                float(line[name])
+        if all(line["error"] for line in lines):
+            raise ValueError("no query in it")
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        remedy = "Pass a file that tests/benchmarks/growth.py wrote."
+        raise checks.expected("a table of measured queries", f"{type(error).__name__}: {error}", remedy) from error
+    return lines
+
+
+@lru_cache(maxsize=4)
+def _known(path: Path) -> _Known:
+    lines = read_table(path)
+    good = [line for line in lines if not line["error"]]
+    machine = Speed(*(float(np.median([float(line[what]) for line in good])) for what in Speed._fields))
+    pools = [_FLOAT * _of(line, "rows") * _of(line, "columns") for line in good]
+    process = float(np.median([float(line["before_bytes"]) - pool for line, pool in zip(good, pools, strict=True)]))
+    own = {name: [line for line in lines if line["strategy"] == name] for name in {line["strategy"] for line in good}}
+    measured = {name: found for name, some in own.items() if (found := _measured(some)) is not None}
+    return _Known(machine, process, measured)
+
+
+def _of(line: dict[str, str], name: str) -> int:
+    return int(line[name])
+
+
+def _measured(lines: list[dict[str, str]]) -> _Measured | None:
+    usual = [line for line in lines if all(_of(line, name) == value for name, value in USUAL.items())]
+    good = sorted((line for line in usual if not line["error"]), key=lambda line: _of(line, "rows"))
+    refused = [line["error"] for line in usual if line["error"]]
+    rows = tuple(_of(line, "rows") for line in good)
+    if len(rows) < 2:
+        return None  # one size tells no growth
+    growths, powers = [], []
+    for cost in (_seconds, _work):
+        growth = Growth(rows, tuple(cost(line) for line in good))
+        growths.append(growth)
+        by = {}
+        for line in sorted(lines, key=lambda line: _of(line, "rows")):  # the most rows come last and stay
+            varied = [name for name, value in USUAL.items() if _of(line, name) != value]
+            if len(varied) == 1 and not line["error"]:
+                more = _of(line, varied[0]) / USUAL[varied[0]]
+                by[varied[0]] = float(np.log(cost(line) / growth.at(_of(line, "rows"))) / np.log(more))
+        powers.append({name: max(power, 0.0) for name, power in by.items()})
+    return _Measured(growths[0], growths[1], powers[0], powers[1], refused[0] if refused else "")
+
+
+def _seconds(line: dict[str, str]) -> float:
+    return float(line["seconds"])
+
+
+def _work(line: dict[str, str]) -> float:
+    # What is held at the peak beside what was there before; less than this is chance.
+    return max(float(line["peak_bytes"]) - float(line["before_bytes"]), 2.0**20)
