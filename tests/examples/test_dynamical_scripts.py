@@ -85,3 +85,15 @@ def test_rounds(script, monkeypatch, tmp_path, capsys):
     script("dynamical_rounds.py", tmp_path)
     assert capsys.readouterr().out.splitlines()[-5:] == first.splitlines()[-5:]
     assert (tmp_path / "dynamical_rounds.jsonl").read_text() == lines
+
+
+def test_settling(script, monkeypatch, tmp_path, capsys):
+    """Every way of training has its row, with shares that are shares; a second call computes nothing."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    script("dynamical_settling.py", tmp_path)
+    first = capsys.readouterr().out
+    found = [json.loads(line) for line in (tmp_path / "dynamical_settling.jsonl").read_text().splitlines()]
+    assert len(found) == len({row["recipe"] for row in found}) == 3
+    assert all(-1 <= row["correlation"] <= 1 and 1 / row["classes"] <= row["largest"] <= 1 for row in found)
+    script("dynamical_settling.py", tmp_path)
+    assert capsys.readouterr().out.splitlines()[-5:] == first.splitlines()[-5:]
