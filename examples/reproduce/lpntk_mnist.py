@@ -40,7 +40,7 @@ WAYS = ("full", *PRUNED, *(f"random for {name}" for name in PRUNED), *SCORES)
 def pruning(options):
     """Test accuracy of nets trained on all and on pruned data, with t-tests against all and against chance."""
     X, y, X_test, y_test = images(options)
-    table = Table(options.out / "pruning.csv", ["data", "seed"], ["n_kept", "share", "accuracy"], options.minutes)
+    table = pruning_table(options.out, options.minutes)
     for seed in range(options.seeds):
         for data in options.ways:
             if table.missing(data, seed):
@@ -50,6 +50,11 @@ def pruning(options):
     print(*comparison(table.by("data")), sep="\n")
 
 
+def pruning_table(folder, minutes=0):
+    """The stage's rows."""
+    return Table(folder / "pruning.csv", ["data", "seed"], ["n_kept", "share", "accuracy"], minutes)
+
+
 def comparison(groups):
     """Lines: accuracy of each way, against all data and against as many samples by chance."""
     accuracy = {data: [row["accuracy"] for row in rows] for data, rows in groups.items()}
@@ -57,7 +62,7 @@ def comparison(groups):
     for data, found in accuracy.items():
         line = f"{data:32s} removed {1 - groups[data][0]['share']:6.1%}  accuracy {np.mean(found):.4f}"
         if len(found) > 1:
-            line += f" +- {np.std(found, ddof=1):.4f} ({len(found)} seeds)"
+            line += f" ± {np.std(found, ddof=1):.4f} ({len(found)} seeds)"
             for other in ("full", f"random for {data}"):
                 if other != data and other in accuracy:
                     test = stats.ttest_ind(accuracy[other], found)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import ddal_defaults
 import lpntk_conflicts
+import lpntk_mnist
 import small_queries
 import waal_fashion_mnist
 import waal_starved
@@ -25,6 +26,11 @@ def starved(path, *, n_rounds=None, seed=None):
     found = [r for r in rows(path) if seed in (None, r["seed"])]
     budgets = sorted({r["n_labels"] for r in found})[:n_rounds]
     return waal_starved.table([r for r in found if r["n_labels"] in budgets])
+
+
+def pruning(folder):
+    """Comparisons of the pruned sets, as the stage prints them."""
+    return ["```", *lpntk_mnist.comparison(lpntk_mnist.pruning_table(folder).by("data")), "```"]
 
 
 def tables(results):
@@ -44,6 +50,7 @@ def tables(results):
         "ddal_features.md": {
             "features": lambda: curve_table(rounds(results / "ddal_features/rounds.csv"), both, FEATURES),
         },
+        "lpntk_mnist.md": {"pruning": lambda: pruning(results / "lpntk_mnist")},
         "small_queries.md": {task: lambda task=task: of_small(task) for task in small_queries.TASKS},
         "lpntk_conflicts.md": {
             "conflicts": lambda: lpntk_conflicts.table(results / "lpntk_conflicts/lpntk_conflicts.csv"),
