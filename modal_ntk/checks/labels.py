@@ -119,6 +119,8 @@ def _of_one_kind(labels: np.ndarray) -> np.ndarray:
         advice = "Complex data not supported: pass" if labels.dtype.kind == "c" else "Pass"
         remedy = f"{advice} strings, integers or booleans."
         raise expected("labels that are names or numbers", f"an array of {labels.dtype}", remedy)
+    if labels.dtype.kind == "S":
+        raise expected("labels that are names or numbers", "bytes", "Decode them: [label.decode() for label in y].")
     if labels.dtype != object:
         return labels
     kinds = {_kind(value): value for value in labels}
@@ -139,4 +141,4 @@ def _kind(value: Any) -> str:
         return "boolean"
     if isinstance(value, Real):
         return "number"
-    return "string" if isinstance(value, (str, bytes)) else type(value).__name__
+    return "string" if isinstance(value, str) else type(value).__name__

@@ -151,6 +151,8 @@ def _cast(name: str, X: np.ndarray, booleans: bool) -> np.ndarray:
             remedy = "Fill or drop such samples: X.filled(value)."
             raise expected(f"values in {name} that are all there", f"masked ones, first in row {row}", remedy)
         X = X.data
+    if isinstance(X, np.matrix):
+        X = X.view(np.ndarray)  # whose rows are matrices, too
     _refuse_complex(name, X.dtype, X.dtype.kind == "c")
     if X.dtype.names is not None:
         remedy = "Pass a plain array or a frame: numpy.lib.recfunctions.structured_to_unstructured(X)."

@@ -176,7 +176,7 @@ class LabelingSession(Record):
         with nets.seeded(seed), progress.stage("fit"):
             X, y = self._training_set(state)
             estimator = nets.for_labels(clone(self.estimator), y, self.classes)
-            return estimator.fit(*nets.for_training(estimator, X, y))
+            return nets.train(estimator, X, y)
 
     def export_csv(self, path: str | os.PathLike[str]) -> None:
         """Write every row that was asked for, labelled or skipped as CSV.

@@ -30,8 +30,8 @@ from .rows import take_rows as take_rows
 from .teaching import as_before_on_failure as as_before_on_failure
 from .teaching import check_teachable as check_teachable
 from .teaching import for_labels as for_labels
-from .teaching import for_training as for_training
 from .teaching import readable as readable
+from .teaching import train as train
 from .teaching import wanted_type as wanted_type
 from .traceless import no_trace as no_trace
 from .traceless import seeded as seeded

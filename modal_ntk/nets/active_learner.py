@@ -13,7 +13,7 @@ from modal_ntk import checks
 from modal_ntk.nets.learners import taught_estimator
 from modal_ntk.nets.rows import stack_rows, take_rows
 from modal_ntk.nets.sharing import remember_fit, warn_if_fitted_elsewhere, warn_if_it_goes_on
-from modal_ntk.nets.teaching import as_before_on_failure, for_labels, for_training, readable
+from modal_ntk.nets.teaching import as_before_on_failure, for_labels, readable, train
 
 
 class ActiveLearner(modAL.models.ActiveLearner):
@@ -132,11 +132,12 @@ class ActiveLearner(modAL.models.ActiveLearner):
         if bootstrap:
             rows = np.random.choice(n, n)  # noqa: NPY002 - modAL's own draw
             X, y = take_rows(X, rows), y[rows]
-        encoded = for_labels(self.estimator, y)
-        X, y = for_training(encoded, X, y)
+        encoded, held = for_labels(self.estimator, y), self._taught()
+        if type(held) is type(encoded):
+            encoded = held  # which knows the numbers that labels have
         warn_if_it_goes_on(self, y)
         with as_before_on_failure(self.estimator):
-            encoded.fit(X, y, **fit_kwargs)
+            train(encoded, X, y, **fit_kwargs)
         remember_fit(self, y)
         self._encoded = None if encoded is self.estimator else encoded
         return self

@@ -10,6 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.metaestimators import available_if
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
+from torch import nn
 
 from modal_ntk import checks
 from modal_ntk.nets.datasets import LabeledDataset
@@ -31,11 +32,40 @@ def attached(estimator: Any, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
     Returns
     -------
     tuple
-        A Dataset with these labels in place of its own; whole numbers for a net in 64 bits, as cross-entropy wants.
+        A Dataset with these labels in place of its own; numbers in the type that a net's loss takes.
+
+    Raises
+    ------
+    InvalidInputError
+        If numbers cannot be those of a net's outputs.
     """
-    if isinstance(final_of(estimator), skorch.NeuralNet) and y.dtype.kind in "iu":
-        y = y.astype(np.int64)
+    y = _targets(final_of(estimator), y)
     return (LabeledDataset(X, y) if checks.is_dataset(X) else X), y
+
+
+_OF_CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss)
+AS_NAMES = "Pass names, which are numbered for the net: y.astype(str)."
+
+
+def _targets(net: Any, y: np.ndarray) -> np.ndarray:
+    if not isinstance(net, skorch.NeuralNet) or y.ndim > 1 or y.dtype.kind not in "iuf":
+        return y
+    if isinstance(net, NeuralNetBinaryClassifier):
+        _check_outputs("labels 0 and 1 for a net with one output", y, np.isin(y, (0, 1)))
+        return y if y.dtype.kind == "f" else y.astype(np.float32)
+    criterion = net.criterion if isinstance(net.criterion, type) else type(net.criterion)
+    if not issubclass(criterion, _OF_CLASSES):
+        return y if y.dtype.kind == "f" else y.astype(np.int64)
+    ignored = net.get_params_for("criterion").get("ignore_index", getattr(net.criterion, "ignore_index", -100))
+    right = ((y >= 0) & (y == np.floor(y))) | (y == ignored)
+    _check_outputs("labels that are numbers of the net's outputs, 0 and up", y, right)
+    return y.astype(np.int64)
+
+
+def _check_outputs(wanted: str, y: np.ndarray, right: np.ndarray) -> None:
+    if not right.all():
+        row = int(right.argmin())
+        raise checks.expected(wanted, f"{y[row]}, first in row {row}", AS_NAMES)
 
 
 def needs_encoding(estimator: Any, y: np.ndarray) -> bool:
@@ -65,6 +95,28 @@ def needs_encoding(estimator: Any, y: np.ndarray) -> bool:
         return False
     known = (skorch.NeuralNet, NeuralNetClassifier, NeuralNetBinaryClassifier)
     return any(type(final).predict is kind.predict for kind in known)
+
+
+def goes_on(estimator: Any) -> bool:
+    """Tell whether ``fit`` trains a net on from the weights it has.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A net, or a Pipeline that ends in one.
+
+    Returns
+    -------
+    bool
+        True with ``warm_start``, and for a module that was given as an instance.
+
+    Examples
+    --------
+    >>> goes_on(NeuralNetClassifier(object)), goes_on(NeuralNetClassifier(object, warm_start=True))
+    (False, True)
+    """
+    final = final_of(estimator)
+    return bool(getattr(final, "warm_start", False)) or isinstance(getattr(final, "module", None), nn.Module)
 
 
 def classes_for(estimator: Any, labels: np.ndarray, classes: Any = None) -> np.ndarray:
@@ -133,7 +185,8 @@ class LabelEncoded(WrappedNet):
     ----------
     classes_ : numpy.ndarray (C,)
         The labels in the order of the net's outputs: `classes`, the net's own where these name
-        them, else those seen, sorted.
+        them, else those seen, sorted. Where ``fit`` trains the net on from its weights, labels keep their numbers
+        and new ones follow.
 
     Examples
     --------
@@ -152,8 +205,10 @@ class LabelEncoded(WrappedNet):
 
     def _train(self, train: Any, X: Any, y: Any, fit_params: dict[str, Any], *, on: bool) -> None:
         labels = checks.check_labels(y, checks.n_rows(X))
-        known = getattr(self, "classes_", None) if on else None
+        known = getattr(self, "classes_", None) if on or goes_on(self.estimator) else None
         classes = classes_for(self.estimator, labels, self.classes) if known is None else known
+        if known is not None and not on:
+            classes = np.append(known, np.setdiff1d(labels, known))
         train(*attached(self.estimator, X, self._numbers(labels, classes)), **fit_params)
         self.classes_ = classes
 

@@ -89,7 +89,7 @@ def stack_rows(parts: Sequence[Any]) -> Any:
             return pd.concat(parts) if same else pd.concat([first, *(_like_frame(first, p) for p in parts[1:])])
         if isinstance(first, list):
             return [row for part in parts for row in part]
-        arrays = [np.asarray(part) for part in parts]
+        arrays = [np.asarray(part.detach().cpu() if isinstance(part, Tensor) else part) for part in parts]
         fractions = all(array.dtype.kind == "f" for array in arrays)
         return np.concatenate([array.astype(arrays[0].dtype, copy=False) if fractions else array for array in arrays])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -173,7 +173,7 @@ def row_digests(X: Any) -> list[bytes]:
     if issparse(X):
         return row_digests(X.toarray())
     if isinstance(X, Tensor):
-        X = X.detach().cpu().numpy()
+        X = X.detach().cpu().double().numpy()  # NumPy has no bfloat16
     return [_digest(_bytes_of(row)) for row in np.asarray(X)]
 
 

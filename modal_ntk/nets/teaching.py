@@ -19,7 +19,7 @@ from torch.nn.parameter import is_lazy
 from modal_ntk import checks
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.nets.datasets import as_pairs, samples_of
-from modal_ntk.nets.encoded import LabelEncoded, attached, needs_encoding
+from modal_ntk.nets.encoded import AS_NAMES, LabelEncoded, attached, needs_encoding
 from modal_ntk.nets.multilabel import MultiLabelNet
 from modal_ntk.nets.rows import for_a_net, take_rows
 from modal_ntk.nets.traceless import no_trace
@@ -85,27 +85,42 @@ def readable(estimator: Any, X: Any) -> Any:
     return X if wanted is None else _as_type(X, wanted)
 
 
-def for_training(estimator: Any, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
-    """Return samples and labels as an estimator can be fitted to them.
+def train(estimator: Any, X: Any, y: np.ndarray, *, on: bool = False, **fit_params: Any) -> Any:
+    """Fit an estimator to samples and labels.
 
     Parameters
     ----------
     estimator : estimator
         A net, a Pipeline, or any classifier.
     X : samples (n, ...)
-        As users pass them, checked.
-    y : numpy.ndarray (n,)
+        As users pass them, checked; of a Dataset the labels play no part.
+    y : numpy.ndarray (n,) or (n, K)
         Labels that have been checked.
+    on : bool, default=False
+        Whether to train on by ``partial_fit``.
+    **fit_params
+        Passed to the estimator.
 
     Returns
     -------
-    tuple
-        As `readable`; a Dataset has these labels in place of its own.
+    estimator
+        What its ``fit`` returns.
+
+    Raises
+    ------
+    InvalidInputError
+        If a net cannot read the samples, or has no output for a label.
     """
     X = readable(estimator, X)
-    if isinstance(estimator, WrappedNet):
-        return X, y  # which makes of them what the net takes
-    return attached(estimator, X, y)
+    if not isinstance(estimator, WrappedNet):  # which makes of labels what the net takes
+        X, y = attached(estimator, X, y)
+    try:
+        return (estimator.partial_fit if on else estimator.fit)(X, y, **fit_params)
+    except IndexError as error:
+        if "Target" not in str(error):  # torch's words, and the only ones that it has for this
+            raise
+        remedy = f"Give the net an output for each of them. {AS_NAMES}"
+        raise checks.expected("labels below the number of the net's outputs", f"{y.max()}", remedy) from error
 
 
 def wanted_type(estimator: Any, X: Any) -> torch.dtype | None:
@@ -142,7 +157,7 @@ def wanted_type(estimator: Any, X: Any) -> torch.dtype | None:
     row = take_rows(X, np.zeros(2, np.int64))
     if _reads(made, row) or not _reads(made, _as_type(row, wanted)):
         return None
-    if kind.startswith("float"):
+    if "float" in kind:
         return wanted
     name = str(wanted).removeprefix("torch.")
     cast = f'X.astype("{name}")' if isinstance(X, np.ndarray) else f"X.to({wanted})"

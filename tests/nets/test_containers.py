@@ -74,6 +74,7 @@ HELD = {
     "list": lambda rows: list(rows),
     "float64": lambda rows: rows.astype(np.float64),
     "long double": lambda rows: rows.astype(np.longdouble),
+    "numpy.matrix": lambda rows: rows.view(np.matrix),
     "objects": lambda rows: rows.astype(object),
     "big-endian": lambda rows: rows.astype(">f4"),
     "masked, nothing missing": np.ma.masked_array,

@@ -118,6 +118,8 @@ BAD = {
     "strings and numbers": (["a", 1, "b"], "one kind"),
     "numbers and booleans": ([True, 2, 0], "one kind"),
     "complex": (np.array([1j, 2, 3]), "names or numbers.*Complex data not supported: pass strings"),
+    "bytes": (np.array([b"a", b"b", b"a"]), "bytes. Decode them"),
+    "bytes as objects": ([b"a", b"b", b"c"], "bytes. Decode them"),
     "lists": (np.array([[1], [1, 2], [3]], dtype=object), "strings, numbers or booleans"),
     "unlike lengths": ([[1], [1, 2], [3]], "unlike lengths"),
 }
@@ -202,6 +204,53 @@ def test_a_new_label_is_refused_where_training_goes_on():
     with pytest.raises(InvalidInputError, match=r"new ones \['c'\].*classes="):
         encoded.partial_fit(X[:4], ["a", "b", "c", "a"])
     assert encoded.fit(X[:12], NAMES[:12]).classes_.tolist() == ["ant", "bee", "cow"]
+
+
+ONE_LOGIT = {"module": zoo.OneLogit, "kind": skorch.NeuralNetBinaryClassifier, "criterion": nn.BCEWithLogitsLoss}
+CODES = {
+    "fractions": (y + 0.5, {}, "numbers of the net's outputs, 0 and up, got [0-2].5"),
+    "negative": (y - 1, {}, "numbers of the net's outputs, 0 and up, got -1"),
+    "with gaps": (y * 5, {}, "below the number of the net's outputs, got 10"),
+    "of one output": (np.where(y, 1, -1), ONE_LOGIT, "labels 0 and 1 for a net with one output, got -1"),
+}
+
+
+@pytest.mark.parametrize("case", CODES)
+def test_numbers_that_are_no_outputs_are_refused_and_serve_as_names(case):
+    """torch's own words, or a loss that means nothing, give way to which label it is; the remedy named works."""
+    labels, options, words = CODES[case]
+    net = zoo.net(**(options or {"classes": None}))
+    replay = SimulatedActiveLearning(net, Margin(), n_initial=9, batch_size=1, n_rounds=1)
+    for attempt in (lambda y: ActiveLearner(net, Margin(), X[:12], y[:12]), lambda y: replay.fit(X, y)):
+        with pytest.raises(InvalidInputError, match=rf"{words}.*y\.astype\(str\)"):
+            attempt(labels)
+        attempt(labels.astype(str))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int32", "uint8", "float32"])
+@pytest.mark.parametrize(("options", "own"), [({"classes": None}, "int64"), (ONE_LOGIT, "float32")], ids=["K", "one"])
+def test_numbers_of_any_type_reach_the_loss_in_its_own(options, own, dtype):
+    """Whole numbers are classes whatever holds them: the net is that of the labels in the loss's own type."""
+    found = []
+    for kind in (own, dtype):
+        torch.manual_seed(0)
+        learner = ActiveLearner(zoo.net(**options), Margin(), X[:12], (y > 0).astype(kind)[:12])
+        found.append(learner.predict_proba(X))
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"warm_start": True}, {"module": zoo.MLP()}], ids=["warm_start", "an instance"])
+def test_labels_keep_their_outputs_where_a_net_goes_on(options):
+    """A label that is new between two others does not move these to other outputs; a net made anew is numbered anew."""
+    for kept in (options, {}):
+        learner = ActiveLearner(zoo.net(classes=None, **kept), Margin(), X[:12], np.where(y, "cow", "ant")[:12])
+        assert learner.classes_.tolist() == ["ant", "cow"]
+        learner.teach(X[12:], NAMES[12:])
+        assert learner.classes_.tolist() == (["ant", "cow", "bee"] if kept else ["ant", "bee", "cow"])
+        outputs = learner.estimator.predict_proba(X).argmax(axis=1)
+        np.testing.assert_array_equal(learner.predict(X), learner.classes_[outputs])
+        learner.fit(X, y)
+        assert set(learner.predict(X)) <= {0, 1, 2}
 
 
 def test_one_logit_takes_two_names():

@@ -373,8 +373,7 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             more[self.unlabeled_param] = nets.take_rows(X, np.setdiff1d(np.arange(len(y)), labeled))
         anew = self.reinitialise or step == 0
         estimator = nets.for_labels(clone(self.estimator), y, self.classes_) if anew else learner.estimator
-        known = nets.for_training(estimator, learner.X_training, learner.y_training)
-        learner.estimator = (estimator.fit if anew else estimator.partial_fit)(*known, **more)
+        learner.estimator = nets.train(estimator, learner.X_training, learner.y_training, on=not anew, **more)
 
     def _scores(self, estimator: Any, X: Any, y: np.ndarray, labeled: np.ndarray) -> tuple[float, dict[str, float]]:
         # The first is the score; a held-out set's own score goes by the name of the set alone.

@@ -217,7 +217,8 @@ class WAALClassifier(CriticTraining):
             Once for each net, if there are no unlabelled samples.
         """
         checks.check_parameters(self)
-        self.names_ = None
+        if not (self.warm_start and self.initialized_):
+            self.names_ = None
         X, y = self._numbered(X, y)
         self._note_example(X, y)
         return super().fit(X, y, X_unlabeled=X_unlabeled, **fit_params)

@@ -127,7 +127,7 @@ def _fitted_copy(query: Query, rows: np.ndarray, seed: int) -> nets.NetView:
     copy = nets.for_labels(copy, labels, query.view.classes if query.view.is_encoded else None)
     try:
         with nets.seeded(seed):
-            copy.fit(*nets.for_training(copy, nets.take_rows(query.X_labeled, rows), labels))
+            nets.train(copy, nets.take_rows(query.X_labeled, rows), labels)
     except InvalidInputError:
         raise
     except Exception as error:

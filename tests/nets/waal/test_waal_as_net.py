@@ -123,6 +123,14 @@ def test_names_as_labels(train_split):
         net.partial_fit(X[:2], ["no", "maybe"])
 
 
+def test_names_keep_their_outputs_where_training_goes_on():
+    """With warm_start `fit` goes on, so a name without an output is refused, and the others stay where they are."""
+    net = waal(classes=None, warm_start=True).fit(X[:20], NAMES[:20])
+    with pytest.raises(InvalidInputError, match=r"new ones \['maybe'\]"):
+        net.fit(X[:3], ["maybe", "no", "yes"])
+    assert net.fit(X[:4], ["yes"] * 4).classes_.tolist() == ["no", "yes"]
+
+
 def test_names_through_a_learner():
     """A learner teaches it by names and queries with its critic."""
     learner = ActiveLearner(waal(classes=None), WAAL(random_state=0), X[:20], NAMES[:20])
