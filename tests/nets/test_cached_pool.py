@@ -29,6 +29,7 @@ STRATEGIES = [
     NTKCPL(max_clusters=10, random_state=0),
     CandidateSubset(MaxHerding(), 30, random_state=0),
     GreeDi(BADGE(), 3, random_state=0),
+    GreeDi(CandidateSubset(MaxHerding(), 20), 3, random_state=0),
 ]
 
 

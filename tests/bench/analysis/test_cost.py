@@ -96,19 +96,16 @@ def test_every_strategy_of_the_package_was_measured():
 
 
 def test_within_a_factor_of_two():
-    """Sizes that the estimate has not seen: seconds and peak memory, on the machine that measured them.
+    """Queries that the estimate has not seen, of other sizes and of other everything: seconds and peak memory of each.
 
-    Within three where columns, picks, classes and labels differ too, all at once.
+    On the machine that measured them, as fast as it was then.
     """
     lines = [line for line in cost.read_table(growth_page.HELD_OUT) if not line["error"]]
     fitted = {growth_page.point_of(line) for line in cost.read_table()}
-    assert len(lines) >= 60
+    assert len(lines) >= 75
     assert not fitted & {growth_page.point_of(line) for line in lines}
-    usual = [growth_page.point_of(line) for line in growth_page.usual(lines)]
-    found = {growth_page.point_of(line): growth_page.ratios(line) for line in lines}
-    for point, ratios in found.items():
-        bound = 2 if point in usual else 3
-        assert all(1 / bound <= ratio <= bound for ratio in ratios), point
+    for line in lines:
+        assert all(0.5 <= ratio <= 2 for ratio in growth_page.ratios(line)), line
 
 
 @pytest.mark.parametrize("text", ["", "strategy,rows\nbadge,1000\n", "\0", "strategy,error\nbadge\n"])
