@@ -29,6 +29,7 @@ extensions = [
     "mathml",
     "helptext",
     "blocks",
+    "cards",
 ]
 exclude_patterns = ["_build", "_ext", "_templates", "**/README.md"]
 templates_path = ["_templates"]

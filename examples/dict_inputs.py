@@ -1,10 +1,9 @@
 """
-Texts, and other inputs of several parts
+Texts as dicts, over frozen word vectors
 ========================================
 
-A module for texts takes token ids and a mask, not one array. skorch passes a dict of arrays, one for each argument of
-``forward``; so does this library. modAL's ``teach`` stacks arrays and cannot do this with a dict, so the loop here is
-our own: a strategy's ``select`` takes a fitted net and a pool, and that is all.
+A module for texts takes token ids and a mask, not one array: a dict of arrays, one for each argument of ``forward``.
+Its word vectors were learned before, without labels, and are frozen; active learning pays for the classifier alone.
 """
 
 import os
@@ -12,11 +11,13 @@ import os
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from sklearn.base import clone
+from sklearn.decomposition import TruncatedSVD
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from modal_ntk import BADGE, LookAhead, RandomSampling
-from modal_ntk.nets import seeded, take_rows
+from modal_ntk import BADGE, ActiveLearner, LookAhead, RandomSampling
+from modal_ntk.nets import take_rows
 
 SMALL = bool(os.environ.get("MODAL_NTK_SMALL"))
 N_TEXTS, N_ROUNDS, N_EPOCHS = (500, 3, 60) if SMALL else (2000, 8, 80)
@@ -40,18 +41,32 @@ test, y_test = take_rows(X, np.arange(N_TEXTS, len(topics))), topics[N_TEXTS:]
 print({name: part.shape for name, part in pool.items()}, "texts of each topic:", np.bincount(y_pool))
 
 # %%
-# An embedding bag
-# ----------------
-# The mean of the words' embeddings, then a small classifier. The names of ``forward``'s arguments are the dict's
-# keys.
+# Word vectors, learned from the unlabelled pool
+# ----------------------------------------------
+# Which words share a text says what they mean: the leading singular vectors of how much more often than by chance two
+# words meet.
+
+N_WORDS = 1 + N_COMMON + N_TOPICS * N_OWN
+counts = np.stack([np.bincount(text, minlength=N_WORDS) for text in pool["tokens"]]).astype(np.float32)
+counts[:, 0] = 0
+together = counts.T @ counts
+expected = np.outer(together.sum(1), together.sum(0)) / together.sum()
+surprise = np.log(np.maximum(together, 1e-9) / np.maximum(expected, 1e-9)).clip(min=0)
+vectors = TruncatedSVD(16, random_state=0).fit_transform(surprise).astype(np.float32)
+vectors /= vectors.std()
+
+# %%
+# A net on top of them
+# --------------------
+# The mean of the words' vectors, then a small classifier. The names of ``forward``'s arguments are the dict's keys.
 
 
-class EmbeddingBag(nn.Module):
-    """Mean of embeddings where the mask is one, then Linear, ReLU, Linear."""
+class OverVectors(nn.Module):
+    """Mean of frozen vectors where the mask is one, then Linear, ReLU, Linear."""
 
-    def __init__(self):
+    def __init__(self, vectors):
         super().__init__()
-        self.embedding = nn.Embedding(1 + N_COMMON + N_TOPICS * N_OWN, 16, padding_idx=0)
+        self.embedding = nn.Embedding.from_pretrained(torch.from_numpy(vectors), freeze=True)
         self.layers = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, N_TOPICS))
 
     def forward(self, tokens, mask):
@@ -59,43 +74,40 @@ class EmbeddingBag(nn.Module):
         return self.layers(summed / mask.sum(dim=1, keepdim=True))
 
 
-def make_net():
-    return NeuralNetClassifier(
-        EmbeddingBag,
-        criterion=nn.CrossEntropyLoss,
-        optimizer=torch.optim.Adam,
-        lr=0.01,
-        batch_size=32,
-        iterator_train__shuffle=True,
-        max_epochs=N_EPOCHS,
-        classes=range(N_TOPICS),
-        train_split=None,
-        verbose=0,
-        device="cuda" if torch.cuda.is_available() else "cpu",
-    )
-
+net = NeuralNetClassifier(
+    OverVectors,
+    module__vectors=vectors,
+    criterion=nn.CrossEntropyLoss,
+    optimizer=torch.optim.Adam,
+    lr=0.01,
+    batch_size=32,
+    iterator_train__shuffle=True,
+    max_epochs=N_EPOCHS,
+    classes=range(N_TOPICS),
+    train_split=None,
+    verbose=0,
+    device="cuda" if torch.cuda.is_available() else "cpu",
+)
 
 # %%
 # The loop
 # --------
-# ``take_rows`` takes the same rows of every part. What is labelled so far is passed by keyword, for strategies that
-# look at it.
+# modAL's own ``teach`` stacks arrays and cannot do this with a dict; ``modal_ntk.ActiveLearner`` can. ``take_rows``
+# takes the same rows of every part.
 
 
 def labelled_by(strategy):
-    """Rows labelled and accuracy after each round; ``seeded`` makes a fit repeatable and leaves torch's generator."""
+    """Rows labelled and accuracy after each round, always from the same first labels."""
+    torch.manual_seed(0)
     labeled = np.random.default_rng(1).choice(N_TEXTS, 20, replace=False)
-    scores = []
-    for step in range(N_ROUNDS + 1):
-        with seeded(step):
-            net = make_net().fit(take_rows(pool, labeled), y_pool[labeled])
-        scores.append(net.score(test, y_test))
-        if step == N_ROUNDS:
-            break
+    learner = ActiveLearner(clone(net), strategy, take_rows(pool, labeled), y_pool[labeled])
+    scores = [learner.score(test, y_test)]
+    for _ in range(N_ROUNDS):
         rest = np.setdiff1d(np.arange(N_TEXTS), labeled)
-        known = {"X_labeled": take_rows(pool, labeled), "y_labeled": y_pool[labeled]}
-        found = strategy.select(net, take_rows(pool, rest), 20, **known)
-        labeled = np.concatenate([labeled, rest[found.indices]])
+        indices, texts = learner.query(take_rows(pool, rest), n_instances=20)
+        learner.teach(texts, y_pool[rest[indices]])
+        labeled = np.concatenate([labeled, rest[indices]])
+        scores.append(learner.score(test, y_test))
     return labeled, scores
 
 

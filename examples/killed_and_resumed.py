@@ -15,8 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
+
+from modal_ntk.bench import CurveDisplay
 
 SMALL = bool(os.environ.get("MODAL_NTK_SMALL"))
 N_SEEDS = 1 if SMALL else 5
@@ -73,4 +76,10 @@ done = subprocess.run(command, capture_output=True, text=True)
 print(done.stdout.replace(str(folder), "...") or done.stderr)
 done.check_returncode()
 print(f"{n_rounds()} rounds stored")
+
+# %%
+# The page is ``report.html`` in the folder of the results; its curves alone can be drawn where you like.
+
+CurveDisplay.from_store(folder / "results")
+plt.show()
 holder.cleanup()

@@ -12,6 +12,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from modal_ntk import LabelingSession
+from modal_ntk.bench import ImagesDisplay
+
 # %%
 # One sitting
 # -----------
@@ -31,19 +38,23 @@ session = LabelingSession(
     sys.argv[1], pool, LogisticRegression(max_iter=200), UHerding(), classes=list(range(10)), initial="query"
 )
 print(session)
-for row in session.ask(10):
-    if row % 5 == 0:
-        session.skip(row)                        # an unreadable one
-    else:
-        session.tell(row, int(digits.target[row]))
+enough = len(session.labels) + 10
+while len(session.labels) < enough:
+    for row in session.ask(enough - len(session.labels)):
+        if row % 5 == 0:
+            session.skip(row)                    # an unreadable one
+        else:
+            session.tell(row, int(digits.target[row]))
 print(session)
-if len(session.labels) > 12:
+if enough == 20:
     print(f"accuracy on the whole pool: {session.fit().score(pool, digits.target):.2f}")
 """
 
 # %%
-# Two of them
-# -----------
+# Two of them, and what was labelled
+# ----------------------------------
+#
+# Whoever opens the file finds every answer in it.
 
 with tempfile.TemporaryDirectory() as folder:
     file = Path(folder) / "digits.sqlite"
@@ -51,3 +62,7 @@ with tempfile.TemporaryDirectory() as folder:
         ran = subprocess.run([sys.executable, "-c", SITTING, str(file)], capture_output=True, text=True, env=os.environ)
         print(ran.stdout.replace(folder, "...") or ran.stderr)
         ran.check_returncode()
+    digits = load_digits()
+    session = LabelingSession(file, digits.data / 16, LogisticRegression(), classes=list(range(10)))
+    ImagesDisplay.from_indices(digits.images, session.labeled, titles=digits.target)
+plt.show()

@@ -8,6 +8,7 @@ kernel strategies draw candidates; and any strategy can be asked about a part.
 
 import os
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from skorch import NeuralNetClassifier
@@ -43,10 +44,24 @@ net.fit(X, y)
 strategies = {
     "margin": Margin(random_state=0),
     "ntkcpl": NTKCPL(n_candidates=2_000 if SMALL else 10_000, random_state=0),
-    "maxherding on the 2,000 least certain": CandidateSubset(MaxHerding(), 2_000, how="uncertain", random_state=0),
+    "maxherding of the 2,000\nleast certain": CandidateSubset(MaxHerding(), 2_000, how="uncertain", random_state=0),
 }
+spent = {}
 with modal_ntk.config_context(progress=True):
     for name, strategy in strategies.items():
         selected = strategy.select(net, pool[100:], 50, X_labeled=X, y_labeled=y)
-        stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in selected.info["seconds"].items())
-        print(f"{name}: {len(selected.indices)} of {N_ROWS - 100:,}; seconds: {stages}")
+        spent[name] = selected.info["seconds"]
+        stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in spent[name].items())
+        print(f"{' '.join(name.split())}: {len(selected.indices)} of {N_ROWS - 100:,}; seconds: {stages}")
+
+# %%
+# Where the time went:
+
+figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
+for stage in dict.fromkeys(stage for seconds in spent.values() for stage in seconds if stage != "total"):
+    names = [name for name in spent if stage in spent[name]]
+    before = [sum(list(spent[name].values())[: list(spent[name]).index(stage)]) for name in names]
+    axes.barh(names, [spent[name][stage] for name in names], left=before, label=stage)
+axes.set_xlabel("seconds")
+axes.legend()
+plt.show()

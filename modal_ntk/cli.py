@@ -34,7 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 on success, 1 if ``doctor --strict`` or ``--json`` finds something wrong or ``verify`` a difference, 2 for
         anything wrong with what was asked or runs that could not be run, 130 after Ctrl-C; SIGTERM exits with 143.
     """
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help(sys.stderr)
+        return 2
+    arguments = parser.parse_args(argv)
     try:
         return arguments.command(arguments) or 0
     except ModalNTKError as error:
@@ -226,7 +230,10 @@ def _protocols(arguments: argparse.Namespace) -> dict[str, Protocol]:
     if "reinitialise" in given:
         given["reinitialise"] = not given["reinitialise"]
     if arguments.protocol is None:
-        protocol = bench.Protocol.from_dict({"strategies": (), **given})
+        if "strategies" not in given:
+            remedy = "For example: --strategy ntkcpl --strategy random_sampling. `modal-ntk strategies` lists them."
+            raise checks.expected("at least one --strategy, or a protocol's file", "none", remedy)
+        protocol = bench.Protocol.from_dict(given)
         return {protocol.dataset: protocol}
     if given:
         raise checks.expected(

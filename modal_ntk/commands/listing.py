@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import inspect
 import textwrap
+from importlib.metadata import PackageNotFoundError, metadata
 from typing import Any
 
 from modal_ntk import plugins
 from modal_ntk.hooks import NEEDS
 from modal_ntk.host import Host, RegisteredStrategy
+
+_OURS = "modal-ntk"
+# Under docs/methods: what has a page of its own name, and what shares one; the rest are baselines.
+_OF_ITS_OWN = ("ddal", "dynamical", "lookahead", "lpntk", "ntkcpl", "variance_design", "waal")
+_SHARED = {"maxherding": "coverage", "tcm": "coverage", "uherding": "coverage"}
 
 
 def as_text(found: Host) -> str:
@@ -70,7 +76,7 @@ def as_data(found: Host) -> dict[str, list[dict[str, Any]]]:
 
 
 def described(strategy: RegisteredStrategy) -> str:
-    """Return one strategy's entry: what it does, needs and comes from, and its parameters as its class documents them.
+    """Return one strategy's entry: what it does, needs and comes from, its page, and its parameters as documented.
 
     Parameters
     ----------
@@ -85,11 +91,26 @@ def described(strategy: RegisteredStrategy) -> str:
     factory = strategy.spec.factory
     lines = [f"{strategy.name}  ({strategy.distribution} {strategy.version})", f"    {strategy.summary}"]
     lines.append(f"from: {strategy.paper or 'not stated'}")
+    if page := _page(strategy):
+        lines.append(f"page: {page}")
     lines.append("needs: nothing" if not strategy.needs else "needs:")
     lines += [f"    {need}: {NEEDS.get(need, 'not a word of this version')}" for need in sorted(strategy.needs)]
     lines.append(f"class: {factory.__module__}.{getattr(factory, '__qualname__', factory)}")
     lines += ["parameters:", textwrap.indent(_parameters(factory), "    ")]
     return "\n".join(lines)
+
+
+def _page(strategy: RegisteredStrategy) -> str:
+    # Ours by its place in the source, another distribution's by the first address that it declares.
+    if strategy.distribution == _OURS:
+        own = strategy.name if strategy.name in _OF_ITS_OWN else "baselines"
+        return f"docs/methods/{_SHARED.get(strategy.name, own)}.md"
+    try:
+        declared = metadata(strategy.distribution)
+    except PackageNotFoundError:
+        return ""
+    addresses = [entry.rpartition(", ")[2] for entry in declared.get_all("Project-URL") or []]
+    return str([*addresses, *(declared.get_all("Home-page") or []), ""][0])
 
 
 def _parameters(factory: Any) -> str:

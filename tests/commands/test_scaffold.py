@@ -1,18 +1,24 @@
 """A plugin from the template: renamed throughout, sound at once, and never written over anything."""
 
+import dataclasses
+import re
 import runpy
 import subprocess
 import sys
+from email.message import Message
 from pathlib import Path
 
 import pytest
 
 from modal_ntk import cli
+from modal_ntk.commands import listing
 from modal_ntk.commands.scaffold import new_plugin
 from modal_ntk.errors import InvalidInputError
+from modal_ntk.host import build_host
 from modal_ntk.testing import strategy_checks
 
-TEMPLATE = Path(__file__).parents[2] / "examples" / "plugin_template"
+ROOT = Path(__file__).parents[2]
+TEMPLATE = ROOT / "examples" / "plugin_template"
 
 
 def test_nothing_of_the_templates_name_is_left(tmp_path):
@@ -75,6 +81,20 @@ def test_one_strategy_is_shown_with_its_parameters(capsys):
     assert "Notes" not in shown
     assert cli.main(["strategies", "ntkcp"]) == 2
     assert "ntkcpl" in capsys.readouterr().err
+
+
+def test_the_page_of_a_strategy_is_named(monkeypatch):
+    """Each of ours has a page of the documentation that speaks of its class; another's is the address it declares."""
+    found = build_host().strategies
+    for strategy in found.values():
+        (page,) = re.findall("^page: (.*)$", listing.described(strategy), re.MULTILINE)
+        assert f"modal_ntk.{strategy.spec.factory.__name__}`" in (ROOT / page).read_text(encoding="utf-8")
+    theirs = dataclasses.replace(found["margin"], distribution="theirs")
+    assert "page:" not in listing.described(theirs)
+    declared = Message()
+    declared["Project-URL"] = "Documentation, https://theirs.test/margin"
+    monkeypatch.setattr(listing, "metadata", {"theirs": declared}.__getitem__)
+    assert "\npage: https://theirs.test/margin\n" in listing.described(theirs)
 
 
 def test_listing_waits_for_no_torch():

@@ -32,6 +32,8 @@ PAGES = [
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     if not {"_build", "auto_examples"} & set(path.relative_to(ROOT).parts)
 ]
+OTHER_PAGES = [ROOT / f"{name}.md" for name in ("ARCHITECTURE", "CHANGELOG", "CONTRIBUTING")]
+OTHER_PAGES += sorted((ROOT / "examples").glob("*/README.md"))
 TEMPLATE = ROOT / "examples" / "plugin_template"
 EXTRAS = {
     extra
@@ -55,9 +57,12 @@ def make_net(data, lr=0.1):
 """
 
 
+BLOCK = re.compile(r"^( *)(```+|:::+)([^\n`]*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
+
+
 def blocks(text):
     """Return language and content of every fenced block; a directive's language is in braces."""
-    found = re.findall(r"^( *)(```+|:::+)([^\n`]*)\n(.*?)^\1\2 *$", text, re.MULTILINE | re.DOTALL)
+    found = BLOCK.findall(text)
     return [(language.strip(), content) for _, _, language, content in found]
 
 
@@ -195,17 +200,71 @@ def is_made(target):
     return target.parent == ROOT / "docs/reference/generated"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
-def test_links_and_files_of_a_page_are_there(page):
-    """A relative link leads to a file, or to what the site's build makes; a name under examples/ is there."""
+def anchors(text):
+    """Return the places that a page's headings make, as GitHub and the site name them."""
+    headings = re.findall(r"^#+ +(.*)$", without_code(text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def without_code(text):
+    """Return a text without its blocks of code; directives stay."""
+    return BLOCK.sub(lambda block: block[0] if block[3].startswith("{") else "", text)
+
+
+def dead_links(page):
+    """Return what a page names and is not there: files, pages of the site, headings, and files in backticks."""
     text = page.read_text(encoding="utf-8")
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
-        path = link.partition("#")[0]
-        if path and "://" not in path and not path.startswith("mailto:"):
-            target = (page.parent / path).resolve()
-            assert target.exists() or is_made(target), link
-    for name in re.findall(r"`((?:examples|modal_ntk)/[\w./-]+)`", text):
-        assert (ROOT / name).exists(), name
+    prose = without_code(text)
+    links = re.findall(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: +(\S+)|(?:src|href)=\"([^\"]+)\"", prose, re.MULTILINE)
+    links += re.findall(r"^(?:```|:::)\{(?:image|figure|include)\} (\S+)()()$", text, re.MULTILINE)
+    documents = re.findall(r"\{doc\}`(?:[^`<]*<)?([^`>]+)>?`", prose)
+    dead = [name for name in documents if not made_of(page.parent / name)]
+    for link in ("".join(found) for found in links):
+        path, _, place = link.partition("#")
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        target = (page.parent / path).resolve() if path else page
+        places = anchors(target.read_text(encoding="utf-8")) if target.suffix == ".md" and target.is_file() else set()
+        if not (target.exists() or is_made(target)) or (place and place not in places):
+            dead.append(link)
+    dead += [name for name in re.findall(NAMED_FILE, text) if not any([*ROOT.glob(name), *page.parent.glob(name)])]
+    return dead
+
+
+def made_of(document):
+    """Say whether a page of the site has a source, or is made."""
+    sources = [document.with_name(f"{document.name}{ending}").resolve() for ending in (".md", ".rst")]
+    return any(source.is_file() or is_made(source) for source in sources)
+
+
+NAMED_FILE = r"`((?:examples|modal_ntk|tests|docs)/[\w./*-]+)"
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=named)
+def test_links_and_files_of_a_page_are_there(page):
+    """Links lead to files, to headings, or to what the site's build makes; what code names under a folder is there."""
+    assert dead_links(page) == []
+
+
+def test_files_that_docstrings_name_are_there():
+    """In the package and in the examples, too."""
+    for path in [*(ROOT / "modal_ntk").rglob("*.py"), *(ROOT / "examples").glob("*.py")]:
+        named_there = re.findall(NAMED_FILE, path.read_text(encoding="utf-8"))
+        assert [name for name in named_there if not any(ROOT.glob(name))] == [], path
+
+
+def test_a_dead_link_is_found(tmp_path):
+    """Of every kind, and nothing that is code or another site's."""
+    (tmp_path / "other.md").write_text("# One `two`, three\n", encoding="utf-8")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Here\n[a](other.md#one-two-three) [b](#here) [c](https://x.test/y#z) {doc}`other` {doc}`it <other>`\n"
+        "[d](gone.md) [e](other.md#two) [f](#there) {doc}`gone` ![g](gone.png) `examples/gone.py`\n"
+        "```{image} lost.png\n```\n```text\n[h](code.md)\n```\n[i]: lost.md\n",
+        encoding="utf-8",
+    )
+    found = {"gone", "gone.md", "other.md#two", "#there", "gone.png", "examples/gone.py", "lost.png", "lost.md"}
+    assert set(dead_links(page)) == found
 
 
 def rows(page, heading):
