@@ -1,16 +1,35 @@
 """Laws that hold at one character of the source: each was broken there once, without a test that saw it."""
 
+import sqlite3
+from contextlib import closing
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+import zoo
+from scipy import stats
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from skorch import NeuralNet
+from torch import nn
 
 from modal_ntk import LabelingSession
-from modal_ntk.bench.analysis.significance import detectable_difference, doubts
+from modal_ntk.bench.analysis.significance import detectable_difference, doubts, penalty_matrix
 from modal_ntk.bench.analysis.statistics import Curves
+from modal_ntk.errors import InvalidInputError
 from modal_ntk.kernels.posterior import condition_block, posterior
+from modal_ntk.labeling.state import State
+from modal_ntk.nets import NetView
+from modal_ntk.nets.reading.labels import gives_a_matrix
+from modal_ntk.nets.reading.outputs import sums_to_one
+from modal_ntk.nets.rows import row_digests
 from modal_ntk.nets.waal.adversarial import waal_coefficients
-from modal_ntk.selection import look_ahead
+from modal_ntk.pruning import SampleHistory, find_label_conflicts
+from modal_ntk.selection import herding, look_ahead, max_herding
 from modal_ntk.strategies.common.kernel_query import scaled
+from modal_ntk.structure import redundant_samples
 from modal_ntk.structure.assignment import LabeledRows, assign_labeled
 
 
@@ -114,3 +133,122 @@ def test_a_row_skipped_unasked_is_never_asked(tmp_path):
     session = LabelingSession(tmp_path / "s.sqlite", np.arange(8.0).reshape(4, 2))
     session.skip(2)
     assert sorted(session.ask(3).tolist()) == [0, 1, 3]
+
+
+def test_weights_count_by_their_ratios():
+    """Rows weighed seven times as much give the same picks, and seven times the gains."""
+    rows = torch.randn(600, 5, generator=torch.Generator().manual_seed(0))
+    weights = np.random.default_rng(0).uniform(0.1, 1, 600)
+    plain, heavy = (max_herding(rows, 12, weights=weights * scale, random_state=0) for scale in (1.0, 7.0))
+    np.testing.assert_array_equal(heavy.indices, plain.indices)
+    np.testing.assert_allclose(heavy.scores, 7 * plain.scores, rtol=1e-9)
+    assert heavy.info["coverage"] == pytest.approx(plain.info["coverage"])
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that says it lies on a GPU."""
+
+    device = property(lambda _: SimpleNamespace(type="cuda"))
+
+
+def test_a_gpu_sums_up_what_the_loops_do():
+    """Gains of a tile, of its rows and, where they are others, its columns, come from tensors as from loops."""
+    rng = torch.Generator().manual_seed(0)
+    cover, weights = torch.rand(7, generator=rng), torch.rand(7, generator=rng, dtype=torch.float64)
+    for here, there in ((slice(0, 4), slice(4, 7)), (slice(0, 4), slice(0, 4))):
+        tile, found = torch.rand(4, there.stop - there.start, generator=rng), []
+        for kind in (torch.Tensor, Elsewhere):
+            sums = torch.zeros(7, dtype=torch.float64)
+            herding._add(sums, tile.as_subclass(kind), cover, weights, here, there)
+            found.append(sums.numpy())
+        np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+        assert found[0].sum() > 0
+
+
+def test_a_label_in_every_fold_is_often_enough():
+    """Labels that occur n_folds times are judged, once in every fold; those that occur less are refused."""
+    X, y = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32), np.array([0] * 6 + [1] * 3)
+    net = zoo.net(nn.Linear(2, 2), max_epochs=1)
+    assert sorted(find_label_conflicts(net, X, y, n_folds=3, random_state=0).indices.tolist()) == list(range(9))
+    with pytest.raises(InvalidInputError, match="n_folds=4"):
+        find_label_conflicts(net, X, y, n_folds=4, random_state=0)
+
+
+def test_both_zeros_are_one_row():
+    """Rows that are equal have one digest, whatever the sign of a zero."""
+    first, second, other = row_digests(np.array([[0.0, 1.0], [-0.0, 1.0], [0.0, 2.0]]))
+    assert first == second != other
+
+
+@pytest.mark.parametrize(
+    ("values", "so"), [([0.25, 0.75], True), ([0.6, 0.6], False), ([1.0, 1.0], False), ([-0.5, 1.5], False)]
+)
+def test_probabilities_are_known_by_their_sum(values, so):
+    """Rows of nothing negative that sum to one."""
+    assert sums_to_one(torch.tensor([[0.5, 0.5], values])) is so
+
+
+def test_the_most_redundant_are_so_by_share():
+    """Of the redundant those stay out that exceed their own similarity by the largest part, not by the most."""
+    kernel = np.diag([1.0, 100.0, 5.0, 300.0])
+    kernel[0, 2] = kernel[2, 0] = 4.0  # three times its own more
+    kernel[1, 3] = kernel[3, 1] = 200.0  # as much as its own more
+    assert redundant_samples(kernel).tolist() == [True, True, False, False]
+    assert redundant_samples(kernel, at_most=1).tolist() == [True, False, False, False]
+
+
+def test_a_new_log_tells_its_format_and_no_ask(tmp_path):
+    """Logs are of format 1, and one of format 2 is refused; the seeds of queries are counted from none."""
+    path, pool = tmp_path / "s.sqlite", np.arange(8.0).reshape(4, 2)
+    LabelingSession(path, pool)
+    assert State(4).n_asks == 0
+    with closing(sqlite3.connect(path)) as connection, connection:
+        assert connection.execute("SELECT value FROM session WHERE key = 'format'").fetchall() == [("1",)]
+        connection.execute("UPDATE session SET value = '2' WHERE key = 'format'")
+    with pytest.raises(InvalidInputError, match="a log of format 1 or before"):
+        LabelingSession(path, pool)
+
+
+def test_holm_corrects_only_where_it_is_asked_for():
+    """Two budgets, each significant by itself at p = .041, are not by Holm's correction."""
+    noise = np.random.default_rng(3).normal(size=(8, 2))
+    noise = (noise - noise.mean(axis=0)) / noise.std(axis=0, ddof=1) + 2.5 / np.sqrt(8)  # a paired t of 2.5
+    found = {
+        name: Curves(name, tuple(range(8)), np.array([10, 20]), *[values] * 3)
+        for name, values in (("a", np.zeros((8, 2))), ("b", noise))
+    }
+    assert penalty_matrix(found, correction="none").matrix.sum() == 1
+    assert penalty_matrix(found, correction="holm").matrix.sum() == 0
+
+
+@pytest.mark.parametrize("power", [0.06, 0.2, 0.8])
+@pytest.mark.parametrize("n_seeds", [3, 10])
+def test_the_difference_that_seeds_show_is_that_of_the_t_test(n_seeds, power):
+    """Its power is the noncentral t's beyond either bound, also where the lower one still counts."""
+    shift = detectable_difference(1.0, n_seeds, power=power) * np.sqrt(n_seeds)
+    bound = stats.t.ppf(0.975, n_seeds - 1)
+    beyond = stats.nct.sf(bound, n_seeds - 1, shift) + stats.nct.cdf(-bound, n_seeds - 1, shift)
+    assert beyond == pytest.approx(power, abs=1e-3)
+
+
+def test_two_labels_are_several():
+    """A net for two labels of one sample has a probability for each."""
+    net = zoo.net(kind=NeuralNet, module__n_classes=2, criterion=nn.BCEWithLogitsLoss).initialize()
+    found = NetView(net).label_probabilities(np.zeros((3, 6), np.float32))
+    assert found.shape == (3, 2)
+
+
+def test_a_history_without_an_epoch_is_empty():
+    """No epoch, and no sample, of losses, errors or answers."""
+    history = SampleHistory().initialize()
+    assert history.losses_.shape == history.errors_.shape == history.correct_.shape == (0, 0)
+
+
+def test_a_classifier_of_one_output_gives_no_matrix():
+    """Whether it says how many outputs it has or not; of several it does, and as many lists of classes."""
+    X, y = np.random.default_rng(0).normal(size=(12, 2)), np.arange(12) % 2
+    forest = RandomForestClassifier(2, random_state=0)
+    assert not gives_a_matrix(clone(forest).fit(X, y))
+    assert not gives_a_matrix(LogisticRegression().fit(X, y))
+    assert gives_a_matrix(clone(forest).fit(X, np.c_[y, 1 - y]))
+    assert gives_a_matrix(SimpleNamespace(n_outputs_=2))

@@ -1,6 +1,7 @@
 """What the documentation's method pages and reference name is there."""
 
 import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -103,3 +104,35 @@ def test_files_that_the_architecture_names_are_there():
     files = [str(path) for folder in ("modal_ntk", "tests") for path in (ROOT / folder).rglob("*.py*")]
     assert len(named) > 30
     assert not [name for name in named if not (ROOT / name).exists() and not any(f.endswith(f"/{name}") for f in files)]
+
+
+def _documented_defaults():
+    seen = set()
+    for package in map(importlib.import_module, PACKAGES):
+        for name in package.__all__:
+            found = getattr(package, name)
+            if not (inspect.isclass(found) or inspect.isfunction(found)) or found in seen:
+                continue
+            seen.add(found)
+            inside = {name: found}
+            if inspect.isclass(found):
+                methods = {key: value for key, value in vars(found).items() if inspect.isfunction(value)}
+                inside |= {f"{name}.{key}": value for key, value in methods.items() if not key.startswith("_")}
+            for key, value in inside.items():
+                told = re.findall(r"^ *(\w+) : .*default=(.+?)$", inspect.getdoc(value) or "", re.MULTILINE)
+                for parameter, default in told:
+                    yield f"{key}({parameter})", default, inspect.signature(value).parameters.get(parameter)
+
+
+def test_documented_defaults_are_the_signatures():
+    """What a docstring gives as a default is the default: a number, a word, or the name of a class."""
+    wrong, n = [], 0
+    for where, told, parameter in _documented_defaults():
+        if parameter is None or parameter.default is inspect.Parameter.empty or "factory" in repr(parameter.default):
+            continue
+        n += 1
+        default = getattr(parameter.default, "__name__", parameter.default)
+        if told not in (default, repr(default)) and eval(told, {"__builtins__": {}}) != default:
+            wrong.append(f"{where}: {told}, not {default!r}")
+    assert not wrong
+    assert n > 400

@@ -134,8 +134,9 @@ def test_tasks_come_with_predictions_and_scores(session, project):
     """Once there are labels of two classes: the class and probability of the estimator fitted to them."""
     session.ask(2)
     session.sync(project, 7, shown)
-    assert all(not hasattr(task, "predictions") for task in project.found)
     session.tell(0 if 0 not in session.pending else 1, "left")
+    session.sync(project, 7, shown)
+    assert all(not hasattr(task, "predictions") for task in project.found)
     session.tell(int(session.pending[0]), "right")
     rows = session.ask(3)
     session.sync(project, 7, shown)
