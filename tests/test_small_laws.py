@@ -1,7 +1,7 @@
 """Laws that hold at one character of the source: each was broken there once, without a test that saw it."""
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext, suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +16,7 @@ from skorch import NeuralNet
 from torch import nn
 
 from modal_ntk import LabelingSession
-from modal_ntk.bench.analysis.significance import detectable_difference, doubts, penalty_matrix
+from modal_ntk.bench.analysis.significance import average_ranks, detectable_difference, doubts, penalty_matrix
 from modal_ntk.bench.analysis.statistics import Curves
 from modal_ntk.errors import InvalidInputError
 from modal_ntk.kernels.posterior import condition_block, posterior
@@ -25,6 +25,7 @@ from modal_ntk.nets import NetView
 from modal_ntk.nets.reading.labels import gives_a_matrix
 from modal_ntk.nets.reading.outputs import sums_to_one
 from modal_ntk.nets.rows import row_digests
+from modal_ntk.nets.traceless import no_trace
 from modal_ntk.nets.waal.adversarial import waal_coefficients
 from modal_ntk.pruning import SampleHistory, find_label_conflicts
 from modal_ntk.selection import herding, look_ahead, max_herding
@@ -135,14 +136,19 @@ def test_a_row_skipped_unasked_is_never_asked(tmp_path):
     assert sorted(session.ask(3).tolist()) == [0, 1, 3]
 
 
-def test_weights_count_by_their_ratios():
-    """Rows weighed seven times as much give the same picks, and seven times the gains."""
-    rows = torch.randn(600, 5, generator=torch.Generator().manual_seed(0))
+def test_weights_and_similarities_count_by_their_ratios():
+    """Fifty times as large, they give the same picks and fifty times the gains, also where similarities exceed one."""
+    rows = torch.randn(600, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     weights = np.random.default_rng(0).uniform(0.1, 1, 600)
-    plain, heavy = (max_herding(rows, 12, weights=weights * scale, random_state=0) for scale in (1.0, 7.0))
-    np.testing.assert_array_equal(heavy.indices, plain.indices)
-    np.testing.assert_allclose(heavy.scores, 7 * plain.scores, rtol=1e-9)
-    assert heavy.info["coverage"] == pytest.approx(plain.info["coverage"])
+
+    def near(unit):
+        return lambda X, Y: unit * torch.exp(-torch.cdist(X, Y) / 5)
+
+    plain = max_herding(rows, 12, weights=weights, kernel=near(1.0), random_state=0)
+    for weight, unit in ((50.0, 1.0), (1.0, 50.0)):
+        heavy = max_herding(rows, 12, weights=weight * weights, kernel=near(unit), random_state=0)
+        np.testing.assert_array_equal(heavy.indices, plain.indices)
+        np.testing.assert_allclose(heavy.scores, 50 * plain.scores, rtol=1e-9)
 
 
 class Elsewhere(torch.Tensor):
@@ -252,3 +258,23 @@ def test_a_classifier_of_one_output_gives_no_matrix():
     assert not gives_a_matrix(LogisticRegression().fit(X, y))
     assert gives_a_matrix(clone(forest).fit(X, np.c_[y, 1 - y]))
     assert gives_a_matrix(SimpleNamespace(n_outputs_=2))
+
+
+def test_two_blocks_are_enough_for_friedmans_test():
+    """Of three strategies over two blocks there is a p value; over one there is none, nor of two strategies."""
+    scores = np.array([[0.9, 0.8, 0.7], [0.6, 0.5, 0.55]])
+    assert average_ranks(["a", "b", "c"], scores).p_value == stats.friedmanchisquare(*scores.T).pvalue
+    assert np.isnan(average_ranks(["a", "b", "c"], scores[:1]).p_value)
+    assert np.isnan(average_ranks(["a", "b"], scores[:, :2]).p_value)
+
+
+def test_generators_of_a_nets_own_gpus_are_kept(monkeypatch):
+    """The first GPU has number 0, and each is named once."""
+    parameters = [SimpleNamespace(is_cuda=n is not None, device=torch.device("cuda", n or 0)) for n in (0, 2, None, 0)]
+    kept = []
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: kept.append(devices) or nullcontext())
+    module = nn.Linear(1, 1)
+    monkeypatch.setattr(module, "parameters", lambda: parameters)
+    with suppress(Exception), no_trace(module):
+        pass
+    assert kept == [[0, 2]]
