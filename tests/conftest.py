@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import ExitStack
 
 import modAL.models
 import numpy as np
@@ -19,11 +20,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores: one thread each.
     torch.set_num_threads(1)
     threadpool_limits(1)
-
-if os.environ.get(DEVICE_VARIABLE) == pretended.NAME:
-    # For good, as modules of tests fit nets while they are read.
-    EVERYWHERE = pretended.pretended()
-    EVERYWHERE.__enter__()
 
 MODAL_RUNS = compatibility.modal_learner_runs()
 # How long an example takes says how busy the machine is, and nothing about the law.
@@ -45,6 +41,14 @@ def active_learner(request):
     if not MODAL_RUNS:
         pytest.skip("modAL's own learner cannot teach here")
     return modAL.models.ActiveLearner
+
+
+def pytest_configure(config):
+    """Have the pretended device where it is asked for, before modules of tests fit nets as they are read."""
+    if os.environ.get(DEVICE_VARIABLE) == pretended.NAME:
+        there = ExitStack()
+        there.enter_context(pretended.pretended())
+        config.add_cleanup(there.close)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -21,6 +21,7 @@ from modal_ntk.features.factors import products
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.reporting import warn
 from modal_ntk.features.samples import Samples
+from modal_ntk.nets.room import in_parts
 
 Direction = dict[str, Tensor]
 Weigh = Callable[[Tensor], Tensor]
@@ -93,26 +94,33 @@ def kernel_times(
     pass_ = Directional(net, verify=verify)
     with net.evaluating():
         direction = {name: torch.zeros_like(p) for name, p in net.parameters.items()}
-        for start in range(0, len(right), size):
 
-            def part(logits: Tensor, start: int = start) -> Tensor:
-                own = given[start : start + size]
+        def pulled(start: int, stop: int) -> Direction:
+            def part(logits: Tensor) -> Tensor:
+                own = given[start:stop]
                 if given.ndim != 2 or len(given) != len(right) or own.shape != logits.shape:
                     got = f"shape {tuple(given.shape)}"
                     what = f"weights of shape ({len(right)}, {logits.shape[1]})"
                     raise checks.expected(what, got, "Pass one weight per sample and output.")
                 return own
 
-            for name, gradient in pass_.pulled_back(right[start : start + size], part).items():
+            return pass_.pulled_back(right[start:stop], part)
+
+        for found in in_parts(pulled, len(right), size):
+            for name, gradient in found.items():
                 direction[name] += gradient
-        parts = [left[start : start + size] for start in range(0, len(left), size)]
         try:
-            return torch.cat([pass_.pushed(part, direction, by_two_backward_passes)[1] for part in parts])
+            pushed = in_parts(
+                lambda i, j: pass_.pushed(left[i:j], direction, by_two_backward_passes)[1], len(left), size
+            )
+            return torch.cat(list(pushed))
+        except torch.cuda.OutOfMemoryError:
+            raise
         except (NotImplementedError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             warn(f"No second derivatives of this module ({reason}): per-sample gradients are taken instead.")
             routes = Routes(net, left)
-            return torch.cat([_by_sample(routes, part, direction) for part in parts])
+            return torch.cat(list(in_parts(lambda i, j: _by_sample(routes, left[i:j], direction), len(left), size)))
 
 
 def _by_sample(routes: Routes, samples: Samples, direction: Direction) -> Tensor:

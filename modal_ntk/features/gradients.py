@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from modal_ntk.features.loss_gradients import Loss, LossGradients
 from modal_ntk.features.reporting import warn
 from modal_ntk.features.samples import by_sample
 from modal_ntk.features.sketches import sketch
+from modal_ntk.nets.room import in_parts
 
 
 def loss_gradient_norms(
@@ -181,15 +181,16 @@ def loss_gradient_products(
         remedy = "Take one from loss_gradient_sum."
         raise checks.expected("a direction for every trainable parameter", f"{sorted(direction)}", remedy)
     tangent, pass_ = net.direction(direction), Directional(net, verify=verify)
-    out = [torch.zeros(0, dtype=net.held_dtype, device=net.device)]
+
+    def product(start: int, stop: int) -> Tensor:
+        logits, change = pass_.pushed(samples[start:stop], tangent, by_forward_mode)
+        return (gradients.residuals(labels[start:stop])(logits) * change).sum(1)
+
+    none = torch.zeros(0, dtype=net.held_dtype, device=net.device)
     with net.evaluating():
         try:
-            for start in range(0, len(samples), batch_size):
-                part, own = samples[start : start + batch_size], labels[start : start + batch_size]
-                logits, change = pass_.pushed(part, tangent, by_forward_mode)
-                out.append((gradients.residuals(own)(logits) * change).sum(1))
-            return torch.cat(out)
-        except InvalidInputError:
+            return torch.cat([none, *in_parts(product, len(samples), batch_size)])
+        except (InvalidInputError, torch.cuda.OutOfMemoryError):
             raise
         except (NotImplementedError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
@@ -257,23 +258,19 @@ def gradient_sketch(
     net = FunctionalNet(module, dtype)
     samples = net.batch(x)
     own = [by_sample(name, v, len(samples)) for name, v in (("signs", signs), ("labels", labels))]
-    out = []
+    budget = checks.check_integer("memory_budget", memory_budget)
     with net.evaluating():
         routes = Routes(net, samples, verify=verify)
-        for start, stop in _chunks(len(samples), routes, memory_budget):
-            part = samples[start:stop]
+
+        def projected(start: int, stop: int) -> Tensor:
             chosen = [None if v is None else v[start:stop] for v in own]
-            gradients = routes.gradients(part, routes.weights(kind, *chosen))
-            features = gradients.recording.logits.new_zeros(len(part), size)
+            gradients = routes.gradients(samples[start:stop], routes.weights(kind, *chosen))
+            features = gradients.recording.logits.new_zeros(stop - start, size)
             numbers = {name: number for number, name in enumerate(net.parameters)}
             for name in gradients.names:
                 number = numbers[name]
                 features += sketch(gradients.factor(name, joint=True), size, seed + number, keep_small=False)
-            out.append(features)
-    return torch.cat(out)
+            return features
 
-
-def _chunks(n: int, routes: Routes, budget: int) -> Iterator[tuple[int, int]]:
-    step = max(1, checks.check_integer("memory_budget", budget) // max(1, routes.bytes_per_direction))
-    for start in range(0, n, step):
-        yield start, min(start + step, n)
+        step = max(1, budget // max(1, routes.bytes_per_direction))
+        return torch.cat(list(in_parts(projected, len(samples), step)))

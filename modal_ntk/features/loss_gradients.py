@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +16,7 @@ from modal_ntk.features.directional import Direction, Directional
 from modal_ntk.features.factors import norms_and_products, products, squared_norms
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.samples import Samples, by_sample
+from modal_ntk.nets.room import in_parts
 
 Loss = Literal["cross_entropy", "mse", "binary_cross_entropy"]
 # Bytes that stay in a core's cache, and the least number of rows that repay the calls.
@@ -119,18 +120,19 @@ class LossGradients:
         labels = by_sample("labels", labels, len(samples))
         if direction is not None:
             direction = self.net.direction(direction)
-        parts = [self._measured(samples[i:j], direction, labels, i) for i, j in self._parts(samples)]
+        parts = self._in_parts(lambda i, j: self._measured(samples[i:j], direction, labels, i), samples)
         return Measured(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def products(self, batch: Any, direction: Direction, labels: Any) -> Tensor:
         """Return products (n,) of the loss gradients of a batch with a direction."""
         samples = self.net.batch(batch)
         labels, direction = by_sample("labels", labels, len(samples)), self.net.direction(direction)
-        out = []
-        for start, stop in self._parts(samples):
+
+        def product(start: int, stop: int) -> Tensor:
             gradients = self._gradients(samples[start:stop], labels[start:stop])[0]
-            out.append(self._summed(gradients, lambda f, v: (products(f, v),), direction, stop - start)[0])
-        return torch.cat(out)
+            return self._summed(gradients, lambda f, v: (products(f, v),), direction, stop - start)[0]
+
+        return torch.cat(list(self._in_parts(product, samples)))
 
     def sum(self, batch: Any, labels: Any) -> Direction:
         """Return the loss gradient summed over a batch, by parameter in its shape."""
@@ -140,17 +142,24 @@ class LossGradients:
             nothing = {name: torch.zeros_like(p, dtype=self.net.held_dtype) for name, p in self.net.parameters.items()}
             return self.net.in_own_shapes(nothing)
         pass_ = Directional(self.net, verify=self._verify)
-        return self.net.in_own_shapes(pass_.pulled_back(samples, self.residuals(labels)))
+
+        def part(start: int, stop: int) -> Direction:
+            return pass_.pulled_back(samples[start:stop], self.residuals(labels[start:stop]))
+
+        first, *more = in_parts(part, len(samples), len(samples))
+        for found in more:
+            first = {name: first[name] + gradient for name, gradient in found.items()}
+        return self.net.in_own_shapes(first)
 
     def residuals(self, labels: Any) -> Callable[[Tensor], Tensor]:
         """Return what makes of logits (n, K) the derivative of each sample's loss by them (n, K), against labels."""
         return lambda logits: cotangents(self._kind, logits, None, labels)[:, 0]
 
-    def _parts(self, samples: Samples) -> list[tuple[int, int]]:
+    def _in_parts(self, work: Callable[[int, int], Any], samples: Samples) -> Iterator[Any]:
         if self.routes is None:
             self.routes = Routes(self.net, samples, explicit=self._explicit, verify=self._verify)
         step = max(1, self._budget // max(1, self.routes.bytes_per_direction))
-        return [(start, min(start + step, len(samples))) for start in range(0, len(samples), step)]
+        return in_parts(work, len(samples), step)
 
     def _measured(self, samples: Samples, direction: Direction | None, labels: Any, start: int) -> Measured:
         given = None if labels is None else labels[start : start + len(samples)]
@@ -163,7 +172,7 @@ class LossGradients:
         return Measured(classes, total[0], total[1])
 
     def _gradients(self, samples: Samples, labels: Any) -> tuple[SampleGradients, Tensor]:
-        assert self.routes is not None  # settled by _parts
+        assert self.routes is not None  # settled by _in_parts
         seen: list[Tensor] = []
 
         def weights(logits: Tensor) -> Tensor:

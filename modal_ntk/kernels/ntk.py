@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -17,6 +16,7 @@ from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.packed import PackedGradients, held_together, mirror, packed
 from modal_ntk.features.samples import Samples, by_sample
 from modal_ntk.features.sketches import sketch
+from modal_ntk.nets.room import in_parts
 
 Kind = Literal["pseudo", "trace", "full", "labelled", "loss", "mse"]
 Method = Literal["auto", "explicit", "factored", "sketch"]
@@ -217,15 +217,22 @@ class _Job:
         out = self._zeros(left, other)
         # Columns are recomputed for every chunk of rows, so rows get the larger share.
         n_rows = self.n_chunk if whole else max(1, self.n_chunk * 3 // 4)
-        for start, stop in self._progress(len(left), n_rows):
+        n_columns = max(1, len(other) if whole else self.n_chunk - n_rows)
+
+        def filled(start: int, stop: int) -> None:
             rows = self._gradients(left.rows(start, stop))
             if right is None:
-                self._add(out, start, start, rows, rows, stop - start, stop - start)
-            first = stop if right is None else 0
-            n_columns = max(1, len(other) if whole else self.n_chunk - n_rows)
-            for begin, end in _chunks(first, len(other), n_columns):
+                self._fill(out, start, start, rows, rows, stop - start, stop - start)
+
+            def beside(begin: int, end: int) -> None:
                 columns = self._gradients(other.rows(begin, end))
-                self._add(out, start, begin, rows, columns, stop - start, end - begin)
+                self._fill(out, start, begin, rows, columns, stop - start, end - begin)
+
+            for _ in in_parts(beside, len(other), n_columns, start=stop if right is None else 0):
+                pass
+
+        for _ in in_parts(filled, len(left), n_rows, stage="kernel"):
+            pass
         if right is None:
             mirror(out)
         return self._shaped(out, left, other)
@@ -248,8 +255,9 @@ class _Job:
         return out
 
     def _held(self, side: _Side, direction: int) -> PackedGradients:
-        chunks = self._progress(len(side), max(1, self.n_chunk * self.n_directions // 2))
-        return held_together([self._packed(side.rows(start, stop), direction) for start, stop in chunks], self.net)
+        step = max(1, self.n_chunk * self.n_directions // 2)
+        parts = in_parts(lambda i, j: self._packed(side.rows(i, j), direction), len(side), step, stage="kernel")
+        return held_together(list(parts), self.net)
 
     def _packed(self, side: _Side, direction: int) -> tuple[int, dict[str, Factor]]:
         gradients = self._gradients(side, direction)
@@ -267,7 +275,8 @@ class _Job:
 
     def _sketches(self, side: _Side, dim: int, seed: int) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
-        for start, stop in self._progress(len(side), self.n_chunk):
+
+        def project(start: int, stop: int) -> None:
             gradients = self._gradients(side.rows(start, stop))
             for number, name in enumerate(self.net.parameters):
                 if name not in gradients.names:
@@ -278,6 +287,9 @@ class _Job:
                 if name not in found:
                     found[name] = part.new_zeros(len(side) * self.width, part.shape[1])
                 found[name][start * self.width : stop * self.width] = part
+
+        for _ in in_parts(project, len(side), self.n_chunk, stage="kernel"):
+            pass
         return found
 
     def _gradients(self, side: _Side, direction: int | None = None) -> SampleGradients:
@@ -285,9 +297,9 @@ class _Job:
         one = slice(None) if direction is None else slice(direction, direction + 1)
         return self.routes.gradients(side.x, lambda logits: every(logits)[:, one])
 
-    def _add(self, out: Tensor, top: int, first: int, rows: Any, columns: Any, n_rows: int, n_columns: int) -> None:
+    def _fill(self, out: Tensor, top: int, first: int, rows: Any, columns: Any, n_rows: int, n_columns: int) -> None:
         w = self.width
-        block = out[top * w : (top + n_rows) * w, first * w : (first + n_columns) * w]
+        block = out[top * w : (top + n_rows) * w, first * w : (first + n_columns) * w].zero_()
         for name in [name for name in rows.names if name in columns.names]:
             factor = rows.factor(name, joint=self.joint)
             other = factor if columns is rows else columns.factor(name, joint=self.joint)
@@ -301,11 +313,3 @@ class _Job:
         if self.joint:
             return out
         return out.view(len(left), self.width, len(right), self.width).transpose(1, 2).contiguous()
-
-    def _progress(self, n: int, step: int) -> Iterator[tuple[int, int]]:
-        yield from progress.steps(list(_chunks(0, n, step)), "kernel", "chunk")
-
-
-def _chunks(start: int, n: int, step: int) -> Iterator[tuple[int, int]]:
-    for begin in range(start, n, step):
-        yield begin, min(begin + step, n)

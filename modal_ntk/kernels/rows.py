@@ -17,6 +17,7 @@ from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.packed import PackedGradients, held_together, packed
 from modal_ntk.features.samples import Samples, by_sample
 from modal_ntk.features.sketches import sketch
+from modal_ntk.nets.room import in_parts
 
 RowKind = Literal["pseudo", "labelled", "loss"]
 RowMethod = Literal["auto", "exact", "sketch"]
@@ -161,7 +162,6 @@ def kernel_rows(
     seed = int(checks.check_random_state(random_state).integers(2**31))
     net = FunctionalNet(module, dtype)
     samples = net.batch(x)
-    parts: list[tuple[int, dict[str, Factor]]] = []
     with progress.work("kernel_rows", verbose), net.evaluating():
         reader = _Reader(net, samples, kind, labels, signs, verify)
         needed = reader.n_bytes()
@@ -173,15 +173,14 @@ def kernel_rows(
             remedy = 'Raise memory_budget, or use method="sketch".'
             raise checks.expected(f"gradients of at most {budget} bytes", f"{needed}", remedy)
         step = max(1, min(1024, budget // max(1, 4 * reader.routes.bytes_per_direction)))
-        starts = range(0, len(samples), step)
-        for start in progress.steps(starts, "gradients", "chunk"):
-            stop = min(start + step, len(samples))
-            part = {
+
+        def part(start: int, stop: int) -> tuple[int, dict[str, Factor]]:
+            return stop - start, {
                 name: packed(factor) if method == "exact" else Dense(sketch(factor, dim, seed + number))
                 for number, name, factor in reader.factors(start, stop)
             }
-            parts.append((stop - start, part))
-    gradients = held_together(parts, net)
+
+        gradients = held_together(list(in_parts(part, len(samples), step, stage="gradients")), net)
     return KernelRows(gradients, {"method": method, "bytes": gradients.n_bytes, "routes": reader.routes.by_name})
 
 

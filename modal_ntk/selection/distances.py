@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from modal_ntk.nets.room import in_parts
 from modal_ntk.structure.magnitudes import largest_entry, measurable, needs_double
 
 BLOCK_BYTES = 2**28
@@ -60,14 +62,14 @@ class DenseRows:
 
     def squared_norms(self) -> Tensor:
         """Return the squared length (n,) of every row."""
-        return torch.cat([torch.linalg.vector_norm(x.to(self.device), dim=1) for x in self._blocks]).square()
+        return _passed(self._blocks, self.device, lambda x: torch.linalg.vector_norm(x, dim=1)).square()
 
     def squared_to(self, row: int, some: Tensor | None = None) -> Tensor:
         """Return the squared distance (n,) of every row to one of them, or that of `some` rows (m,)."""
         target = self.X[row : row + 1].to(self.device)
         if some is not None:
             return _distances(self.X[some.to(self.X.device)].to(self.device), target)[:, 0].square_()
-        return torch.cat([_distances(x.to(self.device), target)[:, 0] for x in self._blocks]).square_()
+        return _passed(self._blocks, self.device, lambda x: _distances(x, target)[:, 0]).square_()
 
     def lower_bounds(self, rows: Tensor) -> Tensor:
         """Return what the squared distances (n, m) of all rows to m of them are at least.
@@ -79,13 +81,9 @@ class DenseRows:
             error = 2 * (self.X.shape[1] + 8) * torch.finfo(self.X.dtype).eps
             self._least_norms = (1 - error) * self.squared_norms()
         targets = self.X[rows.to(self.X.device)].to(self.device)
-        parts = self._least_norms[:, None].split([len(x) for x in self._blocks])
         # This way round, as a tall product of few columns, takes half as long as its transpose.
-        products = [
-            torch.addmm(part, x.to(self.device), targets.T, alpha=-2)
-            for part, x in zip(parts, self._blocks, strict=True)
-        ]
-        bounds = products[0] if len(products) == 1 else torch.cat(products)
+        bounds = _passed(self._blocks, self.device, lambda x, least: torch.addmm(least, x, targets.T, alpha=-2),
+                         self._least_norms[:, None])  # fmt: skip
         return bounds.add_(self._least_norms[rows.to(self.device)])
 
 
@@ -96,6 +94,23 @@ def _sent(X: Tensor, device: torch.device) -> list[Tensor]:
         return [X.to(device)]
     rows = max(1, BLOCK_BYTES * len(X) // max(1, size))
     return list(X.split(rows))
+
+
+def _passed(
+    blocks: list[Tensor], device: torch.device, work: Callable[..., Tensor], beside: Tensor | None = None
+) -> Tensor:
+    # What is made of all rows, and of what stands beside each on the device already, block by block.
+    found: list[Tensor] = []
+    first = 0
+    for block in blocks:
+        own = () if beside is None else (beside[first : first + len(block)],)
+
+        def made(start: int, stop: int, block: Tensor = block, own: tuple[Tensor, ...] = own) -> Tensor:
+            return work(block[start:stop].to(device), *(part[start:stop] for part in own))
+
+        found += in_parts(made, len(block), max(1, len(block)))
+        first += len(block)
+    return found[0] if len(found) == 1 else torch.cat(found)
 
 
 def _distances(X: Tensor, Y: Tensor) -> Tensor:
@@ -151,8 +166,8 @@ class OuterRows:
         self.device = right.device if device is None else torch.device(device)
         self._left, self._right = left.to(self.device), right
         self._blocks = [right] if right.device == self.device else _sent(right, self.device)
-        norms = [x.to(self.device).square().sum(dim=1) for x in self._blocks]
-        self._norms = torch.cat(norms) * self._left.square().sum(dim=1)
+        norms = _passed(self._blocks, self.device, lambda x: x.square().sum(dim=1))
+        self._norms = norms * self._left.square().sum(dim=1)
 
     def squared_norms(self) -> Tensor:
         """Return the squared length (n,) of every row."""
@@ -161,7 +176,7 @@ class OuterRows:
     def squared_to(self, row: int) -> Tensor:
         """Return the squared distance (n,) of every row to one of them."""
         target = self._right[row].to(self.device)
-        products = torch.cat([x.to(self.device) @ target for x in self._blocks]) * (self._left @ self._left[row])
+        products = _passed(self._blocks, self.device, lambda x: x @ target) * (self._left @ self._left[row])
         norms = self._norms + self._norms[row]
         squared = norms - 2 * products
         near = (squared < NEAR * norms).nonzero()[:, 0]

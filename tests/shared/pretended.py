@@ -16,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 NAME = "lazy"
+ROOM: int | None = None
+"""Entries of the largest tensor that the device has room for; what a test sets."""
 _aten = torch.ops.aten
 # What takes tensors of both on a GPU as well: copies, picks by row numbers, and recurrent nets' batch sizes.
 _MEET = {_aten.copy_, _aten._copy_from, _aten.lift_fresh, _aten._pack_padded_sequence, _aten._pad_packed_sequence}
@@ -109,6 +111,8 @@ def _run(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
                 return function(*inner_args, **inner_kwargs)
     out = function(*inner_args, **inner_kwargs)
     if goes:
+        if ROOM is not None and isinstance(out, Tensor) and out.numel() > ROOM:
+            raise torch.cuda.OutOfMemoryError(f"no room for {out.numel()} entries")
         out = tree_map(lambda x: Elsewhere(x) if isinstance(x, Tensor) else x, out)
     return return_and_correct_aliasing(function, args, kwargs, out) if there and goes else out
 

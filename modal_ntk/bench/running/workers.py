@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import multiprocessing
 import re
 import signal
@@ -19,6 +18,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from modal_ntk import checks
+from modal_ntk.bench.running.clusters import dask_client, ray_backend
 
 BACKENDS = ("loky", "dask", "ray")
 
@@ -99,12 +99,11 @@ class Workers:
         """
         with ExitStack() as stack:
             if self.backend == "dask":
-                stack.enter_context(_dask_client(self.address, self.jobs))
+                stack.enter_context(dask_client(self.address, self.jobs))
                 stack.enter_context(joblib.parallel_config("dask"))
             elif self.backend == "ray":
-                stack.enter_context(_ray(self.address, self.jobs))
-                n_jobs = self.jobs if self.address is None else -1
-                stack.enter_context(joblib.parallel_config(_ray_backend(), n_jobs=n_jobs))
+                backend, n_jobs = stack.enter_context(ray_backend(self.address, self.jobs))
+                stack.enter_context(joblib.parallel_config(backend, n_jobs=n_jobs))
             else:
                 stack.enter_context(joblib.parallel_config("loky", n_jobs=self.jobs))
             # One task at a time for each worker: cells take minutes, and what is not begun may yet be done by others.
@@ -135,65 +134,6 @@ def terminating() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-@contextmanager
-def _dask_client(address: str | None, jobs: int) -> Iterator[Any]:
-    from distributed import Client, LocalCluster
-
-    if address is not None:
-        with Client(address) as client:
-            yield client
-        return
-    with (
-        LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
-
-
-@contextmanager
-def _ray(address: str | None, jobs: int) -> Iterator[None]:
-    import logging
-
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    here = threading.current_thread() is threading.main_thread()
-    before, printing = signal.getsignal(signal.SIGTERM) if here else None, builtins.print
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
-    if address is None:
-        quiet |= {"num_cpus": jobs, "include_dashboard": False}
-    try:
-        ray.init(address=address, **quiet)
-        builtins.print = printing  # Ray puts its own, and then no fitted net can be sent: its log holds Python's
-        if before is not None:  # and a handler
-            signal.signal(signal.SIGTERM, before)
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _ray_backend() -> Any:
-    import ray
-    from joblib._parallel_backends import MultiprocessingBackend
-    from ray.util.multiprocessing import Pool
-
-    # Ray's own backend for joblib hands out results only at the end, and changes a class of joblib's for everybody.
-    class OnRay(MultiprocessingBackend):
-        supports_return_generator = True
-
-        def effective_n_jobs(self, n_jobs: int) -> int:
-            return n_jobs if n_jobs > 0 else int(ray.cluster_resources()["CPU"])
-
-        def configure(self, n_jobs: int = 1, parallel: Any = None, **_: Any) -> int:
-            self.parallel, n_jobs = parallel, self.effective_n_jobs(n_jobs)
-            self._pool = Pool(n_jobs)
-            return n_jobs
-
-    return OnRay()
 
 
 def worker_number() -> int:

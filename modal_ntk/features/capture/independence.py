@@ -85,7 +85,7 @@ class Independence:
         """Compute something for a part of a batch, with an error of ours if the module takes no part."""
         try:
             return compute(self.net, part)
-        except InvalidInputError:
+        except (InvalidInputError, torch.cuda.OutOfMemoryError):
             raise
         except (RuntimeError, ValueError, IndexError) as error:
             remedy = "Normalise with running statistics, and treat every sample alike however many there are."
@@ -97,6 +97,8 @@ class Independence:
         try:
             net, exact = self.exact_net, self.exact_net.batch(batch)
             together, alone = compute(net, exact), compute(net, exact[rows])
+        except torch.cuda.OutOfMemoryError:
+            raise
         except (RuntimeError, TypeError, ValueError):
             return False
         return agree(alone, together[rows], float(together.abs().max()), torch.float64)

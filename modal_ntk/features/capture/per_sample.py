@@ -106,6 +106,8 @@ def _pulled(logits: Tensor, leaves: Gradients, names: list[str], direction: Tens
     targets = [leaves[name] for name in names]
     try:
         return torch.autograd.grad(logits, targets, direction.to(logits.dtype), retain_graph=True, allow_unused=True)
+    except torch.cuda.OutOfMemoryError:
+        raise
     except (RuntimeError, NotImplementedError) as error:
         remedy = "Freeze them with requires_grad_(False), or replace the operation."
         what = f"a module that can be differentiated by {', '.join(names)}"

@@ -348,6 +348,8 @@ def _backward(
 ) -> tuple[Tensor | None, ...]:
     try:
         return torch.autograd.grad(logits, targets, along, retain_graph=retain_graph, allow_unused=True)
+    except torch.cuda.OutOfMemoryError:
+        raise
     except (RuntimeError, NotImplementedError) as error:
         remedy = "Freeze them with requires_grad_(False), or replace the operation."
         what = f"a module that can be differentiated by {', '.join(leaves)}"

@@ -251,6 +251,8 @@ class Routes:
             if self._copy is None:
                 self._copy = BackpackCopy(net, batch)
             found = self._copy.gradients(batch, cotangents)
+        except torch.cuda.OutOfMemoryError:
+            raise
         except (RuntimeError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
             # What BackPACK raises on a module that it cannot follow; `torch.func` then serves all of it.
             self.backpack_error = f"{type(error).__name__}: {error}"
@@ -294,7 +296,7 @@ class _Batch:
             return names
         try:
             found = make(self.net, self.batch, self.recording.cotangents, wanted)
-        except InvalidInputError:
+        except (InvalidInputError, torch.cuda.OutOfMemoryError):
             raise
         except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
             found, self.reason = {}, f"{type(error).__name__}: {error}".splitlines()[0]
@@ -330,6 +332,8 @@ class _Batch:
             batch, weights = net.batch(self.batch), self.recording.cotangents.double()
             recording = record(net, batch, weights, weigh=self.parent._draws.weights, watched=False)
             found = make(net, batch, weights, names)
+        except torch.cuda.OutOfMemoryError:
+            raise
         except (RuntimeError, NotImplementedError, ValueError, TypeError):
             return set()
         return {name for name in names if self._right(name, found[name], recording)}

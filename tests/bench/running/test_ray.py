@@ -1,7 +1,9 @@
 """Cells and queries on a real local Ray: the rows and picks of one process, whatever is killed in between."""
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -9,6 +11,7 @@ from collections import Counter
 
 import joblib
 import numpy as np
+import psutil
 import pytest
 import zoo
 from elsewhere import Fragile
@@ -16,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 from modal_ntk import Entropy
 from modal_ntk.bench import Dataset, Protocol, Workers, run_protocol
+from modal_ntk.bench.running import clusters
 from modal_ntk.bench.storage.store import FILE_NAME, Store
 from modal_ntk.errors import IncompleteRunError, InvalidInputError
 from modal_ntk.strategies.wrappers import sharding
@@ -75,12 +79,14 @@ def on_ray(jobs=2):
     return Workers(jobs=jobs, backend="ray")
 
 
-def test_rows_are_those_of_one_process_and_of_loky(tmp_path, settings):
+def test_rows_are_those_of_one_process_of_loky_and_of_dask(tmp_path, settings):
     """Whoever runs the cells; a Ray that the run started ends with it, and SIGTERM is handled as before."""
+    pytest.importorskip("distributed")
     handler = signal.getsignal(signal.SIGTERM)
     alone, loky = run(tmp_path / "alone"), run(tmp_path / "loky", workers=Workers(jobs=2))
+    dask = run(tmp_path / "dask", workers=Workers(jobs=2, backend="dask"))
     shared = run(tmp_path / "ray", workers=on_ray())
-    assert results(shared) == results(loky) == results(alone)
+    assert results(shared) == results(dask) == results(loky) == results(alone)
     assert not settings.is_initialized()
     assert signal.getsignal(signal.SIGTERM) is handler
     assert shared.manifests()[0]["how"]["backend"] == "ray"
@@ -144,7 +150,52 @@ def started(out, *options):
         "import sys; sys.path[:0] = {path!r}; import test_ray; from modal_ntk.bench import Workers\n"
         "test_ray.run({out!r}, workers=Workers({options}), estimator=test_ray.Fragile({fits!r}, waits=0.1), seeds=8)"
     ).format(path=[os.path.dirname(__file__)], out=str(out), options=", ".join(options), fits=str(out.parent / "fits"))
-    return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL, start_new_session=True)
+    with open(out.parent / "said", "w") as said:
+        return subprocess.Popen([sys.executable, "-c", script], stderr=said, start_new_session=True)
+
+
+@pytest.fixture
+def head():
+    """A head in processes of its own, by its address, and what ends it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    start = "import sys; from ray.scripts.scripts import main; sys.exit(main())"
+    options = ["--head", "--block", "--num-cpus=2", "--include-dashboard=false", f"--port={address.rpartition(':')[2]}"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    process = subprocess.Popen([sys.executable, "-c", start, "start", *options], **quiet)
+
+    def end():
+        # Ray's processes are in groups of their own.
+        for each in (*psutil.Process(process.pid).children(recursive=True), process):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+        process.wait()
+
+    yield address, end
+    if process.poll() is None:
+        end()
+
+
+def test_a_lost_head_is_said_in_words(tmp_path, head):
+    """A run whose Ray is killed ends with what to do; what was stored stays, and the rest is run by whoever is left."""
+    address, end = head
+    (tmp_path / "fits").mkdir()
+    out, options = tmp_path / "out", ["backend='ray'", f"address={address!r}"]
+    until = time.monotonic() + 200
+    while not clusters.answers(address) and time.monotonic() < until:
+        time.sleep(0.2)
+    process = started(out, *options)
+    stored = until_more(process, out, 0)
+    end()
+    assert process.wait(timeout=200) == 1
+    told = (tmp_path / "said").read_text()
+    assert f"Expected Ray's head to answer at {address}, got none. Start it again" in told
+    assert stored <= len(Store(out).finished()) < 16
+    estimator = Fragile(str(tmp_path / "fits"))
+    with pytest.raises(IncompleteRunError, match="Expected Ray's head to answer"):
+        run(out, seeds=8, workers=Workers(backend="ray", address=address), estimator=estimator)
+    assert results(run(out, seeds=8, estimator=estimator)) == results(run(tmp_path / "calm", seeds=8))
 
 
 def until_more(process, out, before):
