@@ -99,7 +99,7 @@ def _connected(ray: Any, address: str | None, jobs: int) -> Iterator[str]:
         quiet |= {"num_cpus": jobs, "include_dashboard": False}
     try:
         try:
-            ray.init(address=address, **quiet)
+            ray.init(address="local" if address is None else address, **quiet)  # None may be anybody's on this machine
         except Exception as error:
             reason = checks.one_line(f"{type(error).__name__}: {error}")
             remedy = "The same command tries it again; fewer jobs, or a machine with less to do, may be what it needs."

@@ -79,9 +79,10 @@ def on_ray(jobs=2):
     return Workers(jobs=jobs, backend="ray")
 
 
-def test_rows_are_those_of_one_process_of_loky_and_of_dask(tmp_path, settings):
-    """Whoever runs the cells; a Ray that the run started ends with it, and SIGTERM is handled as before."""
+def test_rows_are_those_of_one_process_of_loky_and_of_dask(tmp_path, settings, monkeypatch):
+    """Whoever runs the cells; a Ray that the run started is its own, ends with it, and SIGTERM is handled as before."""
     pytest.importorskip("distributed")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")  # another's, which nobody asked for
     handler = signal.getsignal(signal.SIGTERM)
     alone, loky = run(tmp_path / "alone"), run(tmp_path / "loky", workers=Workers(jobs=2))
     dask = run(tmp_path / "dask", workers=Workers(jobs=2, backend="dask"))
