@@ -149,6 +149,9 @@ def squared_norms(factor: Factor) -> Tensor:
     if isinstance(factor, Outer) and _few_positions(factor):
         grams = [data @ data.mT for data in (factor.inputs, factor.outputs)]
         return (grams[0] * grams[1]).sum((1, 2, 3))
+    if isinstance(factor, Lookup):
+        rows, _, outputs = _by_line(factor)
+        return outputs.new_zeros(len(factor)).index_add_(0, rows, outputs.square().sum(1))
     return factor.dense().square().sum(1)
 
 
@@ -189,8 +192,10 @@ def add_gram(out: Tensor, left: Factor, right: Factor, *, budget: int) -> None:
     budget : int
         Bytes that intermediate results may take.
     """
-    pairwise = type(left) is type(right) and _pairwise_cost(left, right) < _dense_cost(left, right)
     same = left is right
+    if isinstance(left, Lookup) and isinstance(right, Lookup) and _add_lines(out, left, right, budget):
+        return
+    pairwise = type(left) is type(right) and _pairwise_cost(left, right) < _dense_cost(left, right)
     if not pairwise:
         left = Dense(left.dense())
         right = left if same else Dense(right.dense())
@@ -211,9 +216,7 @@ def _pairwise_cost(left: Factor, right: Factor) -> float:
         width = left.inputs.shape[3] + left.outputs.shape[3]
         # Beyond one position, a pass over memory for the product costs about as much as ten more columns.
         return pairs * left.inputs.shape[1] * positions * (width + (0 if positions == 1 else 10))
-    if isinstance(left, Lookup) and isinstance(right, Lookup):
-        return pairs * left.indices.shape[1] * right.indices.shape[1] * (left.outputs.shape[2] + 10)
-    return 0.0
+    return float("inf") if isinstance(left, Lookup) else 0.0
 
 
 def _dense_cost(left: Factor, right: Factor) -> float:
@@ -228,8 +231,6 @@ def _bytes_per_row(left: Factor, right: Factor) -> int:
     positions = 1
     if isinstance(left, Outer) and isinstance(right, Outer):
         positions = left.inputs.shape[1] * left.inputs.shape[2] * right.inputs.shape[2]
-    elif isinstance(left, Lookup) and isinstance(right, Lookup):
-        positions = left.indices.shape[1] * right.indices.shape[1]
     return 2 * len(right) * positions * 8
 
 
@@ -242,10 +243,6 @@ def _add_block(out: Tensor, left: Factor, right: Factor) -> None:
             out.addcmul_(products, left.outputs[:, 0, 0] @ right.outputs[:, 0, 0].T)
         else:
             _add_positions(out, left, right)
-    elif isinstance(left, Lookup) and isinstance(right, Lookup):
-        met = left.indices[:, None, :, None] == right.indices[None, :, None, :]
-        products = torch.einsum("isb,jtb->ijst", left.outputs, right.outputs)
-        out.add_((products * met).sum((2, 3)))
 
 
 def _add_positions(out: Tensor, left: Outer, right: Outer) -> None:
@@ -253,3 +250,37 @@ def _add_positions(out: Tensor, left: Outer, right: Outer) -> None:
         inputs = torch.einsum("isa,jta->ijst", left.inputs[:, group], right.inputs[:, group])
         outputs = torch.einsum("isb,jtb->ijst", left.outputs[:, group], right.outputs[:, group])
         out.add_(inputs.mul_(outputs).sum((2, 3)))
+
+
+def _by_line(factor: Lookup) -> tuple[Tensor, Tensor, Tensor]:
+    # What each row adds to each line that it reads, in order of lines: numbers of rows and of lines, and (..., b).
+    n = len(factor)
+    keys = factor.indices * n + torch.arange(n, device=factor.indices.device)[:, None]
+    found, places = keys.flatten().unique(return_inverse=True)
+    outputs = factor.outputs.new_zeros(len(found), factor.outputs.shape[2])
+    outputs.index_add_(0, places, factor.outputs.flatten(0, 1))
+    return found % n, found // n, outputs
+
+
+def _add_lines(out: Tensor, left: Lookup, right: Lookup, budget: int) -> bool:
+    # Rows meet in the lines that both read, and in few tables are these many: adds their products, if that is cheaper
+    # than products of whole tables, and tells.
+    rows, lines, outputs = _by_line(left)
+    others, other_lines, other_outputs = (rows, lines, outputs) if left is right else _by_line(right)
+    first = torch.searchsorted(other_lines, lines)
+    counts = torch.searchsorted(other_lines, lines, right=True) - first
+    width = outputs.shape[1]
+    # Fetching two lines costs about as much as multiplying them.
+    if 4.0 * float(counts.sum()) * width > _dense_cost(left, right):
+        return False
+    at_once = max(1, budget // (3 * width * outputs.element_size() + 32))
+    number = ((counts.cumsum(0) - 1) // at_once).clamp_min(0)
+    found = out.new_zeros(out.numel())
+    for part in torch.arange(len(lines), device=out.device).split(number.bincount(minlength=1).tolist()):
+        here = counts[part]
+        one = part.repeat_interleave(here)
+        # Lines of the other side that meet one line lie side by side.
+        two = torch.arange(len(one), device=out.device) - (here.cumsum(0) - here - first[part]).repeat_interleave(here)
+        found.index_add_(0, rows[one] * out.shape[1] + others[two], (outputs[one] * other_outputs[two]).sum(1))
+    out.add_(found.view_as(out))
+    return True

@@ -55,6 +55,7 @@ class FunctionalNet:
         # Buffers are copied, for a module may write to them even in evaluation mode.
         constants = {**frozen, **dict(self.module.named_buffers())}
         self.constants = {name: self._converted(t, copy=True) for name, t in constants.items()}
+        self._tied = _has_twins(self.module)
         self._restore: Callable[[], None] = lambda: None
 
     @contextmanager
@@ -75,7 +76,7 @@ class FunctionalNet:
         }
         try:
             # The copy is for modules that change their input in place.
-            out = called(self.module, {**named, **self.constants}, batch.clone())
+            out = called(self.module, {**named, **self.constants}, batch.clone(), tied=self._tied)
         finally:
             self._restore()
         return _as_logits(out, len(batch))
@@ -117,6 +118,11 @@ class FunctionalNet:
         elif plain.is_complex():
             plain = plain.to(torch.promote_types(self.dtype, torch.complex32))
         return plain.clone() if copy else plain
+
+
+def _has_twins(module: nn.Module) -> bool:
+    every = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    return len({id(tensor) for _, tensor in every}) < len(every)
 
 
 def _real(tensor: Tensor) -> Tensor:

@@ -103,8 +103,11 @@ def concatenated(parts: Sequence[Samples]) -> Samples:
     return torch.cat([part for part in parts if isinstance(part, Tensor)])
 
 
-def called(module: nn.Module, parameters: dict[str, Tensor], samples: Samples) -> Any:
-    """Return what a module gives for samples, under some parameters and buffers in place of its own."""
+def called(module: nn.Module, parameters: dict[str, Tensor], samples: Samples, *, tied: bool = True) -> Any:
+    """Return what a module gives for samples, under some parameters and buffers in place of its own.
+
+    Without `tied` it is not asked which of them are one tensor under several names; looking for these takes time.
+    """
     if isinstance(samples, NamedTensors):
-        return torch.func.functional_call(module, parameters, (), samples.parts)
-    return torch.func.functional_call(module, parameters, (samples,))
+        return torch.func.functional_call(module, parameters, (), samples.parts, tie_weights=tied)
+    return torch.func.functional_call(module, parameters, (samples,), tie_weights=tied)

@@ -77,6 +77,20 @@ def test_every_way_gives_the_same_kernel(form, shape, n, m, budget, pairwise, se
     torch.testing.assert_close(products(left, vector), g @ vector)
 
 
+@pytest.mark.parametrize("budget", [100, 2**30])
+def test_a_long_table_is_never_written_out(budget, monkeypatch):
+    """Rows that read few lines of a long table meet in these lines alone; lines read often, and twice, count so."""
+    generator = torch.Generator().manual_seed(1)
+    monkeypatch.setattr(Lookup, "dense", None)
+    few = [drawn("lookup", n, (1, 5, 7, 3), generator) for n in (6, 4)]
+    left, right = (Lookup(f.indices * 10**7, f.outputs, 10**8) for f in few)
+    g, h = map(written_out, few)
+    out = torch.ones(6, 4, **F64)
+    add_gram(out, left, right, budget=budget)
+    torch.testing.assert_close(out, 1 + g @ h.T)
+    torch.testing.assert_close(squared_norms(left), g.square().sum(1))
+
+
 @settings(deadline=None, max_examples=30)
 @given(form=st.sampled_from(["dense", "outer", "lookup"]), shape=SHAPES, seed=st.integers(0, 1000))
 def test_several_uses_add_up(form, shape, seed):

@@ -1,4 +1,9 @@
-"""Max-pooling by small windows that do not overlap, as maxima of whole arrays: on a processor much the faster way."""
+"""Pooling in other words than torch's, to the same values.
+
+Max-pooling by small windows that do not overlap is made of maxima of whole arrays, on a processor much the faster way.
+Averages over all pixels are means, as in torch, but for a step that lays them out in memory anew and of which the graph
+does not tell that it keeps samples apart.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +55,31 @@ def max_pool2d(
         return Maxima.apply(input, size)
     slow: Any = F.max_pool2d  # its two types depend on the last argument
     return slow(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
+    """Return what `torch.nn.functional.adaptive_avg_pool2d` returns: a mean, if all pixels give one.
+
+    Parameters
+    ----------
+    input : Tensor (..., height, width)
+        Pixels.
+    output_size : int or pair of int
+        As there.
+
+    Returns
+    -------
+    Tensor (..., *output_size)
+        Averages.
+
+    Examples
+    --------
+    >>> adaptive_avg_pool2d(torch.tensor([[[1.0, 2.0], [4.0, 5.0]]]), 1)
+    tensor([[[3.]]])
+    """
+    if output_size in (1, (1, 1), [1, 1]) and input.ndim in (3, 4):
+        return input.mean((-2, -1), keepdim=True)
+    return F.adaptive_avg_pool2d(input, output_size)
 
 
 class Maxima(torch.autograd.Function):

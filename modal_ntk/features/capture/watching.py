@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from modal_ntk.features.capture.arithmetic import ARITHMETIC
 from modal_ntk.features.capture.layers import LAYERS, Maker
-from modal_ntk.features.capture.pooling import max_pool2d
+from modal_ntk.features.capture.pooling import adaptive_avg_pool2d, max_pool2d
 from modal_ntk.features.capture.recurrent import states_of, written_out
 from modal_ntk.features.samples import NamedTensors, Samples
 
@@ -118,8 +118,7 @@ class Watch(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is F.max_pool2d:
-            func = max_pool2d
+        func = _IN_OTHER_WORDS.get(func, func)
         self.hooked |= func in _OPEN_GRADIENTS
         if func is F.multi_head_attention_forward:
             with self:
@@ -229,6 +228,8 @@ def _described(value: Any, name: str | None) -> Any:
         return name, tuple(value.shape) if name else tuple(value.shape[1:]), value.dtype
     return repr(value)
 
+
+_IN_OTHER_WORDS = {F.max_pool2d: max_pool2d, F.adaptive_avg_pool2d: adaptive_avg_pool2d}
 
 # By these a forward pass reaches for the gradients of the backward pass.
 _OPEN_GRADIENTS = (Tensor.register_hook, inspect.getattr_static(Tensor, "grad_fn").__get__)

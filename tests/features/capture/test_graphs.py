@@ -53,6 +53,9 @@ APART = {
     "pooled": lambda x: F.avg_pool2d(x.reshape(N, 1, T, D), 3, 1, 1).reshape(x.shape),
     "maxima": lambda x: F.max_pool2d(x.reshape(N, 1, T, D), 3, 1, 1).reshape(x.shape),
     "maxima of windows": lambda x: F.max_pool2d(x.reshape(N, 1, T, D), 2).expand(-1, T, -1, -1).reshape(N, T, D),
+    "pooled to one, channels last": lambda x: (
+        x * F.adaptive_avg_pool2d(x.reshape(N, T, 2, 2).contiguous(memory_format=torch.channels_last), 1)[..., 0]
+    ),
     "convolved": lambda x: F.conv1d(x, torch.ones(T, T, 3).to(x), padding=1),
 }
 MIXING = {

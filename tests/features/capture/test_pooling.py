@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from modal_ntk.features.capture.pooling import Maxima, max_pool2d
+from modal_ntk.features.capture.pooling import Maxima, adaptive_avg_pool2d, max_pool2d
 from modal_ntk.features.loss_gradients import LossGradients
 
 SIZES = [1, 2, (2, 1), (1, 2), (1, 4), 3]
@@ -49,6 +49,18 @@ def test_other_windows_are_left_to_torch(options, monkeypatch):
     expected = F.max_pool2d(pixels, 2, return_indices=True)
     assert torch.equal(values, expected[0])
     assert torch.equal(where, expected[1])
+
+
+@pytest.mark.parametrize("size", [1, (1, 1), [1, 1], 2, (1, 2), (None, 1)], ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_averages_are_those_of_torch(size, layout):
+    """Averages over all pixels, and over parts of them, and their gradients equal torch's, however laid out."""
+    pixels = torch.randn(3, 4, 5, 6).double().contiguous(memory_format=layout).requires_grad_()
+    want, got = F.adaptive_avg_pool2d(pixels, size), adaptive_avg_pool2d(pixels, size)
+    assert torch.equal(got, want)
+    weights = torch.randn_like(want)
+    assert torch.equal(*(torch.autograd.grad(out, pixels, weights)[0] for out in (got, want)))
+    assert torch.equal(adaptive_avg_pool2d(pixels[0], size), F.adaptive_avg_pool2d(pixels[0], size))
 
 
 def test_a_change_in_place_after_pooling_is_allowed():
