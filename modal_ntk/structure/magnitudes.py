@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from modal_ntk import checks
+from modal_ntk.errors import InvalidInputError
 
 # Exponents of the largest entry. Squared differences, summed over columns and rows, then stay far from the ends of the
 # type, and differences in the last digit do not vanish when squared.
@@ -30,7 +31,7 @@ def measurable(*matrices: Any) -> Any:
     Raises
     ------
     InvalidInputError
-        If an entry is NaN or infinite, or too large even for float64.
+        If an entry is NaN or infinite, or the largest is too large or too small even for float64.
 
     Notes
     -----
@@ -42,6 +43,8 @@ def measurable(*matrices: Any) -> Any:
     (dtype('float64'), dtype('float32'))
     """
     largest = max(largest_entry(matrix) for matrix in matrices)
+    if largest > 0 and np.frexp(largest)[1] < -_MOST:
+        raise _beyond_float64(largest)
     wide = needs_double(largest) or str(matrices[0].dtype).endswith("float64")
     found = [_as_double(matrix) if wide else _as_first(matrix, matrices[0]) for matrix in matrices]
     return found[0] if len(found) == 1 else found
@@ -63,13 +66,17 @@ def needs_double(largest: float) -> bool:
     Raises
     ------
     InvalidInputError
-        If float64 is too narrow as well.
+        If it is too large for float64 as well.
     """
     exponent = int(np.frexp(largest)[1])
     if exponent > _MOST:
-        remedy = "Scale the features: divide them by their largest."
-        raise checks.expected("rows whose distances float64 can square", f"a largest entry of {largest:.3g}", remedy)
+        raise _beyond_float64(largest)
     return largest > 0 and not _SINGLE[0] <= exponent <= _SINGLE[1]
+
+
+def _beyond_float64(largest: float) -> InvalidInputError:
+    remedy = "Scale the features: divide them by their largest."
+    return checks.expected("rows whose distances float64 can square", f"a largest entry of {largest:.3g}", remedy)
 
 
 def largest_entry(matrix: Any) -> float:

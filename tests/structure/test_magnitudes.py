@@ -174,7 +174,14 @@ def test_no_nan_takes_part(bad, take):
         take(X)
 
 
-def test_more_than_float64_can_square_is_refused():
-    """1e300 cannot be squared; the error says to scale."""
-    with pytest.raises(InvalidInputError, match=r"a largest entry of 4e\+300. Scale the features"):
-        k_center_greedy(torch.from_numpy(ROWS * 1e300), 2)
+@pytest.mark.parametrize(("size", "said"), [(1e300, r"4e\+300"), (1e-200, "4e-200")])
+@pytest.mark.parametrize("choose", [k_center_greedy, k_medoids, nearest_to_centers])
+def test_what_float64_cannot_square_is_refused(size, said, choose):
+    """Squares of 1e300 are infinite and of 1e-200 are zero; the error says to scale, and what it says works."""
+    rows = torch.from_numpy(ROWS * size)
+    with pytest.raises(InvalidInputError, match=f"a largest entry of {said}. Scale the features"):
+        choose(rows, 2)
+    assert (
+        choose(rows / rows.max(), 2, random_state=0).indices.tolist()
+        == choose(torch.from_numpy(ROWS / ROWS.max()), 2, random_state=0).indices.tolist()
+    )

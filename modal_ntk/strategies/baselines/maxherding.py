@@ -29,7 +29,8 @@ class MaxHerding(DistanceStrategy):
         takes float64 tensors (n, d) and (m, d) of features to their similarities (n, m), such as
         ``lambda x, y: x @ y.T``.
     normalise : bool, default=True
-        Whether features are scaled to length one first.
+        Whether features are scaled to length one first. They are not centred: a column that is large and nearly the
+        same for all samples drowns the others, so take it out, or standardise such features before.
     features : str or callable, default="auto"
         Where similarities are taken: "embedding", the input of the net's last linear layer; "input", the samples
         themselves; the name of a layer; a function from prepared samples to a matrix (n, d); "auto", the

@@ -46,7 +46,8 @@ class UHerding(MaxHerding):
         apart, as in the paper; "median" as the median distance between labelled samples. "auto" is the former on fixed
         features and the latter in a layer of the trained net.
     normalise : bool, default=True
-        Whether features are scaled to length one first.
+        Whether features are scaled to length one first. They are not centred: a column that is large and nearly the
+        same for all samples drowns the others, so take it out, or standardise such features before.
     features : str or callable, default="fixed"
         Where similarities are taken: "fixed", the samples where they are rows of real numbers, as the features of a
         frozen backbone are, and else as "auto"; or as for `MaxHerding`.
