@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from modal_ntk import checks
+
 
 class TwoLayerHead(nn.Sequential):
     """The paper's classifier head: Linear, ReLU, Dropout, Linear.
@@ -100,9 +102,17 @@ def flat(z: Any) -> Any:
     Tensor (n, d)
         The same numbers.
 
+    Raises
+    ------
+    InvalidInputError
+        If it is no tensor.
+
     Examples
     --------
     >>> flat(torch.zeros(2, 3, 4)).shape
     torch.Size([2, 12])
     """
+    if isinstance(z, (tuple, list, dict)):
+        remedy = "Return the features alone."
+        raise checks.expected("an extractor that returns one tensor of features", f"a {type(z).__name__}", remedy)
     return z.reshape(len(z), -1)

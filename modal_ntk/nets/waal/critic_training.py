@@ -48,13 +48,14 @@ class CriticTraining(NeuralNetClassifier):
         return self
 
     def initialize_optimizer(self, triggered_directly: bool | None = None) -> CriticTraining:  # noqa: ARG002
-        """Make one optimiser for each part; the criterion's own parameters learn with the head.
+        """Make one optimiser for each part; criterion and modules that a subclass adds learn with the head.
 
         An extractor without parameters has none, and ``optimizer`` is the head's; nor has a head without any.
         """
-        extractor, critic = (list(part.named_parameters()) for part in (self.module_.extractor, self.critic_))
-        of_criterion = self.criterion_.named_parameters() if isinstance(self.criterion_, nn.Module) else ()
-        head = [*self.head_.named_parameters(), *of_criterion]
+        parts_of = (self.module_.extractor, self.critic_, self.head_)
+        extractor, critic, head = (list(part.named_parameters()) for part in parts_of)
+        known = {parameter for _, parameter in (*extractor, *critic, *head)}
+        head += [(name, parameter) for name, parameter in self.get_all_learnable_params() if parameter not in known]
         parts = {"optimizer": extractor, "head_optimizer": head, "critic_optimizer": critic}
         if not extractor or not head:
             parts = {"optimizer": extractor or head, "critic_optimizer": critic}
@@ -168,7 +169,8 @@ class CriticTraining(NeuralNetClassifier):
         # What the default parts must know of the data before the net is made: one sample, and the number of classes.
         if checks.n_rows(X) == 0:
             raise checks.expected("X to hold at least one sample", "none", "Label some at random first.")
-        self.example_ = default_collate([unpack_data(self.get_dataset(X, y)[0])[0]])
+        # Collated first, by which skorch says in words that an item is no pair.
+        self.example_ = unpack_data(default_collate([self.get_dataset(X, y)[0]]))[0]
         self.n_classes_ = _count_classes(y)
 
     def _part(self, name: str, extractor: nn.Module) -> nn.Module:

@@ -63,6 +63,59 @@ def test_a_criterion_learns_too(extractor):
     assert net.criterion_.temperature.item() != 1.0
 
 
+class Scaled(WAALClassifier):
+    """A net that brings a module of its own, by which its loss is multiplied."""
+
+    def initialize_module(self):
+        super().initialize_module()
+        self.scale_ = nn.Linear(1, 1)
+        return self
+
+    def get_loss(self, y_pred, y_true, *args, **kwargs):
+        """Return the loss times what the module makes of one."""
+        return super().get_loss(y_pred, y_true, *args, **kwargs) * self.scale_(torch.ones(1)).squeeze()
+
+
+def test_modules_of_a_subclass_learn_too():
+    """Whatever else has parameters is trained with the head, as skorch's own optimiser trains every module."""
+    net = Scaled(waal().module, n_features=8, classes=[0, 1], max_epochs=2, verbose=0, unlabeled=X[20:]).initialize()
+    before = net.scale_.weight.item()
+    net.partial_fit(X[:20], y[:20])
+    assert net.scale_.weight.item() != before
+    held = [p for group in net.head_optimizer_.param_groups for p in group["params"]]
+    assert len({id(p) for p in held}) == len(held) == len([*net.head_.parameters(), *net.scale_.parameters()])
+
+
+class Singles(torch.utils.data.Dataset):
+    """Samples without labels."""
+
+    def __len__(self):
+        return len(X)
+
+    def __getitem__(self, i):
+        return X[i]
+
+
+def test_items_that_are_no_pairs_are_said_as_skorch_says_it():
+    """A Dataset of samples alone, without labels beside it, cannot be learnt from."""
+    with pytest.raises(ValueError, match="returns 1 value"):
+        waal().fit(Singles(), None)
+
+
+class Twofold(nn.Module):
+    """Features, and something else."""
+
+    def forward(self, x):
+        """Return both."""
+        return x, x.sum()
+
+
+def test_an_extractor_with_several_outputs_is_refused():
+    """Only one tensor can be the features."""
+    with pytest.raises(InvalidInputError, match=r"one tensor of features, got a tuple\. Return the features"):
+        waal(Twofold()).fit(X[:20], y[:20])
+
+
 def plain_loss():
     """Return a criterion that is no module."""
     return nn.functional.cross_entropy
