@@ -5,12 +5,12 @@
 
 The net is that of PyTorch's CIFAR tutorial, trained by Adam from round to round without starting anew, each time until
 97% of the labelled samples are right in an epoch, as the authors' code does, or for 100 epochs; the rate is that of
-their script, 2e-4 (the paper: 0.001, by `--lr`), so that the labelled set's gradient settles. `dynamical:influence=0`
-leaves that gradient out. With `--anneal` the rate falls to zero instead in every round, which settles in fewer epochs.
+their script, 2e-4 (the paper: 0.001, by `--lr`). `dynamical:influence=0` leaves the labelled set's gradient out. With
+`--anneal` the rate falls to zero instead in every round, so that this gradient settles (dynamical_settling.py).
 `--reinitialise --accuracy 0.99` starts every round anew, as tables 11 and 12 do. Strategies that are not installed are
-left out. The same command goes on where it was interrupted; OUT/table.md holds the result
-beside the paper's figures (table 3 of its appendix). Without the data set, or with MODAL_NTK_SMALL=1, enlarged digits
-stand in at a size that takes seconds.
+left out. The same command goes on where it was interrupted; OUT/table.md holds the result beside the paper's figures
+(table 3 of its appendix). Without the data set, or with MODAL_NTK_SMALL=1, enlarged digits stand in at a size that
+takes seconds.
 """
 
 import argparse
@@ -108,13 +108,11 @@ def data_set(small, n_pool):
     except UnknownNameError as error:
         print(error, "Using digits.", sep="\n")
         data = load_dataset("digits")
-    parts = {"x_train": data.x_train, "x_test": data.x_test}
+    parts = {"x_train": data.x_train[:n_pool], "x_test": data.x_test}
     if data.name == "digits":
         parts = {name: np.kron(x.reshape(-1, 1, 8, 8), np.ones((4, 4), "float32")) for name, x in parts.items()}
     parts = {name: 2 * x - 1 for name, x in parts.items()}
-    rows = slice(n_pool)
-    parts["x_train"] = parts["x_train"][rows]
-    return dataclasses.replace(data, **parts, y_train=data.y_train[rows])
+    return dataclasses.replace(data, **parts, y_train=data.y_train[:n_pool])
 
 
 def estimator(data, device, max_epochs, lr, accuracy=0.97, anneal=False):

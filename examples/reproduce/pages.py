@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 import ddal_defaults
+import dynamical_settling
 import lpntk_conflicts
 import lpntk_mnist
 import small_queries
@@ -45,6 +46,9 @@ def tables(results):
         },
         "waal_starved.md": {
             "classes": lambda: starved(starving / "waal_starved_classes.jsonl"),
+        },
+        "dynamical_settling.md": {
+            "settling": lambda: dynamical_settling.table(rows(results / "dynamical_settling/dynamical_settling.jsonl")),
         },
         "ddal_defaults.md": {task: lambda task=task: of_ddal(task) for task in ddal_defaults.CLASSES},
         "ddal_features.md": {

@@ -93,7 +93,7 @@ def test_settling(script, monkeypatch, tmp_path, capsys):
     script("dynamical_settling.py", tmp_path)
     first = capsys.readouterr().out
     found = [json.loads(line) for line in (tmp_path / "dynamical_settling.jsonl").read_text().splitlines()]
-    assert len(found) == len({row["recipe"] for row in found}) == 3
+    assert len(found) == len({row["recipe"] for row in found}) == 4
     assert all(-1 <= row["correlation"] <= 1 and 1 / row["classes"] <= row["largest"] <= 1 for row in found)
     script("dynamical_settling.py", tmp_path)
     assert capsys.readouterr().out.splitlines()[-5:] == first.splitlines()[-5:]
