@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modal_ntk import bench, checks, host
-from modal_ntk.commands import listing, scaffold
+from modal_ntk.bench.reports import across, figures
+from modal_ntk.bench.storage.store import FILE_NAME, Store
+from modal_ntk.commands import doctor, listing, scaffold
 from modal_ntk.errors import IncompleteRunError, ModalNTKError
 
 if TYPE_CHECKING:
@@ -159,8 +161,6 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from modal_ntk.commands import doctor
-
     # A plugin that prints while it is imported must not end up inside the JSON.
     with redirect_stdout(sys.stderr):
         diagnosis = doctor.diagnose()
@@ -196,9 +196,7 @@ def _new_plugin(arguments: argparse.Namespace) -> None:
 
 def _bench(arguments: argparse.Namespace) -> None:
     # Imported here: listing strategies must not wait for torch.
-    from modal_ntk.bench.reports import figures
     from modal_ntk.bench.running.plan import Plan
-    from modal_ntk.bench.storage.store import FILE_NAME, Store
 
     progress = "plain" if arguments.plain else not arguments.quiet
     protocols = _protocols(arguments)
@@ -261,8 +259,6 @@ def _workers(arguments: argparse.Namespace) -> Workers:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from modal_ntk.bench.storage.store import Store
-
     protocol = None
     if arguments.protocol is not None:
         protocols = _read(arguments.protocol)
@@ -296,15 +292,11 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _comparisons(out: Path) -> list[Path]:
-    from modal_ntk.bench.storage.store import FILE_NAME
-
     inside = sorted(path.parent for path in out.glob(f"*/{FILE_NAME}"))
     return inside if inside and not (out / FILE_NAME).is_file() else [out]
 
 
 def _print_across(folders: list[Path], out: Path) -> None:
-    from modal_ntk.bench.reports import across
-
     found = across.report_across(folders, out)
     print(f"{found.table}\n(by data set: mean {found.metric} over all labels)")
     print(f"report: {out / across.PAGE}")

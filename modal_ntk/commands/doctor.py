@@ -10,6 +10,7 @@ from typing import Any
 from modal_ntk import compatibility, host, plugins, repairs
 from modal_ntk.errors import MissingExtraError, ModalNTKWarning
 from modal_ntk.host import Host, RegisteredStrategy
+from modal_ntk.late import torch
 
 
 @dataclass(frozen=True)
@@ -140,11 +141,11 @@ def _state(strategy: RegisteredStrategy) -> PluginState:
 
 def _devices() -> tuple[list[str], list[str]]:
     try:
-        import torch
+        count = torch.cuda.device_count()  # loads it
     except Exception as error:  # noqa: BLE001 - a torch that does not load is what doctor is asked about
         return [], [f"torch cannot be imported: {type(error).__name__}: {error}. Install it anew."]
     devices = ["cpu"]
-    for i in range(torch.cuda.device_count()):
+    for i in range(count):
         properties = torch.cuda.get_device_properties(i)
         devices.append(f"cuda:{i} ({properties.name}, {properties.total_memory / 2**30:.0f} GiB)")
     if torch.backends.mps.is_available():

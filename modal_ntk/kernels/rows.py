@@ -51,6 +51,11 @@ class KernelRows:
         """Return the kernel of every sample with itself: (n,)."""
         return _array(self.gradients.squared_norms())
 
+    def inverse_lengths(self) -> np.ndarray:
+        """Return what products are scaled by to be cosines: (n,) float64, zero for a sample without gradient."""
+        lengths = np.sqrt(np.maximum(self.diagonal(), 0)).astype(np.float64)
+        return np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+
     def row(self, i: int) -> np.ndarray:
         """Return the kernel of one sample with all: (n,)."""
         return self.block(i, i + 1)[0]

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import TypeVar
 
-import torch
-
 from modal_ntk import progress
+from modal_ntk.late import torch
 
 T = TypeVar("T")
 

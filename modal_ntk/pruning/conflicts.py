@@ -195,14 +195,12 @@ def conflict_scores(
     tuple
         Scores, and numbers of the most similar sample of another label, one for each that is judged.
     """
-    lengths = np.sqrt(np.maximum(rows.diagonal(), 0)).astype(np.float64)
-    # A sample without gradient resembles none: cosines of zero.
-    inverse = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    inverse = rows.inverse_lengths()
     judged = np.arange(len(labels)) if judged is None else judged
     others = np.arange(len(labels)) if others is None else others
     columns = rows if len(others) == len(labels) else rows.take(others)
     scores, opponents = np.empty(len(judged)), np.empty(len(judged), dtype=np.int64)
-    step = max(1, _BLOCK_BYTES // (len(others) * lengths.itemsize))
+    step = max(1, _BLOCK_BYTES // (len(others) * inverse.itemsize))
     for start in range(0, len(judged), step):
         block = judged[start : start + step]
         cosines = rows.take(block).cross(columns) * inverse[block, None] * inverse[others]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor
-
+from modal_ntk.late import torch
 from modal_ntk.nets.room import in_parts
 from modal_ntk.structure.magnitudes import largest_entry, measurable, needs_double
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLOCK_BYTES = 2**28
 """Largest part of the rows that is sent to a device at a time, where they do not fit there as a whole."""

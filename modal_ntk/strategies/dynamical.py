@@ -13,6 +13,7 @@ from modal_ntk import checks, features, kernels, nets, progress, selection
 from modal_ntk.checks.parameters import COUNT, NOT_NEGATIVE, Constraints, StrOptions
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.late import torch
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.wrappers.sharding import over_pool
@@ -221,8 +222,6 @@ class _Reader:
 
     def take_labels(self, labels: np.ndarray) -> None:
         # The pool's pseudo-labels, for what is read of it later.
-        import torch
-
         self.labels = torch.from_numpy(labels).to(self.gradients.net.device)
 
     def sum_of(self, rows: np.ndarray) -> dict[str, Tensor]:
@@ -252,8 +251,6 @@ class _Reader:
         return lambda rows: kernel[:, rows].double().sum(1).cpu().numpy(), "kernel"
 
     def _products_by_pass(self, rows: np.ndarray) -> np.ndarray:
-        import torch
-
         direction, start, out = self.sum_of(rows), 0, []
         for batch in self._pool():
             out.append(self.gradients.products(batch, direction, self.labels[start : start + len(batch)]))
@@ -286,8 +283,6 @@ def _shard_scores(
     direction: dict[str, Tensor],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, str]]:
     # Pseudo-labels of some pool samples, squared lengths, products with the direction; the route of each parameter.
-    import torch
-
     module = _module(view, X, loss)
     _restrict(view.module, strategy.parameters)
     gradients = _gradients(module, strategy, loss)

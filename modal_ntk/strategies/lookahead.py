@@ -10,6 +10,7 @@ import numpy as np
 from modal_ntk import nets, selection
 from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.late import torch
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.common.kernel_query import (
@@ -208,8 +209,6 @@ class LookAhead(QueryStrategy):
         return Selection(positions[picks.indices - query.n_labeled], picks.scores, info)
 
     def _of_the_net(self, query: Query) -> tuple[np.ndarray, Tensor, Tensor]:
-        import torch
-
         view = query.view
         read = {"auto": view.compared_outputs, "probabilities": view.probabilities, "logits": view.logits}[self.outputs]
         f0 = stacked(query, read).to(view.device, torch.float64)

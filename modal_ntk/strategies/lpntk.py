@@ -10,6 +10,7 @@ import numpy as np
 from modal_ntk import kernels, nets, progress, selection, structure
 from modal_ntk.checks.parameters import COUNT, SHARE, Constraints, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.late import torch
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.common.kernel_query import candidates_of
@@ -188,12 +189,8 @@ class LpNTK(QueryStrategy):
 
 def _covering(rows: KernelRows, query: Query) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     # Greedy coverage of the candidates by cosines; samples are passed by number, since a kernel knows no other rows.
-    import torch
-
     n_known, n = query.n_labeled, len(rows)
-    lengths = torch.from_numpy(np.sqrt(np.maximum(rows.diagonal(), 0)).astype(np.float64))
-    # A sample without gradient resembles none, and none resembles it.
-    inverse = torch.where(lengths > 0, 1 / lengths, 0.0)
+    inverse = torch.from_numpy(rows.inverse_lengths())
     numbers = torch.arange(n, dtype=torch.float64)[:, None]
     pool = rows.take(np.arange(n_known, n)) if n_known else rows
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modal_ntk import checks, kernels
+from modal_ntk.late import torch
 from modal_ntk.strategies.common.kernel_query import samples_at
 from modal_ntk.strategies.ntkcpl import NTKCPL
 
@@ -253,8 +254,6 @@ def _compared(belief: Belief, strategy: NTKCPL, y: np.ndarray, network: np.ndarr
 
 def _regression(belief: Belief, strategy: NTKCPL, targets: np.ndarray, n_outputs: int, n_labeled: int) -> np.ndarray:
     # Column predicted at every row after training on the labelled ones, which come first.
-    import torch
-
     kernel, known = belief.kernel, slice(None, n_labeled)
     f0 = None if belief.f0 is None else belief.f0[:, :n_outputs]
     one_hot = torch.nn.functional.one_hot(torch.from_numpy(targets[known]), n_outputs).to(kernel)

@@ -8,6 +8,7 @@ from typing import Any
 from unittest import SkipTest
 
 from modal_ntk.errors import ContractError
+from modal_ntk.testing import clauses  # noqa: F401 - importing enters the clauses
 from modal_ntk.testing.situations import LEARNERS
 from modal_ntk.testing.trial import CLAUSES, Clause, Situations, Trial
 
@@ -94,8 +95,6 @@ def strategy_checks(learners: Situations | None = None) -> list[Check]:
     >>> len({check.clause.name for check in strategy_checks()}) > 15
     True
     """
-    from modal_ntk.testing import clauses  # noqa: F401 - importing enters the clauses
-
     everyone = {**LEARNERS, **(learners or {})}
     checks = []
     for entry in CLAUSES:

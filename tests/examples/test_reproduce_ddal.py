@@ -2,21 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-SCRIPTS = Path(__file__).parents[2] / "examples" / "reproduce"
-
-
-def run_small(script, *arguments):
-    environment = {**os.environ, "MODAL_NTK_SMALL": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+from scripts import REPRODUCE as SCRIPTS
+from scripts import run_small
 
 
 def test_the_checkerboard_study_runs_and_goes_on(tmp_path):

@@ -1,13 +1,8 @@
 """The script that reproduces lpNTK's tables runs, stage by stage, and goes on where it was stopped."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-SCRIPTS = Path(__file__).parents[2] / "examples" / "reproduce"
+from scripts import REPRODUCE as SCRIPTS
+from scripts import run_small
 
 FILES = {
     "pruning": ["pruning.csv", "reference.pt", "kept pruned lpNTK.npy"],
@@ -54,11 +49,7 @@ def test_a_stage_goes_on_where_it_was_stopped(script, tmp_path):
 )
 def test_a_small_study_runs_and_goes_on(tmp_path, script_, row):
     """Every arm has its row; a second call repeats the table from the file."""
-    environment = {**os.environ, "MODAL_NTK_SMALL": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(SCRIPTS / script_), str(tmp_path)]
-    first, again = (
-        subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout for _ in range(2)
-    )
+    first, again = (run_small(script_, tmp_path) for _ in range(2))
     assert first == again
     assert first.count(row.strip("| ")) >= 1
 

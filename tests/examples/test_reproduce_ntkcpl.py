@@ -1,13 +1,11 @@
 """The script behind the table of NTKCPL's protocol: its arithmetic, and a run of seconds."""
 
-import os
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scripts import run_small
 
 SCRIPT = Path(__file__).parents[2] / "examples/reproduce/ntkcpl_table.py"
 
@@ -49,19 +47,14 @@ def test_the_papers_own_table_by_the_same_rule(script):
 def test_a_short_run_writes_the_table_and_goes_on(tmp_path):
     """Every strategy gets its row and the picture is drawn; a second call repeats nothing; --report only reads."""
     options = ["--pool", "150", "--candidates", "60", "--seeds", "1", "--rounds", "1"]
-    environment = {**os.environ, "MODAL_NTK_SMALL": "1"}
-
-    def call(*more):
-        command = [sys.executable, str(SCRIPT), str(tmp_path), *options, *more]
-        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-
-    first = call()
+    first = run_small(SCRIPT, tmp_path, *options)
     assert first.count("| ntkcpl:") == 2
     assert "to 2,000" in first
     assert first.count("| lookahead:") == 2
     assert (tmp_path / "ntkcpl_table.png").stat().st_size > 0
     assert str(tmp_path) not in first
-    rows = [line for line in first.splitlines() if line.startswith("|")]
-    assert [line for line in call("--report").splitlines() if line.startswith("|")] == rows
+    again = run_small(SCRIPT, tmp_path, *options, "--report")
+    rows, same = ([line for line in told.splitlines() if line.startswith("|")] for told in (first, again))
+    assert rows == same
     written = (tmp_path / "ntkcpl_table.md").read_text().splitlines()
     assert [line for line in written if line.startswith("|")] == rows

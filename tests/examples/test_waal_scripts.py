@@ -2,12 +2,11 @@
 
 import importlib
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from scripts import run_small
 
 SCRIPT = Path(__file__).parents[2] / "examples/reproduce/waal_fashion_mnist.py"
 
@@ -47,12 +46,8 @@ def test_cells_are_done_once_by_several_processes(script, tmp_path):
 
 def test_the_starved_study_runs_and_goes_on(tmp_path):
     """Every arm leaves accuracy and areas for each round; a second call repeats the table and trains nothing."""
-    script = SCRIPT.with_name("waal_starved.py")
-    command = [sys.executable, str(script), str(tmp_path), "--task", "modes", "--arms", "no critic", "eq. 8"]
-    environment = {**os.environ, "MODAL_NTK_SMALL": "1", "OMP_NUM_THREADS": "1"}
-    first, again = (
-        subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout for _ in range(2)
-    )
+    arguments = [tmp_path, "--task", "modes", "--arms", "no critic", "eq. 8"]
+    first, again = (run_small("waal_starved.py", *arguments) for _ in range(2))
     rows = [json.loads(line) for line in (tmp_path / "waal_starved_modes.jsonl").read_text().splitlines()]
     assert [(r["arm"], r["n_labels"]) for r in rows] == [(a, n) for a in ("no critic", "eq. 8") for n in (105, 130)]
     assert all(0 <= r[name] <= 1 for r in rows for name in ("accuracy", "auc", "auc_starved", "starved_share"))

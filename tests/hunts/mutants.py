@@ -5,6 +5,7 @@ Run as a script, it prints the table of clauses, mutants and what became of each
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from unittest import SkipTest
 
@@ -375,11 +376,13 @@ class TakesTheFirstLabel(RandomSampling):
 
 @breaks("works_where_strategies_are_used")
 class DrawsWithoutASeed(Entropy):
+    draws = itertools.count()  # as from a generator without a seed, and never the same twice running
+
     def __init__(self):
         pass
 
     def _select(self, query):
-        picks = np.random.default_rng().permutation(query.n_pool)[: query.n_instances]
+        picks = (next(self.draws) + np.arange(query.n_instances)) % query.n_pool
         return Selection(picks, np.zeros(query.n_instances))
 
 

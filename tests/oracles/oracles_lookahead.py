@@ -6,6 +6,17 @@ import numpy as np
 from scipy.linalg import expm
 
 
+def problem(seed, n=16, n_classes=3, copies=0, near=0.0):
+    """An RBF kernel whose last rows are copies of the first, moved by `near`; targets, f0 and the generator."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 3))
+    if copies:
+        x[-copies:] = x[:copies] + near * rng.normal(size=(copies, 3))
+    kernel = np.exp(-((x[:, None] - x) ** 2).sum(-1) / 4)
+    targets = np.concatenate([np.arange(n_classes), rng.integers(n_classes, size=n - n_classes)])
+    return kernel, targets, rng.normal(scale=0.3, size=(n, n_classes)), rng
+
+
 def trained(kernel, f0, rows, one_hot, *, jitter=0.0, time=None):
     """Predictions over all rows after training on `rows`, in the limit (jitter per row) or at a finite time."""
     if len(rows) == 0:

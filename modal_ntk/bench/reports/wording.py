@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from itertools import groupby
 from typing import Any
+
+from sklearn.base import ClassifierMixin
 
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
@@ -153,13 +156,12 @@ def metric(protocol: Mapping[str, Any]) -> str:
     return "accuracy" if name is not None and _scores_accuracy(name.group()) else "score"
 
 
-def _scores_accuracy(name: str) -> bool:
-    import skorch
-    from sklearn import discriminant_analysis, ensemble, linear_model, naive_bayes, neighbors, neural_network, svm, tree
-    from sklearn.base import ClassifierMixin
+_KINDS = ("linear_model", "ensemble", "neighbors", "svm", "tree", "naive_bayes", "neural_network")
+_CLASSIFIERS = ("skorch", "sklearn.discriminant_analysis", *(f"sklearn.{kind}" for kind in _KINDS))
 
-    places = (skorch, discriminant_analysis, ensemble, linear_model, naive_bayes, neighbors, neural_network, svm, tree)
-    kinds = (getattr(place, name, None) for place in places)
+
+def _scores_accuracy(name: str) -> bool:
+    kinds = (getattr(import_module(place), name, None) for place in _CLASSIFIERS)
     return any(getattr(kind, "score", None) is ClassifierMixin.score for kind in kinds)
 
 

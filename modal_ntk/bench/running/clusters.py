@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 
+from joblib._parallel_backends import MultiprocessingBackend
+
 from modal_ntk import checks
 from modal_ntk.errors import IncompleteRunError
 
@@ -162,7 +164,6 @@ def _gone(what: str, address: str | None) -> IncompleteRunError:
 
 
 def _backend(ray: Any) -> Any:
-    from joblib._parallel_backends import MultiprocessingBackend
     from ray.util.multiprocessing import Pool
 
     # Ray's own backend for joblib hands out results only at the end, and changes a class of joblib's for everybody.

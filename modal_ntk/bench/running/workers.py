@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from modal_ntk import checks
 from modal_ntk.bench.running.clusters import dask_client, ray_backend
+from modal_ntk.structure.threads import threads_of_torch
 
 BACKENDS = ("loky", "dask", "ray")
 
@@ -176,8 +177,6 @@ def limited_threads(threads: int | None) -> Iterator[None]:
     None
         Nothing.
     """
-    from modal_ntk.structure.threads import threads_of_torch
-
     wanted = 1 if threads is None else threads
     before = torch.get_num_threads()
     try:

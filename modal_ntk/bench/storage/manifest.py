@@ -12,6 +12,7 @@ import modal_ntk
 from modal_ntk import compatibility
 from modal_ntk.bench.experiment.protocol import Protocol
 from modal_ntk.bench.storage.commits import commit_of
+from modal_ntk.late import torch
 
 
 def manifest(protocol: Protocol, how: dict[str, Any]) -> dict[str, Any]:
@@ -53,8 +54,6 @@ def hardware() -> dict[str, Any]:
     dict
         System, processor, number of cores, bytes of memory (None where the system does not tell), GPUs.
     """
-    import torch
-
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

@@ -10,13 +10,14 @@ import numpy as np
 from modal_ntk import progress, selection
 from modal_ntk.checks.parameters import COUNT, Constraints, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.late import torch
+from modal_ntk.selection.distances import measurable_factors
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common import rows
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from modal_ntk.selection.kmeans_pp import First
@@ -123,10 +124,6 @@ class BADGE(DistanceStrategy):
         return [(part, len(share)) for part, share in zip(parts, shares, strict=True)]
 
     def _gradients(self, a: Tensor, h: Tensor, part: np.ndarray | None, device: torch.device) -> Any:
-        import torch
-
-        from modal_ntk.selection.distances import measurable_factors
-
         if part is not None:
             a, h = a[torch.from_numpy(part)], h[torch.from_numpy(part)]
         a, h = measurable_factors(a, h)
@@ -142,13 +139,10 @@ def _residuals(p: Tensor) -> Tensor:
 
 
 def _averaged(a: Tensor, h: Tensor, length: int, device: torch.device) -> Tensor:
-    import torch
-    from torch.nn.functional import adaptive_avg_pool1d
-
     size = max(1, _BLOCK // (a.shape[1] * h.shape[1]))
     blocks = zip(a.split(size), h.split(size), strict=True)
     products = ((x.to(device)[:, :, None] * y.to(device)[:, None, :]).flatten(1) for x, y in blocks)
-    return torch.cat([adaptive_avg_pool1d(g[:, None], length)[:, 0] for g in products])
+    return torch.cat([torch.nn.functional.adaptive_avg_pool1d(g[:, None], length)[:, 0] for g in products])
 
 
 badge = BADGE()

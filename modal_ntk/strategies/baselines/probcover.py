@@ -11,6 +11,7 @@ import numpy as np
 from modal_ntk import progress, selection, structure
 from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, Interval, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.late import torch
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
@@ -112,8 +113,6 @@ class ProbCover(DistanceStrategy):
         rng = query.child_rng()  # drawn always, so that naming a radius changes no later draw
         if not isinstance(self.delta, str):
             return float(self.delta), {}
-        import torch
-
         points, n_classes = rows.joined(), self._n_classes(query)
         clusters = structure.kmeans_clusters(points.numpy(), n_classes, n_init=self.n_init, random_state=rng)
         labels = torch.from_numpy(clusters.labels)

@@ -11,6 +11,7 @@ import numpy as np
 from modal_ntk import checks, nets, progress
 from modal_ntk.checks.parameters import POSITIVE, Constraints, StrOptions
 from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.late import torch
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query
 from modal_ntk.strategies.baselines.calibration import held_out_temperature, tempered
@@ -133,8 +134,6 @@ class UHerding(MaxHerding):
 
     def _width(self, rows: Rows) -> float:
         # Of distances between labelled samples; copies of one another tell nothing.
-        import torch
-
         gaps = torch.pdist(rows.labeled.double())
         gaps = gaps[gaps > 1e-6]
         if not len(gaps):

@@ -10,6 +10,7 @@ import numpy as np
 
 from modal_ntk import checks, kernels, nets, progress
 from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, StrOptions
+from modal_ntk.late import torch
 from modal_ntk.strategies.common.query import Query
 
 if TYPE_CHECKING:
@@ -46,8 +47,6 @@ def stacked(query: Query, read: Callable[[Any], Tensor]) -> Tensor:
         Rows in one numbering: labelled first.
     """
     # Torch is imported where it is used: listing the strategies must not wait for it.
-    import torch
-
     with progress.stage("features", query.n_labeled + query.n_pool, "row"):
         return torch.cat([read(X) for X in (query.X_labeled, query.X_pool) if X is not None])
 
@@ -177,8 +176,6 @@ def head_kernel(
     f0 : Tensor (n, n_outputs) or None
         Outputs at initialisation; None in the limit of width, where they are one draw of a Gaussian process.
     """
-    import torch
-
     with progress.stage("kernel"):
         rows = scaled(fixed.to(query.view.device), scaling)
         if n_hidden is None:
@@ -208,8 +205,6 @@ def net_kernel(query: Query, *, kind: Literal["pseudo", "trace"], dtype: str) ->
     Tensor (l + n, l + n)
         On the device of the net.
     """
-    import torch
-
     x = nets.stacked_inputs(query.view, query.X_labeled, query.X_pool)
     module = nets.logit_module(query.view, query.X_pool)
     with progress.stage("kernel"):
@@ -234,8 +229,6 @@ def scaled(fixed: Tensor, how: Scaling, *, among: Tensor | None = None) -> Tenso
     Tensor (n, d), float64
         The features, scaled.
     """
-    import torch
-
     rows = fixed.to(torch.float64)
     if how is None:
         return rows

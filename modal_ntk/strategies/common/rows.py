@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modal_ntk import checks, progress
+from modal_ntk.late import torch
+from modal_ntk.structure.magnitudes import unit_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,17 +36,11 @@ class Rows:
 
     def normalised(self) -> Rows:
         """Return the same with every row scaled to length one; a row of zeros stays."""
-        import torch
-
-        from modal_ntk.structure.magnitudes import unit_rows
-
         labeled, pool = (torch.from_numpy(unit_rows(part.numpy())) for part in (self.labeled, self.pool))
         return Rows(labeled, pool, self.source)
 
     def joined(self) -> Tensor:
         """Return one matrix (l + n, d), the labelled samples first."""
-        import torch
-
         return torch.cat([self.labeled, self.pool])
 
 
@@ -88,8 +84,6 @@ def read(view: NetView, X: Any, features: Any) -> Tensor:
     InvalidInputError
         If a value is NaN or infinite.
     """
-    import torch
-
     source = source_of(view, features)
     with progress.stage("features", checks.n_rows(X), "row"):
         rows = view.embeddings(X) if source == "embedding" else view.features(X, source)

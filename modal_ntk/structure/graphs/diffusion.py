@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from modal_ntk import checks
 from modal_ntk.errors import ModalNTKWarning
+from modal_ntk.late import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -193,8 +194,6 @@ def _on_cpu(
 
 
 def _on_torch(transition: Tensor, rows: np.ndarray, start: np.ndarray, n_steps: int, tol: float | None) -> Tensor:
-    import torch
-
     held = torch.as_tensor(start, dtype=transition.dtype, device=transition.device)
     where = torch.as_tensor(rows, device=transition.device)
     values = held.new_zeros((transition.shape[0], held.shape[1]))
@@ -229,8 +228,6 @@ def as_torch(transition: sp.csr_matrix, device: Any) -> Tensor:
     Tensor (n, n)
         In compressed rows.
     """
-    import torch
-
     with warnings.catch_warnings():
         # torch says once that this layout is in beta; nothing more than its product is used.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")

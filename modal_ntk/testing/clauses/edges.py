@@ -9,6 +9,7 @@ from unittest import SkipTest
 
 import modAL.models
 import numpy as np
+import skorch
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -113,8 +114,6 @@ def is_not_misled_by_the_validation_iterator(trial: Trial) -> None:
 @clause("classes not given", "a plain NeuralNet")
 def serves_nets_that_name_no_classes(trial: Trial) -> None:
     """A net whose labels name only some of its outputs so far, or that names none, is served."""
-    import skorch
-
     X, y = blobs()
     kept = y > 0
     kind = skorch.NeuralNetClassifier if trial.case == "classes not given" else skorch.NeuralNet
@@ -159,8 +158,6 @@ def says_that_a_net_is_stale(trial: Trial) -> None:
 @clause()
 def takes_several_labels_or_says_that_it_does_not(trial: Trial) -> None:
     """For a net with several labels a sample it selects, or says that it is made for one."""
-    import skorch
-
     X, _ = blobs()
     Y = (X[:, :3] > 0).astype(np.int64)
     net = skorch_net(DropoutMLP, kind=skorch.NeuralNet, criterion=nn.BCEWithLogitsLoss)

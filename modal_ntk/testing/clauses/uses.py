@@ -13,7 +13,10 @@ import numpy as np
 from sklearn.base import clone
 
 from modal_ntk import nets
+from modal_ntk.bench import SimulatedActiveLearning
+from modal_ntk.bench.storage.store import Store
 from modal_ntk.errors import ModalNTKWarning, UnmetNeedError
+from modal_ntk.labeling import LabelingSession
 from modal_ntk.testing.situations import Situation, n_samples
 from modal_ntk.testing.trial import Trial, check_form, clause, require
 
@@ -30,8 +33,6 @@ def _home(trial: Trial) -> tuple[Situation, Any]:
 
 
 def _simulation(trial: Trial, situation: Situation, estimator: Any) -> None:
-    from modal_ntk.bench import SimulatedActiveLearning
-
     simulation = SimulatedActiveLearning(
         estimator, clone(trial.strategy), n_initial=N_INITIAL, batch_size=2, n_rounds=1, random_state=3
     )
@@ -43,8 +44,6 @@ def _simulation(trial: Trial, situation: Situation, estimator: Any) -> None:
 
 
 def _session(trial: Trial, situation: Situation, estimator: Any) -> None:
-    from modal_ntk.labeling import LabelingSession
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "labels.sqlite"
         session = LabelingSession(path, situation.X_labeled, estimator, clone(trial.strategy))
@@ -56,9 +55,6 @@ def _session(trial: Trial, situation: Situation, estimator: Any) -> None:
 
 
 def _bench_cell(trial: Trial, situation: Situation, estimator: Any) -> None:
-    from modal_ntk.bench import SimulatedActiveLearning
-    from modal_ntk.bench.storage.store import Store
-
     simulation = SimulatedActiveLearning(
         estimator, clone(trial.strategy), n_initial=N_INITIAL, batch_size=2, n_rounds=1, random_state=3
     )

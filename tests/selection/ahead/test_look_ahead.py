@@ -1,7 +1,10 @@
 """Look-ahead: the rank-one form chooses exactly what solving anew for every candidate would."""
 
+from functools import partial
+
 import numpy as np
 import oracles
+import oracles_lookahead
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,19 +15,11 @@ from modal_ntk.kernels import condition, posterior
 from modal_ntk.selection import look_ahead
 from modal_ntk.selection.ahead import changes
 
+problem = partial(oracles_lookahead.problem, n=14)
+
 LINE = np.array([0, 1, 1.9, 3, 4, 5.2])
 RBF = np.exp(-((LINE[:, None] - LINE) ** 2) / 2)
 CPL = np.array([0, 0, 0, 1, 1, 1])
-
-
-def problem(seed, n=14, n_classes=3, duplicates=0):
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, 3))
-    if duplicates:
-        x[-duplicates:] = x[:duplicates]
-    kernel = np.exp(-((x[:, None] - x) ** 2).sum(-1) / 4)
-    targets = np.concatenate([np.arange(n_classes), rng.integers(n_classes, size=n - n_classes)])
-    return kernel, targets, rng.normal(scale=0.2, size=(n, n_classes)), rng
 
 
 def test_worked_example_n1():
@@ -53,7 +48,7 @@ def test_worked_example_n1():
 )
 def test_picks_and_risks_equal_the_naive_ones(seed, n_labeled, duplicates, with_f0):
     """For random kernels, labels, targets, f0 and duplicates, a whole batch equals solving anew for each candidate."""
-    kernel, targets, f0, _ = problem(seed, duplicates=duplicates)
+    kernel, targets, f0, _ = problem(seed, copies=duplicates)
     f0 = f0 if with_f0 else None
     labeled = np.arange(n_labeled)
     picks, tables = oracles.naive_look_ahead(kernel, targets, labeled, 4, f0=f0)

@@ -1,5 +1,7 @@
 """Look-ahead at squared error and posterior variance, and ties broken by variance, against solving anew."""
 
+from functools import partial
+
 import numpy as np
 import oracles_lookahead
 import pytest
@@ -13,15 +15,7 @@ from modal_ntk.selection import look_ahead
 from modal_ntk.selection.ahead import changes
 from modal_ntk.selection.ahead.deferred import Deferred
 
-
-def problem(seed, n=18, n_classes=3, copies=0):
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, 3))
-    if copies:
-        x[-copies:] = x[:copies]
-    kernel = np.exp(-((x[:, None] - x) ** 2).sum(-1) / 4)
-    targets = np.concatenate([np.arange(n_classes), rng.integers(n_classes, size=n - n_classes)])
-    return kernel, targets, rng.normal(scale=0.3, size=(n, n_classes)), rng
+problem = partial(oracles_lookahead.problem, n=18)
 
 
 def naive(objective, kernel, targets, f0, known, rows, candidates, jitter):

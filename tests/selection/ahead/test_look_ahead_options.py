@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles_lookahead import problem
 
 from modal_ntk.errors import InvalidInputError
 from modal_ntk.kernels import Posterior, condition, posterior
@@ -26,17 +27,6 @@ K2 = np.array(
 K2_START = np.array([[0.1, -0.1], [0, 0.2], [0.1, 0], [-0.1, 0.1], [0, 0]])
 K2_TARGETS = np.array([0, 1, 0, 1, 0])
 K2_OPTIONS = {"f0": K2_START, "reference": "start", "evaluation": [2, 3, 4], "rel_jitter": 1e-12, "greedy": False}
-
-
-def problem(seed, n=16, n_classes=3, copies=0, near=0.0):
-    """An RBF kernel whose last rows are copies of the first, moved by `near`."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, 3))
-    if copies:
-        x[-copies:] = x[:copies] + near * rng.normal(size=(copies, 3))
-    kernel = np.exp(-((x[:, None] - x) ** 2).sum(-1) / 4)
-    targets = np.concatenate([np.arange(n_classes), rng.integers(n_classes, size=n - n_classes)])
-    return kernel, targets, rng.normal(scale=0.3, size=(n, n_classes)), rng
 
 
 def test_worked_example_of_ntk_look_ahead():

@@ -185,10 +185,10 @@ def test_the_net_is_sent_once_to_each_worker(small_shards, jobs, monkeypatch):
     assert Counted.sent == min(jobs, -(-len(POOL) // 16))
 
 
-def test_dask_picks_from_a_large_mapped_pool_what_one_process_picks(tmp_path):
-    """Over 200,000 mapped samples a LocalCluster's picks and scores are those of this process."""
+def test_dask_picks_from_a_mapped_pool_what_one_process_picks(tmp_path):
+    """Over several shards of a mapped pool a LocalCluster's picks and scores are those of this process."""
     distributed = pytest.importorskip("distributed")
-    pool = np.lib.format.open_memmap(tmp_path / "pool.npy", "w+", np.float32, (200_000, X.shape[1]))
+    pool = np.lib.format.open_memmap(tmp_path / "pool.npy", "w+", np.float32, (20_000, X.shape[1]))
     pool[:] = np.random.default_rng(0).normal(size=pool.shape)
     pool.flush()
     pool, learner = np.load(tmp_path / "pool.npy", mmap_mode="r"), net(iterator_valid__batch_size=2048)

@@ -11,6 +11,7 @@ import numpy as np
 from modal_ntk import checks, features, nets, selection
 from modal_ntk.checks.parameters import COUNT, NOT_NEGATIVE, Constraints
 from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.late import torch
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.wrappers.sharding import over_pool
@@ -140,8 +141,6 @@ def _on(view: NetView, batch: Tensor | dict[str, Tensor]) -> Tensor | dict[str, 
 
 
 def _differentiable(module: nn.Module) -> AbstractContextManager[Any]:
-    import torch
-
     # The GPU's own recurrent layers have no backward pass in evaluation mode.
     recurrent = any(isinstance(part, torch.nn.RNNBase) for part in module.modules())
     return torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()

@@ -10,6 +10,7 @@ import numpy as np
 
 from modal_ntk import selection
 from modal_ntk.checks.parameters import Constraints, StrOptions
+from modal_ntk.late import torch
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 from modal_ntk.strategies.wrappers.sharding import over_pool
@@ -62,8 +63,6 @@ class UncertaintyStrategy(QueryStrategy):
 
     @classmethod
     def _shard_scores(cls, view: NetView, X: Any, number: int, *, over_labels: OverLabels | None) -> np.ndarray:  # noqa: ARG003 - nothing is drawn
-        import torch
-
         if over_labels is None:
             return cls._uncertainty(view.probabilities(X)).numpy()
         yes = view.label_probabilities(X)
