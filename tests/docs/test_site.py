@@ -51,6 +51,36 @@ def test_pages_fit_a_phone_and_are_quiet():
     assert loud == []
 
 
+def test_every_card_of_the_gallery_is_described_and_has_a_picture_of_its_own():
+    """What a card shows is said in sight, not only under a mouse."""
+    gallery = SITE / "auto_examples/index.html"
+    cards = gallery.read_text(encoding="utf-8").split('<div class="sphx-glr-thumbcontainer"')[1:]
+    assert len(cards) == len(list((SITE.parents[2] / "examples").glob("*.py")))
+    for card in cards:
+        assert len(re.search(r'<div class="card-text">([^<]+)</div>', card)[1]) > 40
+        assert "tooltip" not in card.partition(">")[0]
+    pictures = {(gallery.parent / re.search(r'src="([^"]+)"', card)[1]).read_bytes() for card in cards}
+    assert len(pictures) == len(cards)
+
+
+@pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
+def test_on_a_phone_nothing_lies_on_code_and_cut_tables_show_it():
+    """The button that copies stands above the first line; no row hides the shadow where a table is cut."""
+    with browser.browser(400) as window:
+        for name in ("index", "start", "guides/kernels"):
+            window.open((SITE / f"{name}.html").as_uri())
+            gaps = window.run("""return [...document.querySelectorAll("button.copy-code")].map(button => {
+                const code = button.parentElement.querySelector("pre");
+                const first = code.getBoundingClientRect().top + parseFloat(getComputedStyle(code).paddingTop);
+                return first - button.getBoundingClientRect().bottom;
+            })""")
+            assert gaps
+            assert min(gaps) >= 0
+        rows = "[...document.querySelectorAll('article table :is(tr, th, td)')]"
+        clear = f"{rows}.every(row => getComputedStyle(row).backgroundColor === 'rgba(0, 0, 0, 0)')"
+        assert window.run(f"return {rows}.length > 5 && {clear}")
+
+
 @pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
 def test_code_is_copied_without_prompts_and_output():
     """What the button of a session holds is a program that compiles, with nothing that was printed."""
