@@ -109,18 +109,29 @@ def train(estimator: Any, X: Any, y: np.ndarray, *, on: bool = False, **fit_para
     Raises
     ------
     InvalidInputError
-        If a net cannot read the samples, or has no output for a label.
+        If a net cannot read the samples, has no output for a label, or splits off more parts than there are labels.
     """
     X = readable(estimator, X)
     if not isinstance(estimator, WrappedNet):  # which makes of labels what the net takes
         X, y = attached(estimator, X, y)
     try:
         return (estimator.partial_fit if on else estimator.fit)(X, y, **fit_params)
-    except IndexError as error:
-        if "Target" not in str(error):  # torch's words, and the only ones that it has for this
-            raise
+    except (IndexError, ValueError) as error:
+        _say(error, estimator, y)
+        raise
+
+
+def _say(error: Exception, estimator: Any, y: np.ndarray) -> None:
+    # What torch and scikit-learn say of labels in the words of their own arguments.
+    inner = estimator.estimator if isinstance(estimator, WrappedNet) else estimator
+    if not isinstance(final_of(inner), skorch.NeuralNet):
+        return
+    if isinstance(error, IndexError) and "Target" in str(error):
         remedy = f"Give the net an output for each of them. {AS_NAMES}"
         raise checks.expected("labels below the number of the net's outputs", f"{y.max()}", remedy) from error
+    if "n_splits=" in str(error):
+        remedy = "Make the net with train_split=None, skorch's default being five parts, or label more first."
+        raise checks.expected("labels enough for the net's validation split", f"{len(y)}", remedy) from error
 
 
 def wanted_type(estimator: Any, X: Any) -> torch.dtype | None:

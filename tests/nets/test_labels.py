@@ -227,6 +227,15 @@ def test_numbers_that_are_no_outputs_are_refused_and_serve_as_names(case):
         attempt(labels.astype(str))
 
 
+@pytest.mark.parametrize("stratified", [False, True])
+def test_too_few_labels_for_a_validation_split_are_said(stratified):
+    """skorch's default splits off a fifth: with three labels the message says so, and its remedy trains."""
+    split = skorch.dataset.ValidSplit(5, stratified=stratified)
+    with pytest.raises(InvalidInputError, match=r"validation split, got 3. Make the net with train_split=None"):
+        ActiveLearner(zoo.net(train_split=split), Margin(), X[:3], NAMES[:3])
+    ActiveLearner(zoo.net(train_split=None), Margin(), X[:3], NAMES[:3])
+
+
 @pytest.mark.parametrize("dtype", ["float64", "int32", "uint8", "float32"])
 @pytest.mark.parametrize(("options", "own"), [({"classes": None}, "int64"), (ONE_LOGIT, "float32")], ids=["K", "one"])
 def test_numbers_of_any_type_reach_the_loss_in_its_own(options, own, dtype):
