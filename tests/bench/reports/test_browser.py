@@ -6,7 +6,7 @@ import browser
 import numpy as np
 import pytest
 
-from modal_ntk.bench import report
+from modal_ntk.bench import report, report_across
 from modal_ntk.bench.loop.rounds import Round
 from modal_ntk.bench.storage.store import Store
 
@@ -15,20 +15,34 @@ pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing(
 LONG = "ntkcpl:max_clusters=100,variant=self,feature_scaling=center_l2"
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """A report with long names, many numbers of labels and all pictures."""
-    folder = tmp_path_factory.mktemp("store")
+def stored(folder, dataset):
+    """A comparison with long names and many numbers of labels."""
     rng = np.random.default_rng(0)
     store = Store(folder)
-    store.agree({"dataset": "a_data_set_of_a_long_name", "estimator": "LogisticRegression()", "batch_sizes": [10] * 12})
+    store.agree({"dataset": dataset, "estimator": "LogisticRegression()", "batch_sizes": [10] * 12})
     for strategy in (LONG, "random_sampling", "margin"):
         for seed in range(3):
             scores = 0.5 + 0.03 * np.arange(12) + 0.05 * rng.random(12)
             chosen = np.arange(120).reshape(12, 10)
             curve = [Round(10 * (i + 1), float(scores[i]), 0.01, 75.0, chosen[i]) for i in range(12)]
             store.add(strategy, seed, curve)
-    return report(folder).page.as_uri()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A report with all pictures."""
+    return report(stored(tmp_path_factory.mktemp("store"), "a_data_set_of_a_long_name")).page.as_uri()
+
+
+def test_the_page_of_several_data_sets_fits_a_phone(tmp_path):
+    """It is as quiet, as narrow and as well described as that of one."""
+    report_across([stored(tmp_path / name, f"a_data_set_called_{name}") for name in ("one", "two", "three")], tmp_path)
+    with browser.browser(400) as window:
+        window.open((tmp_path / "across.html").as_uri())
+        assert window.run("return document.documentElement.scrollWidth") <= 400
+        assert window.complaints() == []
+        assert window.run("return [...document.images].map(i => i.naturalWidth > 0 && i.alt.length > 20)") == [True]
 
 
 @pytest.mark.parametrize("dark", [False, True])
