@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from modal_ntk import bench, checks, host
 from modal_ntk.bench.reports import across, figures
+from modal_ntk.bench.running.termination import terminating
 from modal_ntk.bench.storage.store import FILE_NAME, Store
 from modal_ntk.commands import doctor, listing, scaffold
 from modal_ntk.errors import IncompleteRunError, ModalNTKError
@@ -194,6 +195,7 @@ def _new_plugin(arguments: argparse.Namespace) -> None:
     print(f'    cd "{folder}" && pip install -e ".[test]" && pytest')
 
 
+@terminating()
 def _bench(arguments: argparse.Namespace) -> None:
     # Imported here: listing strategies must not wait for torch.
     from modal_ntk.bench.running.plan import Plan
@@ -283,6 +285,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     return int(bool(found.differences))
 
 
+@terminating()
 def _report(arguments: argparse.Namespace) -> None:
     folders = [folder for out in arguments.out for folder in _comparisons(Path(out))]
     for folder in folders:

@@ -217,9 +217,11 @@ def kill_report(folder: Path, n_kills: int, draw: random.Random) -> Counter[str]
     for name in page:
         (calm / name).unlink()
     for _ in range(n_kills):
-        child = forked(folder, lambda: command(["report", "calm"]))
+        child, before = forked(folder, lambda: command(["report", "calm"])), set(calm.iterdir())
         time.sleep(draw.uniform(0, seconds))
-        ends[killed(child, folder, draw)] += 1
+        ends[how := killed(child, folder, draw)] += 1
+        left = [path for path in calm.iterdir() if path.is_dir() and path not in before]
+        assert how != "SIGTERM" or not left, f"left behind: {left}"
         assert _files(calm).items() <= page.items(), "a file is not that of a report in peace"
     in_peace(folder, lambda: command(["report", "calm"]))
     assert _files(calm) == page

@@ -16,7 +16,8 @@ from modal_ntk.bench.loop.rounds import DRAWN
 from modal_ntk.bench.running.plan import Cell, Plan
 from modal_ntk.bench.running.probing import lacking
 from modal_ntk.bench.running.progress import Progress, mode_of
-from modal_ntk.bench.running.workers import Workers, terminating
+from modal_ntk.bench.running.termination import terminating
+from modal_ntk.bench.running.workers import Workers
 from modal_ntk.bench.storage.claims import Claims
 from modal_ntk.bench.storage.manifest import manifest
 from modal_ntk.bench.storage.postgres import PostgresStore

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import re
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import joblib
@@ -109,32 +106,6 @@ class Workers:
                 stack.enter_context(joblib.parallel_config("loky", n_jobs=self.jobs))
             # One task at a time for each worker: cells take minutes, and what is not begun may yet be done by others.
             yield joblib.Parallel(return_as="generator_unordered", pre_dispatch="1*n_jobs", batch_size=1)
-
-
-@contextmanager
-def terminating() -> Iterator[None]:
-    """Context in which SIGTERM ends workers as Ctrl-C does, says how to go on, and exits with status 143.
-
-    Yields
-    ------
-    None
-        Nothing. Outside of the main thread, and where somebody handles the signal already, nothing changes.
-    """
-    here = threading.current_thread() is threading.main_thread()
-    if not here or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signal calls it
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not break off the ending
-        sys.stderr.write("modal-ntk: terminated; the same command goes on where this one stopped.\n")
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def worker_number() -> int:

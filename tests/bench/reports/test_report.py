@@ -2,6 +2,8 @@
 
 import csv
 import dataclasses
+import signal
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
+from modal_ntk import writing
 from modal_ntk.bench import Dataset, Protocol, load_dataset, report, run_protocol
 from modal_ntk.bench.loop.simulation import Round
 from modal_ntk.bench.reports import page
@@ -223,6 +226,18 @@ class TestQueried:
         after = {path.name for path in report(tmp_path).files}
         assert before - after == {"balance.png", "classes.csv", "images_1.png", "images_2.png"}
         assert {path.name for path in tmp_path.iterdir()} == {*after, "results.sqlite", "images_of_mine.png"}
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+    def test_sigterm_leaves_nothing_half_written(self, tmp_path, monkeypatch, capsys):
+        """The command ends with 143 and says how to go on; the file that was being written is not there."""
+        stored(tmp_path)
+        monkeypatch.setattr(writing.csv, "writer", lambda _: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(SystemExit) as ended:
+            main(["report", str(tmp_path)])
+        assert ended.value.code == 143
+        assert "the same command goes on" in capsys.readouterr().err
+        assert not [path for path in tmp_path.iterdir() if path.is_dir() or path.suffix == ".csv"]
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
     def test_data_are_split_as_the_protocol_says(self, tmp_path):
         """A comparison on part of a data set shows the classes of that part, whoever names the whole."""
