@@ -117,6 +117,7 @@ def test_loss_gradients(family, name):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:None of the inputs")
 @pytest.mark.parametrize(("family", "name"), families.CASES)
 def test_float32_is_the_same_to_its_rounding(family, name):
     """In single precision no module is refused that is not in double, and the kernel is near."""

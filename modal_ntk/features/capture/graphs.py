@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from modal_ntk.features.capture.pooling import Maxima
@@ -160,6 +161,18 @@ def _along_of_input(node: Any, shape: Shape, given: list[Shape | None]) -> bool:
     return one is None or (_axis(node._saved_dim, len(one)) != 0 and one[0] == shape[0])
 
 
+def _chosen(node: Any, shape: Shape, given: list[Shape | None]) -> bool:
+    # The numbers of all rows in order, each beside places of its own.
+    lines = [index for index in node._saved_indices if index is not None]
+    one = given[0]
+    if node._saved_indices[0] is None or one is None or any(index.dtype != torch.long for index in lines):
+        return False
+    rows = torch.broadcast_tensors(*lines)[0]
+    if not len(rows) == one[0] == shape[0]:
+        return False
+    return bool((rows.movedim(0, -1) == torch.arange(one[0], device=rows.device)).all())
+
+
 def _turned(node: Any, shape: Shape, given: list[Shape | None]) -> bool:
     axes = (node._saved_dim0, node._saved_dim1)
     return all(_axis(axis, len(shape)) for axis in axes) and _as_many(node, shape, given)
@@ -193,6 +206,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("SoftmaxBackward0", "SafeSoftmaxBackward0", "LogSoftmaxBackward0"), _along),
     **dict.fromkeys(("CatBackward0", "StackBackward0"), _along),
     **dict.fromkeys(("SelectBackward0", "SliceBackward0", "SplitBackward0", "UnbindBackward0"), _along_of_input),
+    "IndexBackward0": _chosen,
     "EmbeddingBackward0": _alike,
     "TransposeBackward0": _turned,
     "PermuteBackward0": _permuted,

@@ -40,6 +40,9 @@ APART = {
     "flattened rows": lambda x: x.reshape(-1, D).tanh().reshape(x.shape),
     "selected": lambda x: x[:, 1:2].expand(-1, T, -1),
     "sliced": lambda x: torch.cat([x[:, :2], x[:, 2:].neg()], 1),
+    "one token of each": lambda x: x + x[torch.arange(N), torch.tensor([2, 0, 3, 0])][:, None],
+    "tokens of each": lambda x: x[torch.arange(N)[:, None], torch.tensor([[1, 0, 2, 2]] * 3 + [[3, 3, 1, 0]])],
+    "one number of each": lambda x: x * x[torch.arange(N), torch.tensor([2, 0, 3, 0]), torch.arange(N)][:, None, None],
     "split": lambda x: torch.cat(x.split(2, -1), -1),
     "unbound": lambda x: torch.cat([part.reshape(N, 1, D) for part in x.unbind(1)], 1),
     "attention": lambda x: (x @ x.mT).softmax(-1) @ x,
@@ -85,6 +88,9 @@ MIXING = {
     "layer norm over all": lambda x: F.layer_norm(x, x.shape),
     "batch norm of the batch": lambda x: F.batch_norm(x, None, None, training=True),
     "indexed": lambda x: x[torch.tensor([1, 0, 3, 2])],
+    "a token of another": lambda x: x + x[torch.tensor([1, 0, 2, 3]), torch.arange(N)][:, None],
+    "tokens of others": lambda x: x[torch.arange(N)[None], torch.tensor([[1, 0, 2, 2]] * 3 + [[3, 3, 1, 0]])],
+    "a token of all": lambda x: x + x[:, torch.arange(N), torch.arange(N)][:, :, None].flip(0),
     "added": lambda x: x.index_add(0, torch.tensor([1, 0, 3, 2]), x),
 }
 
