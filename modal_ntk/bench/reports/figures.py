@@ -20,6 +20,7 @@ from modal_ntk.writing import replacing
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6BB1")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
 _WIDTH = 5.0  # inches
+_SHORT = 24  # characters of a name for which half a picture has room
 
 
 NO_PICTURES = 'matplotlib is not installed, so the page has no pictures. Run: pip install "modal-ntk[bench]"'
@@ -229,10 +230,15 @@ def draw_ranks(ranks: Ranks) -> Any:
     for place, i in enumerate(order):
         name, rank = ranks.strategies[i], ranks.average[i]
         axes.plot(rank, place, **looks[name])
-        # Inside, on the side with more room: a name may be as long as the picture is wide.
-        right = rank > (1 + far) / 2
-        at = {"ha": "right" if right else "left", "xytext": (8 if right else -4, -5), "textcoords": "offset points"}
-        axes.annotate(name, (rank, place), va="top", fontsize="small", parse_math=False, **at)
+        # Inside, on the side with more room; a name that may be as long as the picture is wide begins at its edge.
+        if len(name) > _SHORT:
+            at: dict[str, Any] = {"xy": (0.02, place), "xycoords": ("axes fraction", "data")}
+            at |= {"xytext": (0, -5), "ha": "left"}
+        elif rank > (1 + far) / 2:
+            at = {"xy": (rank, place), "xytext": (8, -5), "ha": "right"}
+        else:
+            at = {"xy": (rank, place), "xytext": (-4, -5), "ha": "left"}
+        axes.annotate(name, va="top", fontsize="small", parse_math=False, textcoords="offset points", **at)
     axes.set_yticks([])
     axes.set_ylim(len(order) - 0.2, -0.5)
     axes.set_xlim(0.8, far + 0.2)

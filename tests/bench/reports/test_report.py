@@ -15,8 +15,9 @@ from sklearn.linear_model import LogisticRegression
 
 from modal_ntk import writing
 from modal_ntk.bench import Dataset, Protocol, load_dataset, report, run_protocol
+from modal_ntk.bench.analysis.significance import average_ranks
 from modal_ntk.bench.loop.simulation import Round
-from modal_ntk.bench.reports import page
+from modal_ntk.bench.reports import figures, page
 from modal_ntk.bench.reports.queried import count_classes, evenness, first_images
 from modal_ntk.bench.storage.store import Store
 from modal_ntk.cli import main
@@ -74,6 +75,20 @@ def stored(folder, names=("random_sampling", "margin"), data=None, n_seeds=3, n_
             rounds = [Round(6 * (i + 1), s, 0.5 * i, 1.0, order[6 * i : 6 * i + 6]) for i, s in enumerate(scores)]
             store.add(name, seed, rounds)
     return store
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_names_of_ranks_lie_within_the_picture(place):
+    """However long a strategy's name is, and whatever its rank."""
+    pytest.importorskip("matplotlib")
+    names = ["margin", "entropy", "random_sampling"]
+    names[place] = "ntkcpl:max_clusters=100,variant=self,feature_scaling=center_l2"
+    drawing = figures.draw_ranks(average_ranks(names, np.array([[3.0, 2.0, 1.0]] * 3)))
+    drawing.canvas.draw()
+    for text in drawing.axes[0].texts:
+        found = text.get_window_extent()
+        assert found.x0 >= 0
+        assert found.x1 <= drawing.bbox.x1
 
 
 class TestPage:
