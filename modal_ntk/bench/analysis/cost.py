@@ -20,7 +20,6 @@ TABLE = Path(__file__).with_name("growth.csv")
 USUAL = {"columns": 64, "picks": 20, "classes": 10, "labels": 100}
 """What was measured with every number of rows; each was varied alone besides, at one of these."""
 
-_LARGE = 10_000
 _NUMBERS = ("rows", *USUAL, "seconds", "peak_bytes", "before_bytes", *Speed._fields)
 _FLOAT = 4  # bytes
 
@@ -40,7 +39,7 @@ class Growth(NamedTuple):
     costs: tuple[float, ...]
 
     def law(self) -> tuple[float, float]:
-        """Fit ``factor * rows ** exponent`` to what was measured from 10,000 rows on, or to all if that is one size.
+        """Fit ``factor * rows ** exponent`` to the sizes above a tenth of the largest, and to two at least.
 
         Returns
         -------
@@ -53,8 +52,8 @@ class Growth(NamedTuple):
         >>> round(factor * 10_000**exponent, 6), round(exponent, 6)
         (3.0, 2.0)
         """
-        first = next((i for i, n in enumerate(self.rows[:-1]) if n >= _LARGE), 0)
-        n, costs = np.log(self.rows[first:]), np.log(self.costs[first:])
+        last = max(2, sum(10 * n > self.rows[-1] for n in self.rows))
+        n, costs = np.log(self.rows[-last:]), np.log(self.costs[-last:])
         exponent = max(float(np.polyfit(n, costs, 1)[0]), 0.0)  # less for more is chance
         return float(np.exp(np.mean(costs) - exponent * np.mean(n))), exponent
 
@@ -111,7 +110,7 @@ class Cost:
     process : float
         Bytes of the process before, with torch loaded.
     exponent, work_exponent : float
-        Of the rows in seconds and work, from 10,000 rows on.
+        Of the rows in seconds and work, over the largest sizes that were measured.
     largest : int
         Most rows that were measured; beyond them the exponents are trusted.
     refused : str
@@ -198,7 +197,7 @@ def estimate_cost(
     Notes
     -----
     Queries were measured on one core, as many rows as each strategy goes to: between two sizes the cost is taken to be
-    a power of the rows, and beyond the largest it follows ``a * rows**b``, fitted from 10,000 rows on. Columns, picks,
+    a power of the rows, and beyond the largest it follows ``a * rows**b``, fitted to its largest sizes. Columns, picks,
     classes and labels enter as powers too, each measured by one query with four times as many. Seconds are scaled by
     how long two pieces of work take here and took there. The net has one hidden layer of 64 units: add what a larger
     one takes to pass the pool. Threads beside the first are not counted on.
