@@ -135,7 +135,8 @@ class Cost:
 
     def __str__(self) -> str:
         """Return one line."""
-        costs = f"{self.seconds:.2g} s, {self.peak / 2**30:.2g} GiB"
+        seconds = f"{self.seconds:.2f}" if self.seconds < 10 else f"{self.seconds:,.0f}"
+        costs = f"{seconds} s, {self.peak / 2**30:.1f} GiB"
         text = f"{self.strategy}: {costs}; seconds grow as rows^{self.exponent:.2f}"
         if self.rows <= self.largest:
             return text

@@ -72,6 +72,7 @@ def test_what_was_not_measured_is_said(table):
     )
     assert small.seconds == least.seconds
     assert "measured" not in str(most)
+    assert str(most) == "one: 95 s, 1.1 GiB; seconds grow as rows^1.50"
     assert str(more).endswith("measured to 100,000 rows (MemoryError beyond)")
 
 
