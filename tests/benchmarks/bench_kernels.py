@@ -265,8 +265,8 @@ def table_bert(n=64, length=32):
     less than the pass itself, which only adds gradients up. Beyond the pass there are the gradients written out and
     their products (64 x 64 of 390,000 numbers, about .08 s together, as many multiplications as the pass has), the
     settling on two samples and the proof on an eighth of them (under .1 s, most of it Python's, whatever the number of
-    samples). Without a mask .25 s (.30 before); GPT-2 of that size .30 s beside a pass of .11 s (.70 to .76 before).
-    Processor time, one thread, beside other work.
+    samples). Without a mask .25 to .26 s (.30 before); GPT-2 of that size, without a mask, .30 s beside a pass of .11 s
+    (.70 to .76 before). Processor time, one thread, beside other work.
     """
     print(table_bert.__doc__)
     try:
