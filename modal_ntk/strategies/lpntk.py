@@ -241,22 +241,21 @@ def _heads(
     rows: KernelRows, labels: np.ndarray, redundant: np.ndarray, query: Query, cluster_share: float
 ) -> tuple[np.ndarray, np.ndarray]:
     # At random among the members of the largest clusters of all classes, then of the second largest, and so on.
-    rank = np.full(len(rows), len(rows))
-    share = np.zeros(len(rows))
+    size_rank = np.full(len(rows), len(rows))  # of a sample's cluster among its class's; redundant samples come last
+    share_of_class = np.zeros(len(rows))
     for label in np.unique(labels):
         members = np.flatnonzero((labels == label) & ~redundant)
         if len(members):
             n_clusters = max(1, round(cluster_share * len(members)))
             found = structure.farthest_point_clustering(rows.take(members), n_clusters)
             sizes = found.sizes()
-            place = np.empty_like(sizes)
-            place[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
-            rank[members] = place[found.clusters]
-            share[members] = sizes[found.clusters] / len(members)
+            rank_of_cluster = np.argsort(np.argsort(-sizes, kind="stable"))
+            size_rank[members] = rank_of_cluster[found.clusters]
+            share_of_class[members] = sizes[found.clusters] / len(members)
     pool = np.arange(query.n_labeled, len(rows))
-    order = pool[np.lexsort((query.rng.random(len(pool)), rank[pool]))]
-    chosen = order[: query.n_instances]
-    return chosen, share[chosen]
+    shuffled_within_rank = np.lexsort((query.rng.random(len(pool)), size_rank[pool]))
+    chosen = pool[shuffled_within_rank[: query.n_instances]]
+    return chosen, share_of_class[chosen]
 
 
 lpntk = LpNTK()
