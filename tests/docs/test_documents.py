@@ -237,7 +237,7 @@ def made_of(document):
     return any(source.is_file() or is_made(source) for source in sources)
 
 
-NAMED_FILE = r"`((?:examples|modal_ntk|tests|docs)/[\w./*-]+)"
+NAMED_FILE = r"`((?:examples|modal_ntk|tests|docs(?!/_build))/[\w./*-]+)"
 
 
 @pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=named)
