@@ -173,8 +173,8 @@ def _estimate(arguments: argparse.Namespace) -> None:
     asked = {name: getattr(arguments, name) for name in ("rows", "columns", "picks", "classes", "labels")}
     table = {} if arguments.table is None else {"table": arguments.table}
     machine = bench.Speed.measured()
-    for name in arguments.strategy or bench.measured_strategies(**table):
-        print(bench.estimate_cost(name, machine=machine, **asked, **table))
+    names = arguments.strategy or bench.measured_strategies(**table)
+    print(*(bench.estimate_cost(name, machine=machine, **asked, **table) for name in names), sep="\n")
 
 
 def _strategies(arguments: argparse.Namespace) -> None:

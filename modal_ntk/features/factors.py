@@ -253,7 +253,7 @@ def _add_positions(out: Tensor, left: Outer, right: Outer) -> None:
 
 
 def _by_line(factor: Lookup) -> tuple[Tensor, Tensor, Tensor]:
-    # What each row adds to each line that it reads, in order of lines: numbers of rows and of lines, and (..., b).
+    # What each row adds to each line that it reads, in order of lines: the row, the line, and what it adds (..., b).
     n = len(factor)
     keys = factor.indices * n + torch.arange(n, device=factor.indices.device)[:, None]
     found, places = keys.flatten().unique(return_inverse=True)

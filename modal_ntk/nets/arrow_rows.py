@@ -60,9 +60,12 @@ class ArrowRows:
         elif not isinstance(source, dataset.Dataset):
             remedy = "Pass a file, a folder, a list of files or a pyarrow.dataset.Dataset."
             raise checks.expected("source to name files", type(source).__name__, remedy)
+        if isinstance(columns, str) or (columns is not None and not len(columns)):
+            remedy = 'Put it in a list: ArrowRows(source, columns=["height"]).'
+            raise checks.expected("columns to be names, one at least", f"{columns!r}", remedy)
         self.columns = list(source.schema.names if columns is None else columns)
         _check_columns(source.schema, self.columns)
-        found = [part for file in source.get_fragments() for part in _groups_of(file)]
+        found = [part for file in source.get_fragments() for part in _groups_of(file) if part[1]]
         self._groups, self._ends = [group for group, _ in found], np.cumsum([0, *(n for _, n in found)])
         if not len(self):
             raise checks.expected("source to hold samples", "none", "Name files that do.")

@@ -7,10 +7,9 @@ import warnings
 import weakref
 from typing import Any
 
-from torch import nn
-
 from modal_ntk import checks
 from modal_ntk.errors import ModalNTKWarning
+from modal_ntk.nets.encoded import goes_on
 from modal_ntk.nets.wrapped import WrappedNet, final_of
 
 _REMEDY = "Give each learner its own: sklearn.base.clone(estimator), made before the first fit."
@@ -35,11 +34,9 @@ def warn_if_it_goes_on(learner: Any, y: Any) -> None:
         If another learner fitted the estimator to more labels than these, and a fit starts from the weights that are
         there. To fewer or as many it is taken for one learner's work that another one continues.
     """
-    trained = _trained(learner)
-    by, n_labels = _last_fit(trained)
-    goes_on = isinstance(getattr(trained, "module", None), nn.Module) or getattr(trained, "warm_start", False)
-    if by is not None and by() is not learner and goes_on and n_labels > checks.n_rows(y):
-        told = f"Another learner has fitted this estimator to {n_labels} labels"
+    others = _labels_of_another(learner)
+    if others > checks.n_rows(y) and goes_on(_trained(learner)):
+        told = f"Another learner has fitted this estimator to {others} labels"
         told += f", and this fit to {checks.n_rows(y)} goes on from there"
         warnings.warn(f"{told}. {_REMEDY}", ModalNTKWarning, stacklevel=5)
 
@@ -73,17 +70,20 @@ def warn_if_fitted_elsewhere(learner: Any, *, stacklevel: int) -> None:
     ModalNTKWarning
         If the learner keeps labels and another one has fitted its estimator since.
     """
-    by, _ = _last_fit(_trained(learner))
-    if by is not None and by() is not learner and learner.X_training is not None:
+    if learner.X_training is not None and _labels_of_another(learner):
         told = "Another learner has fitted this learner's estimator since, so it answers by the other's labels"
         warnings.warn(f"{told}. {_REMEDY}", ModalNTKWarning, stacklevel=stacklevel)
 
 
-def _last_fit(trained: Any) -> tuple[Any, int]:
+def _labels_of_another(learner: Any) -> int:
+    # To how many labels another learner fitted the estimator last; none if that was this one, or its original.
     try:
-        return _fitted.get(trained, (None, 0))
-    except TypeError:
-        return None, 0
+        by, n_labels = _fitted[_trained(learner)]
+    except (KeyError, TypeError):  # nobody yet, or an estimator that cannot be hashed
+        return 0
+    other = by()
+    same = other is not None and (other is learner or other.y_training is learner.y_training)
+    return 0 if same else n_labels
 
 
 def _trained(learner: Any) -> Any:

@@ -117,18 +117,21 @@ def train(estimator: Any, X: Any, y: np.ndarray, *, on: bool = False, **fit_para
     try:
         return (estimator.partial_fit if on else estimator.fit)(X, y, **fit_params)
     except (IndexError, ValueError) as error:
-        _say(error, estimator, y)
+        _raise_in_our_words(error, estimator, y)
         raise
 
 
-def _say(error: Exception, estimator: Any, y: np.ndarray) -> None:
-    # What torch and scikit-learn say of labels in the words of their own arguments.
+def _raise_in_our_words(error: Exception, estimator: Any, y: np.ndarray) -> None:
+    # Torch and scikit-learn speak of labels as of arguments of their own, which the caller never passed.
     inner = estimator.estimator if isinstance(estimator, WrappedNet) else estimator
     if not isinstance(final_of(inner), skorch.NeuralNet):
         return
     if isinstance(error, IndexError) and "Target" in str(error):
-        remedy = f"Give the net an output for each of them. {AS_NAMES}"
-        raise checks.expected("labels below the number of the net's outputs", f"{y.max()}", remedy) from error
+        remedy = "Give the net an output for each of them."
+        if y.dtype.kind not in "iuf":
+            raise checks.expected("no more labels than outputs of the net", f"{len(np.unique(y))}", remedy) from error
+        wanted = "labels below the number of the net's outputs"
+        raise checks.expected(wanted, f"{y.max()}", f"{remedy} {AS_NAMES}") from error
     if "n_splits=" in str(error):
         remedy = "Make the net with train_split=None, skorch's default being five parts, or label more first."
         raise checks.expected("labels enough for the net's validation split", f"{len(y)}", remedy) from error

@@ -82,9 +82,12 @@ class DenseRows:
             error = 2 * (self.X.shape[1] + 8) * torch.finfo(self.X.dtype).eps
             self._least_norms = (1 - error) * self.squared_norms()
         targets = self.X[rows.to(self.X.device)].to(self.device)
-        # This way round, as a tall product of few columns, takes half as long as its transpose.
-        bounds = _passed(self._blocks, self.device, lambda x, least: torch.addmm(least, x, targets.T, alpha=-2),
-                         self._least_norms[:, None])  # fmt: skip
+
+        def without_targets(x: Tensor, least: Tensor) -> Tensor:
+            # This way round, as a tall product of few columns, it takes half as long as its transpose.
+            return torch.addmm(least, x, targets.T, alpha=-2)
+
+        bounds = _passed(self._blocks, self.device, without_targets, self._least_norms[:, None])
         return bounds.add_(self._least_norms[rows.to(self.device)])
 
 

@@ -1,5 +1,6 @@
 """modal_ntk.ActiveLearner: modAL's learner, with what modAL's lacks, on every supported scikit-learn."""
 
+import copy
 import pickle
 import warnings
 from pathlib import Path
@@ -191,6 +192,17 @@ class TestSharedEstimators:
                 learner.query(X[24:])
             for n in (12, 20):
                 ActiveLearner(lasting, Margin(), X[:n], y[:n]).query(X[24:])
+
+    def test_a_copy_knows_the_same_labels(self):
+        """A shallow copy is asked in peace until either of the two is taught more."""
+        learner = ActiveLearner(zoo.net(), Margin(), X[:12], y[:12])
+        twin = copy.copy(learner)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ModalNTKWarning)
+            twin.query(X[12:])
+        learner.teach(X[12:16], y[12:16])
+        with pytest.warns(ModalNTKWarning, match="Another learner"):
+            twin.query(X[16:])
 
     def test_an_estimator_without_a_hash_is_not_remembered(self):
         """What cannot be told apart is fitted and queried all the same."""

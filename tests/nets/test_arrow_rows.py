@@ -104,6 +104,23 @@ def test_what_holds_no_samples_is_refused(tmp_path, table, words):
         np.asarray(ArrowRows(tmp_path / "pool.parquet"))
 
 
+def test_empty_files_among_others(tmp_path):
+    """A file without rows adds none, and no rows of the pool are an array of none."""
+    for number, rows in enumerate((slice(0), slice(15), slice(15, 15), slice(15, 40))):
+        parquet.write_table(columns(X[rows]), tmp_path / f"{number}.parquet")
+    samples = ArrowRows(tmp_path)
+    np.testing.assert_array_equal(samples[:], X)
+    assert samples[3:3].shape == (0, 3)
+
+
+@pytest.mark.parametrize("names", ["x0", [], ()])
+def test_columns_are_a_list_of_names(file, names):
+    """One name alone is not read letter by letter, and no columns make no sample; the remedy works."""
+    with pytest.raises(InvalidInputError, match=r"Put it in a list: ArrowRows\(source, columns="):
+        ArrowRows(file, names)
+    np.testing.assert_array_equal(ArrowRows(file, ["x0"])[:], X[:, :1])
+
+
 def test_groups_of_several_lengths_are_refused(tmp_path):
     """Lists of one length in each group, and of another in the next."""
     for number, width in enumerate((1, 2)):

@@ -227,6 +227,15 @@ def test_numbers_that_are_no_outputs_are_refused_and_serve_as_names(case):
         attempt(labels.astype(str))
 
 
+def test_more_names_than_outputs_are_said():
+    """The message counts both, in words, whatever the names are; a net with as many outputs trains."""
+    for names in (NAMES, y.astype(object) > 0, y.astype(str)):
+        few = zoo.net(module=nn.Linear(6, len(np.unique(names)) - 1), classes=None)
+        with pytest.raises(InvalidInputError, match=rf"no more labels than outputs .*, got {len(np.unique(names))}"):
+            ActiveLearner(few, Margin(), X[:12], names[:12])
+        ActiveLearner(zoo.net(module=nn.Linear(6, 3), classes=None), Margin(), X[:12], names[:12])
+
+
 @pytest.mark.parametrize("stratified", [False, True])
 def test_too_few_labels_for_a_validation_split_are_said(stratified):
     """skorch's default splits off a fifth: with three labels the message says so, and its remedy trains."""

@@ -20,7 +20,8 @@ TABLE = Path(__file__).with_name("growth.csv")
 USUAL = {"columns": 64, "picks": 20, "classes": 10, "labels": 100}
 """What was measured with every number of rows; each was varied alone besides, at one of these."""
 
-_NUMBERS = ("rows", *USUAL, "seconds", "peak_bytes", "before_bytes", *Speed._fields)
+_ASKED = ("rows", *USUAL)
+_MEASURED = ("seconds", "peak_bytes", "before_bytes", *Speed._fields)
 _FLOAT = 4  # bytes
 
 
@@ -38,24 +39,18 @@ class Growth(NamedTuple):
     rows: tuple[int, ...]
     costs: tuple[float, ...]
 
-    def law(self) -> tuple[float, float]:
-        """Fit ``factor * rows ** exponent`` to the sizes above a tenth of the largest, and to two at least.
-
-        Returns
-        -------
-        tuple of float
-            Factor and exponent, by least squares of logarithms.
+    @property
+    def exponent(self) -> float:
+        """That of the rows, by least squares of logarithms, over sizes above a tenth of the largest, two at least.
 
         Examples
         --------
-        >>> factor, exponent = Growth((1_000, 10_000, 100_000), (1.0, 3.0, 300.0)).law()
-        >>> round(factor * 10_000**exponent, 6), round(exponent, 6)
-        (3.0, 2.0)
+        >>> round(Growth((1_000, 10_000, 100_000), (1.0, 3.0, 300.0)).exponent, 6)
+        2.0
         """
         last = max(2, sum(10 * n > self.rows[-1] for n in self.rows))
-        n, costs = np.log(self.rows[-last:]), np.log(self.costs[-last:])
-        exponent = max(float(np.polyfit(n, costs, 1)[0]), 0.0)  # less for more is chance
-        return float(np.exp(np.mean(costs) - exponent * np.mean(n))), exponent
+        slope = np.polyfit(np.log(self.rows[-last:]), np.log(self.costs[-last:]), 1)[0]
+        return max(float(slope), 0.0)  # less for more is chance
 
     def at(self, rows: int) -> float:
         """Return the cost of so many rows.
@@ -69,7 +64,7 @@ class Growth(NamedTuple):
         -------
         float
             Along straight lines between the logarithms of what was measured; that of the fewest rows below them, and
-            from the most on by the law's exponent.
+            from the most on by the exponent.
 
         Examples
         --------
@@ -78,7 +73,7 @@ class Growth(NamedTuple):
         [1.0, 1.0, 30.0, 30000.0]
         """
         n, costs = np.log(self.rows), np.log(self.costs)
-        beyond = self.law()[1] * max(np.log(rows) - n[-1], 0.0)
+        beyond = self.exponent * max(np.log(rows) - n[-1], 0.0)
         return float(np.exp(np.interp(np.log(rows), n, costs) + beyond))
 
 
@@ -197,8 +192,8 @@ def estimate_cost(
 
     Notes
     -----
-    Queries were measured on one core, as many rows as each strategy goes to: between two sizes the cost is taken to be
-    a power of the rows, and beyond the largest it follows ``a * rows**b``, fitted to its largest sizes. Columns, picks,
+    Queries were measured on one core, with as many rows as each strategy goes to. Between two sizes the cost is taken
+    to be a power of the rows; from the largest on it grows by the exponent of the largest sizes. Columns, picks,
     classes and labels enter as powers too, each measured by one query with four times as many. Seconds are scaled by
     how long two pieces of work take here and took there. The net has one hidden layer of 64 units: add what a larger
     one takes to pass the pool. Threads beside the first are not counted on.
@@ -228,8 +223,8 @@ def estimate_cost(
         scale(found.work_by) * found.work.at(n),
         float(_FLOAT * n * columns),
         known.process,
-        found.seconds.law()[1],
-        found.work.law()[1],
+        found.seconds.exponent,
+        found.work.exponent,
         found.seconds.rows[-1],
         found.refused,
     )
@@ -278,8 +273,11 @@ def read_table(path: str | os.PathLike[str] = TABLE) -> list[dict[str, str]]:
         with Path(path).open(newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))
         for line in lines:
-            for name in _NUMBERS[: 1 + len(USUAL) if line["error"] else None]:
-                float(line[name])
+            numbers: dict[str, float] = {name: int(line[name]) for name in _ASKED}
+            numbers |= {name: float(line[name]) for name in _MEASURED if not line["error"]}
+            wrong = [name for name, value in numbers.items() if not 0 < value < float("inf")]
+            if wrong:
+                raise ValueError(f"{wrong[0]} of {line[wrong[0]]}")
         if all(line["error"] for line in lines):
             raise ValueError("no query in it")
     except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
@@ -305,8 +303,9 @@ def _of(line: dict[str, str], name: str) -> int:
 
 
 def _measured(lines: list[dict[str, str]]) -> _Measured | None:
+    lines = sorted(lines, key=lambda line: _of(line, "rows"))
     usual = [line for line in lines if all(_of(line, name) == value for name, value in USUAL.items())]
-    good = sorted((line for line in usual if not line["error"]), key=lambda line: _of(line, "rows"))
+    good = [line for line in usual if not line["error"]]
     refused = [line["error"] for line in usual if line["error"]]
     rows = tuple(_of(line, "rows") for line in good)
     if len(rows) < 2:
@@ -316,7 +315,7 @@ def _measured(lines: list[dict[str, str]]) -> _Measured | None:
         growth = Growth(rows, tuple(cost(line) for line in good))
         growths.append(growth)
         by = {}
-        for line in sorted(lines, key=lambda line: _of(line, "rows")):  # the most rows come last and stay
+        for line in lines:  # the most rows come last and stay
             varied = [name for name, value in USUAL.items() if _of(line, name) != value]
             if len(varied) == 1 and not line["error"]:
                 more = _of(line, varied[0]) / USUAL[varied[0]]

@@ -38,10 +38,13 @@ def dask_client(address: str | None, jobs: int) -> Iterator[Any]:
 
     Raises
     ------
+    InvalidInputError
+        If the address is none.
     IncompleteRunError
         If no scheduler answers.
     """
     from distributed import Client, LocalCluster
+    from distributed.comm.addressing import get_address_host
 
     if address is None:
         with (
@@ -51,8 +54,13 @@ def dask_client(address: str | None, jobs: int) -> Iterator[Any]:
             yield client
         return
     try:
+        get_address_host(address)
+    except ValueError as error:
+        remedy = "Write it as the scheduler prints it, such as tcp://host:8786."
+        raise checks.expected("an address of Dask's scheduler", checks.one_line(str(error)), remedy) from error
+    try:
         client = Client(address)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise _gone("Dask's scheduler", address) from error
     with client:
         yield client
@@ -153,7 +161,9 @@ def answers(address: str) -> bool:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
         return True
-    with suppress(OSError), socket.create_connection((host, int(port)), timeout=2):
+    # No machine has such a name, and none has such a port.
+    nowhere = (OSError, UnicodeError, OverflowError)
+    with suppress(*nowhere), socket.create_connection((host.strip("[]"), int(port)), timeout=2):
         return True
     return False
 

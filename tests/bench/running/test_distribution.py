@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 
 from modal_ntk.bench import Dataset, Protocol, Workers, run_protocol, verify
 from modal_ntk.bench.loop.simulation import Round
+from modal_ntk.bench.running import clusters
 from modal_ntk.bench.running.workers import limited_threads
 from modal_ntk.bench.storage.manifest import manifest
 from modal_ntk.bench.storage.store import FILE_NAME, Store
@@ -490,3 +491,17 @@ def test_a_manifest_names_everything():
     assert made["protocol_hash"] == protocol().digest
     assert made["hardware"]["cores"] == os.cpu_count()
     assert set(made["commits"]) == {"modal_ntk", "working_directory"}
+
+
+@pytest.mark.parametrize("address", ["nohost", "foo://here:1"])
+def test_an_address_of_dask_that_is_none_is_said(address):
+    """Before a client is made, which would try for long: what is wrong with it, and what one looks like."""
+    pytest.importorskip("distributed")
+    with pytest.raises(InvalidInputError, match=r"an address of Dask's scheduler, got .*such as tcp://host:8786"):
+        clusters.dask_client(address, 1).__enter__()
+
+
+@pytest.mark.parametrize("address", ["..:80", "localhost:99999", "[::1]:99999", "127.0.0.1:0"])
+def test_nobody_answers_where_nobody_can(address):
+    """Names that no machine has and ports that there are not, as somebody mistypes them."""
+    assert not clusters.answers(address)
