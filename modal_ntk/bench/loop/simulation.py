@@ -18,19 +18,11 @@ from modal_ntk import checks, nets, progress
 from modal_ntk.bench.loop.memory import PeakMemory
 from modal_ntk.bench.loop.rounds import DRAWN, INITIAL
 from modal_ntk.bench.loop.rounds import Round as Round
-from modal_ntk.bench.loop.starting import belongs, initial_rows
+from modal_ntk.bench.loop.starting import belongs, has_state, initial_rows
 from modal_ntk.bench.loop.stopping import Watch
 from modal_ntk.checks.parameters import COUNT, Constraints, Interval, StrOptions
 from modal_ntk.errors import InvalidInputError, UnmetNeedError
 from modal_ntk.strategies.wrappers.wrapping import seeded_copy
-
-
-def _has_state(strategy: Any) -> bool:
-    # What a strategy keeps beside its parameters and its latest choice, as a bandit does its weights; not what it could
-    # make again, as DDAL its graph.
-    known = set(strategy.get_params(deep=False)) if hasattr(strategy, "get_params") else set()
-    remade = getattr(strategy, "_remade", frozenset[str]())
-    return bool(set(getattr(strategy, "__dict__", {})) - known - remade - {"last_selection_"})
 
 
 def _final_has(method: str) -> Any:
@@ -202,58 +194,69 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         SimulatedActiveLearning
             Itself, with the curve.
         """
-        if y is None:
-            message = "SimulatedActiveLearning requires y to be passed, but the target y is None."
-            raise InvalidInputError(f"{message} Pass the labels of the whole pool.")
-        X = checks.check_samples("X", X)
-        n = checks.n_rows(X)
-        y = checks.check_labels(y, n, multilabel=True)
-        X = nets.readable(self.estimator, X)
-        sizes = self.schedule(n)
+        X, y = self._checked(X, y)
+        sizes = [self.n_initial, *self.schedule(len(y))]
         rng = checks.check_random_state(self.random_state)
         self.classes_ = np.unique(y) if y.ndim == 1 else np.arange(y.shape[1])
         if hasattr(X, "shape") and len(X.shape) == 2:
             self.n_features_in_ = int(X.shape[1])
-        first_rows = initial_rows(y, self.classes_, self.initial, self.n_initial, rng)
+        drawn = initial_rows(y, self.classes_, self.initial, self.n_initial, rng)
         # One seed for each round, drawn before the strategy has its say, so that runs stay paired.
-        seeds = rng.integers(2**31, size=2 * (len(sizes) + 1)).reshape(-1, 2)
+        seeds = rng.integers(2**31, size=(len(sizes), 2))
         self.strategy_seed_ = int(seeds[0, 1])
-        strategy = seeded_copy(self.query_strategy, self.strategy_seed_)
-        learner = nets.ActiveLearner(clone(self.estimator), strategy)
-        watch = Watch(self.stopping, n, rng)
-        steps = [self.n_initial, *sizes]
+        learner = nets.ActiveLearner(clone(self.estimator), seeded_copy(self.query_strategy, self.strategy_seed_))
+        watch = Watch(self.stopping, len(y), rng)
         # Criteria, and whoever keeps them, look at the estimator of every round.
-        fixed = first_rows if self.initial in DRAWN else None
-        goes_on = self.reinitialise and not self.keep_estimators and not watch.criteria
-        if not goes_on or not belongs(past, steps, n, seeds, fixed):
-            past = ()
-        labeled = np.concatenate([np.zeros(0, np.int64), *(entry.indices for entry in past)])
-        self.curve_: list[Round] = list(past)
-        kept: list[Any] = []
-        self.stopped_by_ = None
-        if past:
-            with nets.seeded(int(seeds[len(past) - 1, 0])):
-                self._train(learner, X, y, labeled, len(past) - 1)
-        rest = range(len(past), len(steps))
+        may_skip = self.reinitialise and not self.keep_estimators and not watch.criteria
+        fixed = drawn if self.initial in DRAWN else None
+        self.curve_: list[Round] = list(past) if may_skip and belongs(past, sizes, len(y), seeds, fixed) else []
+        if self.curve_:
+            with nets.seeded(self.curve_[-1].fit_seed):
+                self._train(learner, X, y, self._labeled(), len(self.curve_) - 1)
         with progress.work(type(self).__name__, self.verbose):
-            for step in progress.steps(rest, "rounds", "round"):
-                drawn = first_rows if step == 0 else None
-                entry = self._round(learner, X, y, labeled, step, steps[step], drawn, int(seeds[step, 0]))
-                labeled = np.concatenate([labeled, entry.indices])
-                self.curve_.append(entry)
-                if on_round is not None and not _has_state(strategy):
-                    on_round(step, entry)
-                if self.keep_estimators:
-                    # Continued training goes on in the same object.
-                    kept.append(learner.estimator if self.reinitialise else copy.deepcopy(learner.estimator))
-                self.stopped_by_ = watch.met(self.curve_, learner.estimator, X)
-                if self.stopped_by_ is not None:
-                    break
-        if self.keep_estimators:
-            self.estimators_ = kept
-        self.labeled_indices_ = labeled
+            self._go_on(learner, X, y, sizes, seeds[:, 0].tolist(), drawn, watch, on_round)
+        self.labeled_indices_ = self._labeled()
         self.estimator_ = learner.estimator
         return self
+
+    def _checked(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
+        if y is None:
+            message = "SimulatedActiveLearning requires y to be passed, but the target y is None."
+            raise InvalidInputError(f"{message} Pass the labels of the whole pool.")
+        X = checks.check_samples("X", X)
+        y = checks.check_labels(y, checks.n_rows(X), multilabel=True)
+        return nets.readable(self.estimator, X), y
+
+    def _labeled(self) -> np.ndarray:
+        return np.concatenate([np.zeros(0, np.int64), *(entry.indices for entry in self.curve_)])
+
+    def _go_on(
+        self,
+        learner: Any,
+        X: Any,
+        y: np.ndarray,
+        sizes: list[int],
+        seeds: list[int],
+        drawn: Any,
+        watch: Watch,
+        on_round: Callable[[int, Round], None] | None,
+    ) -> None:
+        # Runs the rounds that the curve lacks.
+        self.stopped_by_, kept = None, []
+        for step in progress.steps(range(len(self.curve_), len(sizes)), "rounds", "round"):
+            first = drawn if step == 0 else None
+            entry = self._round(learner, X, y, self._labeled(), step, sizes[step], first, seeds[step])
+            self.curve_.append(entry)
+            if on_round is not None and not has_state(learner.query_strategy):
+                on_round(step, entry)
+            if self.keep_estimators:
+                # Continued training goes on in the same object.
+                kept.append(learner.estimator if self.reinitialise else copy.deepcopy(learner.estimator))
+            self.stopped_by_ = watch.met(self.curve_, learner.estimator, X)
+            if self.stopped_by_ is not None:
+                break
+        if self.keep_estimators:
+            self.estimators_ = kept
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -80,3 +81,28 @@ def belongs(past: Sequence[Round], steps: list[int], n: int, seeds: np.ndarray, 
         and rows.max() < n
         and (first_rows is None or np.array_equal(past[0].indices, first_rows))
     )
+
+
+def has_state(strategy: Any) -> bool:
+    """Tell whether a strategy keeps what no round tells, so that rounds run before do not bring it to where it was.
+
+    Parameters
+    ----------
+    strategy : callable
+        Any strategy.
+
+    Returns
+    -------
+    bool
+        True where it has attributes beside its parameters and its latest choice, as a bandit has its weights; those do
+        not count that it could make again, as DDAL its graph.
+
+    Examples
+    --------
+    >>> from modal_ntk import Margin
+    >>> has_state(Margin())
+    False
+    """
+    known = set(strategy.get_params(deep=False)) if hasattr(strategy, "get_params") else set()
+    remade = getattr(strategy, "_remade", frozenset[str]())
+    return bool(set(getattr(strategy, "__dict__", {})) - known - remade - {"last_selection_"})
