@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_workers(verify)
     verify.set_defaults(command=_verify)
 
-    estimate = commands.add_parser("estimate", help="say what a query will cost: seconds and memory")
+    estimate = commands.add_parser("estimate", help="say what a query will cost: seconds on one core, memory at the peak")
     estimate.add_argument("--rows", type=int, required=True, metavar="N", help="samples in the pool")
     estimate.add_argument(
         "--strategy", action="append", metavar="NAME", help="repeat for several (default: all that were measured)"

@@ -210,7 +210,8 @@ def estimate_cost(
     asked = {"columns": columns, "picks": picks, "classes": classes, "labels": labels}
     asked = {name: checks.check_integer(name, value) for name, value in asked.items()}
     n, found = checks.check_integer("rows", rows), known.strategies[strategy]
-    checks.check_n_instances(picks, n)
+    if asked["picks"] > n:
+        raise checks.expected(f"picks of at most the pool's {n} rows", f"{picks}", "Ask for fewer picks, or of more rows.")
 
     def scale(powers: dict[str, float]) -> float:
         return float(np.prod([(asked[name] / USUAL[name]) ** power for name, power in powers.items()]))

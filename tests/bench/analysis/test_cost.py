@@ -138,9 +138,12 @@ def test_what_cannot_be_estimated_is_refused():
     """Unknown names, with near ones; numbers that are none; more picks than rows."""
     with pytest.raises(UnknownNameError, match="badge"):
         estimate_cost("bagde", 1_000)
-    for wrong in ({"rows": 0}, {"rows": 2.5}, {"rows": 100, "columns": -1}, {"rows": 10, "picks": 20}):
+    for wrong in ({"rows": 0}, {"rows": 2.5}, {"rows": 100, "columns": -1}):
         with pytest.raises(InvalidInputError):
             estimate_cost("badge", **wrong)
+    with pytest.raises(InvalidInputError, match="picks of at most the pool's 10 rows, got 20"):
+        estimate_cost("badge", 10)
+    assert estimate_cost("badge", 10, picks=10).rows == 10
 
 
 def test_the_command(capsys, table):
