@@ -130,7 +130,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_workers(verify)
     verify.set_defaults(command=_verify)
 
-    estimate = commands.add_parser("estimate", help="say what a query will cost: seconds on one core, memory at the peak")
+    costs = "say what a query will cost: seconds on one core, memory at the peak"
+    estimate = commands.add_parser("estimate", help=costs)
     estimate.add_argument("--rows", type=int, required=True, metavar="N", help="samples in the pool")
     estimate.add_argument(
         "--strategy", action="append", metavar="NAME", help="repeat for several (default: all that were measured)"

@@ -211,7 +211,7 @@ def estimate_cost(
     asked = {name: checks.check_integer(name, value) for name, value in asked.items()}
     n, found = checks.check_integer("rows", rows), known.strategies[strategy]
     if asked["picks"] > n:
-        raise checks.expected(f"picks of at most the pool's {n} rows", f"{picks}", "Ask for fewer picks, or of more rows.")
+        raise checks.expected(f"picks of at most the pool's {n} rows", f"{picks}", "Ask for fewer.")
 
     def scale(powers: dict[str, float]) -> float:
         return float(np.prod([(asked[name] / USUAL[name]) ** power for name, power in powers.items()]))
