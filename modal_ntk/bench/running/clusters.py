@@ -21,8 +21,8 @@ PATIENCE = 10.0
 
 
 @contextmanager
-def dask_client(address: str | None, jobs: int) -> Iterator[Any]:
-    """Context with a client of Dask; a cluster that was started here ends with it.
+def dask_backend(address: str | None, jobs: int) -> Iterator[Any]:
+    """Context in which Dask runs joblib's tasks; a cluster that was started here ends with it.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def dask_client(address: str | None, jobs: int) -> Iterator[Any]:
 
     Yields
     ------
-    distributed.Client
+    joblib's backend
         Connected.
 
     Raises
@@ -45,13 +45,19 @@ def dask_client(address: str | None, jobs: int) -> Iterator[Any]:
     """
     from distributed import Client, LocalCluster
     from distributed.comm.addressing import get_address_host
+    from joblib._dask import DaskDistributedBackend
+
+    class OnDask(DaskDistributedBackend):
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            # Where joblib counts one it runs the tasks itself, in this process, and no worker is asked.
+            return max(2, super().effective_n_jobs(n_jobs))
 
     if address is None:
         with (
             LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=":0") as cluster,
             Client(cluster) as client,
         ):
-            yield client
+            yield OnDask(client=client)
         return
     try:
         get_address_host(address)
@@ -63,7 +69,7 @@ def dask_client(address: str | None, jobs: int) -> Iterator[Any]:
     except (OSError, UnicodeError) as error:
         raise _gone("Dask's scheduler", address) from error
     with client:
-        yield client
+        yield OnDask(client=client)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from modal_ntk import checks
-from modal_ntk.bench.running.clusters import dask_client, ray_backend
+from modal_ntk.bench.running.clusters import dask_backend, ray_backend
 from modal_ntk.structure.threads import threads_of_torch
 
 BACKENDS = ("loky", "dask", "ray")
@@ -97,8 +97,8 @@ class Workers:
         """
         with ExitStack() as stack:
             if self.backend == "dask":
-                stack.enter_context(dask_client(self.address, self.jobs))
-                stack.enter_context(joblib.parallel_config("dask"))
+                backend = stack.enter_context(dask_backend(self.address, self.jobs))
+                stack.enter_context(joblib.parallel_config(backend))
             elif self.backend == "ray":
                 backend, n_jobs = stack.enter_context(ray_backend(self.address, self.jobs))
                 stack.enter_context(joblib.parallel_config(backend, n_jobs=n_jobs))

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 import modal_ntk
 from modal_ntk.bench import Dataset, Protocol, Workers, run_protocol
+from modal_ntk.bench.storage.store import Store
 from modal_ntk.errors import IncompleteRunError
 
 distributed = pytest.importorskip("distributed")
@@ -82,3 +84,41 @@ def test_a_scheduler_is_stopped_and_started_between_runs(tmp_path, copies):
         pytest.raises(IncompleteRunError, match=r"Dask's scheduler to answer at tcp://.*goes on where this one"),
     ):
         run(tmp_path / "out", 4, workers)
+
+
+class Watched(LogisticRegression):
+    """Says in which thread it is fitted, and when it was often enough."""
+
+    threads, often = [], threading.Event()
+
+    def fit(self, X, y):
+        self.threads.append(threading.current_thread())
+        if len(self.threads) > 12:
+            self.often.set()
+            threading.Event().wait(0.2)
+        return super().fit(X, y)
+
+
+def test_a_scheduler_lost_in_a_run_is_said_in_words(tmp_path):
+    """The one core of a cluster fits every cell; where the scheduler ends, the run says so and keeps what it stored."""
+    out, options = tmp_path / "out", {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    Watched.threads.clear()
+    Watched.often.clear()
+    protocol = Protocol(dataset="blobs", strategies=["margin"], seeds=20, n_initial=6, batch_size=4, n_rounds=2)
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        distributed.LocalCluster(processes=False, protocol="tcp", **options) as cluster,
+    ):
+        workers = Workers(backend="dask", address=cluster.scheduler_address)
+
+        def lose():
+            assert Watched.often.wait(60)
+            cluster.close()
+
+        losing = threading.Thread(target=lose)
+        losing.start()
+        with pytest.raises(IncompleteRunError, match=r"Dask's scheduler to answer at tcp://.*goes on where this one"):
+            run_protocol(protocol, out=out, dataset=DATA, estimator=Watched(), workers=workers)
+        losing.join()
+    assert threading.main_thread() not in Watched.threads
+    assert 0 < len(Store(out).finished(3)) < 20

@@ -498,7 +498,7 @@ def test_an_address_of_dask_that_is_none_is_said(address):
     """Before a client is made, which would try for long: what is wrong with it, and what one looks like."""
     pytest.importorskip("distributed")
     with pytest.raises(InvalidInputError, match=r"an address of Dask's scheduler, got .*such as tcp://host:8786"):
-        clusters.dask_client(address, 1).__enter__()
+        clusters.dask_backend(address, 1).__enter__()
 
 
 @pytest.mark.parametrize("address", ["..:80", "localhost:99999", "[::1]:99999", "127.0.0.1:0"])
