@@ -48,7 +48,7 @@ AS_NAMES = "Pass names, which are numbered for the net: y.astype(str)."
 
 
 def _targets(net: Any, y: np.ndarray) -> np.ndarray:
-    if not isinstance(net, skorch.NeuralNet) or y.ndim > 1 or y.dtype.kind not in "iuf":
+    if not _answers_by_numbers(net) or y.ndim > 1 or y.dtype.kind not in "iuf":
         return y
     if isinstance(net, NeuralNetBinaryClassifier):
         _check_outputs("labels 0 and 1 for a net with one output", y, np.isin(y, (0, 1)))
@@ -90,11 +90,13 @@ def needs_encoding(estimator: Any, y: np.ndarray) -> bool:
     >>> needs_encoding(net, np.array(["ant"])), needs_encoding(net, np.array([3]))
     (True, False)
     """
-    final = final_of(estimator)
-    if not isinstance(final, skorch.NeuralNet) or y.dtype.kind in "iuf" or y.ndim > 1:
-        return False
+    return y.dtype.kind not in "iuf" and y.ndim == 1 and _answers_by_numbers(final_of(estimator))
+
+
+def _answers_by_numbers(net: Any) -> bool:
+    # A net whose class has a `predict` of its own numbers the labels itself.
     known = (skorch.NeuralNet, NeuralNetClassifier, NeuralNetBinaryClassifier)
-    return any(type(final).predict is kind.predict for kind in known)
+    return isinstance(net, known) and any(type(net).predict is kind.predict for kind in known)
 
 
 def goes_on(estimator: Any) -> bool:

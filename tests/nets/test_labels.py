@@ -22,6 +22,7 @@ from modal_ntk.checks import check_labels
 from modal_ntk.errors import InvalidInputError, ModalNTKWarning, UnmetNeedError
 from modal_ntk.labeling import LabelingSession
 from modal_ntk.nets import LabelEncoded, NetView, labeled_set_of
+from modal_ntk.testing import situations
 
 X, y = zoo.blobs()
 NAMES = np.array(["cow", "ant", "bee"])[y]
@@ -243,6 +244,15 @@ def test_too_few_labels_for_a_validation_split_are_said(stratified):
     with pytest.raises(InvalidInputError, match=r"validation split, got 3. Make the net with train_split=None"):
         ActiveLearner(zoo.net(train_split=split), Margin(), X[:3], NAMES[:3])
     ActiveLearner(zoo.net(train_split=None), Margin(), X[:3], NAMES[:3])
+
+
+def test_a_net_that_numbers_labels_itself_takes_any_numbers():
+    """A class with a `fit` and a `predict` of its own is taught by numbers with gaps, and answers by them."""
+    X, y = situations.blobs()
+    net = situations.skorch_net(kind=situations.EncodingNet)
+    learner = ActiveLearner(estimator=net, X_training=X[:20], y_training=y[:20] * 7 - 3)
+    learner.teach(X[20:30], y[20:30] * 7 - 3)
+    assert set(learner.predict(X).tolist()) <= {-3, 4, 11}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int32", "uint8", "float32"])

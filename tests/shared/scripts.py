@@ -15,7 +15,8 @@ REPRODUCE = Path(__file__).parents[2] / "examples" / "reproduce"
 
 def run_small(script, *arguments):
     """Run a script of examples/reproduce in its short form, and return what it prints."""
-    path, before, threads, printed = REPRODUCE / script, set(sys.modules), torch.get_num_threads(), io.StringIO()
+    path, threads, printed = REPRODUCE / script, torch.get_num_threads(), io.StringIO()
+    long_form = _taken_out()
     with pytest.MonkeyPatch.context() as here, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         here.setenv("MODAL_NTK_SMALL", "1")
@@ -27,8 +28,15 @@ def run_small(script, *arguments):
                 runpy.run_path(str(path), run_name="__main__")
         finally:
             torch.set_num_threads(threads)
-            # What lies beside it read the short form, too, and is read anew by whoever wants the long one.
-            for name in set(sys.modules) - before:
-                if str(getattr(sys.modules[name], "__file__", "")).startswith(str(path.parent)):
-                    del sys.modules[name]
+            _taken_out()
+            sys.modules.update(long_form)
     return printed.getvalue()
+
+
+def _taken_out():
+    # What lies beside a script reads at import whether the form is short, so no module serves both forms.
+    beside = {name: module for name, module in sys.modules.items()
+              if str(getattr(module, "__file__", "")).startswith(str(REPRODUCE))}  # fmt: skip
+    for name in beside:
+        del sys.modules[name]
+    return beside
