@@ -61,6 +61,8 @@ def _appends_frames(original: Callable[..., Any]) -> Callable[..., Any] | None:
         return None
 
     def data_vstack(blocks: Sequence[Any]) -> Any:
+        if isinstance(blocks[0], pd.DataFrame):  # below which a Series is a row
+            blocks = [block.to_frame().T.infer_objects() if isinstance(block, pd.Series) else block for block in blocks]
         frames = isinstance(blocks[0], (pd.DataFrame, pd.Series))
         return pd.concat(list(blocks)) if frames else original(blocks)
 

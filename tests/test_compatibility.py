@@ -61,6 +61,7 @@ import os, sys, warnings
 import numpy as np, pandas as pd
 {first}
 {second}
+from modAL.utils.data import add_row
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from modal_ntk import compatibility, repairs
@@ -78,6 +79,9 @@ for hold in (np.asarray, sparse.csr_matrix, lambda rows: frame.iloc[: len(rows)]
 committee = modAL.models.Committee([modAL.models.ActiveLearner(LogisticRegression(), margin, X, y)], margin)
 committee.teach(X, y)
 assert len(committee.learner_list[0].X_training) == 12
+mixed = frame.assign(b=list("xyzxyz"))
+grown = add_row(mixed, mixed.iloc[0])
+pd.testing.assert_frame_equal(grown, mixed.iloc[[*range(6), 0]])
 print(sorted(set(repairs.states().values())))
 """
 IMPORTS = ["import modAL.models", "from modal_ntk import margin"]
@@ -94,7 +98,7 @@ def _python(code, **environment):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["modAL first", "modal_ntk first"])
 def test_modals_own_learner_teaches(order):
-    """Arrays, sparse matrices and frames, its committee too, whichever is imported first, without a warning."""
+    """Arrays, sparse matrices and frames, its committee too, whichever is imported first, without a warning; a Series is a row."""
     first, second = (IMPORTS[i] for i in order)
     states = ast.literal_eval(_python(OWN.format(first=first, second=second)))
     assert set(states) <= {repairs.ACTIVE, repairs.NOT_NEEDED}
