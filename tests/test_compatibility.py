@@ -98,7 +98,7 @@ def _python(code, **environment):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["modAL first", "modal_ntk first"])
 def test_modals_own_learner_teaches(order):
-    """Arrays, sparse matrices and frames, its committee too, whichever is imported first, without a warning; a Series is a row."""
+    """Arrays, sparse matrices, frames and rows, its committee too, whichever is imported first, without a warning."""
     first, second = (IMPORTS[i] for i in order)
     states = ast.literal_eval(_python(OWN.format(first=first, second=second)))
     assert set(states) <= {repairs.ACTIVE, repairs.NOT_NEEDED}
