@@ -43,6 +43,7 @@ def tables(results):
     return {
         "waal_fashion_mnist.md": {
             "two seeds": lambda: waal_fashion_mnist.summary(rows(waal / "waal_fashion_mnist.jsonl")),
+            "in small": lambda: waal_fashion_mnist.summary(rows(waal / "in_small.jsonl")),
         },
         "waal_starved.md": {
             "classes": lambda: starved(starving / "waal_starved_classes.jsonl"),
