@@ -40,6 +40,7 @@ def tables(results):
     of_small = lambda task: small_queries.tables(rows(results / "small_queries/small_queries.jsonl"))[task]  # noqa: E731
     of_ddal = lambda task: ddal_defaults.tables(rows(results / "ddal_defaults/ddal_defaults.jsonl"))[task]  # noqa: E731
     both = ["random_sampling", "coreset"]
+    annealed = ["random_sampling", "dynamical:influence=0"]
     return {
         "waal_fashion_mnist.md": {
             "two seeds": lambda: waal_fashion_mnist.summary(rows(waal / "waal_fashion_mnist.jsonl")),
@@ -47,6 +48,9 @@ def tables(results):
         },
         "waal_starved.md": {
             "classes": lambda: starved(starving / "waal_starved_classes.jsonl"),
+        },
+        "dynamical_table.md": {
+            "annealed": lambda: curve_table(rounds(results / "dynamical_table/annealed.csv"), annealed),
         },
         "dynamical_settling.md": {
             "settling": lambda: dynamical_settling.table(rows(results / "dynamical_settling/dynamical_settling.jsonl")),
