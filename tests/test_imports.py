@@ -22,7 +22,7 @@ MAY_BE_MISSING = {
     "ray",
     "resource",
 }
-MAY_BE_MISSING |= {"sklearn.frozen"}
+MAY_BE_MISSING |= {"sklearn.frozen", "joblib._dask"}  # the latter imports distributed
 # What is slow to load, or speaks when it is loaded, and seldom wanted.
 SELDOM = {
     "backpack": "one route of several",
