@@ -31,8 +31,9 @@ from modal_ntk import LabelingSession, Margin
 from modal_ntk.bench.storage.store import FILE_NAME, Store
 from modal_ntk.cli import main as command
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "labeling"))
+sys.path += [str(Path(__file__).resolve().parents[1] / place) for place in ("labeling", "shared")]
 import killed_session
+from slow_study import write_study
 
 BENCHMARKS = ("one", "loky", "dask", "ray")
 LIMIT = 600.0
@@ -46,17 +47,6 @@ class Slow(LogisticRegression):
     def fit(self, X, y):
         time.sleep(0.03)
         return super().fit(X, y)
-"""
-
-STUDY = """
-dataset = "blobs.npz"
-strategies = ["margin", "random_sampling"]
-seeds = {seeds}
-n_initial = 6
-batch_size = 4
-n_rounds = 2
-[estimator]
-path = "slow_estimator:Slow"
 """
 
 
@@ -135,9 +125,7 @@ def make_study(folder: Path, seeds: int) -> Path:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(90, 5)).astype(np.float32), np.arange(90) % 3
     x[:, 0] += 2 * y
-    np.savez(folder / "blobs.npz", x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
-    (folder / "slow_estimator.py").write_text(FACTORY)
-    (folder / "study.toml").write_text(STUDY.format(seeds=seeds))
+    write_study(folder, FACTORY, seeds, x, y)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])  # for the workers
     sys.path.insert(0, str(folder))
     return folder

@@ -19,6 +19,7 @@ import torch
 import zoo
 from elsewhere import OnDevice
 from sklearn.linear_model import LogisticRegression
+from slow_study import write_study
 
 from modal_ntk.bench import Dataset, Protocol, Workers, run_protocol, verify
 from modal_ntk.bench.loop.simulation import Round
@@ -48,23 +49,10 @@ class Slow(LogisticRegression):
         return super().fit(X, y)
 """
 
-STUDY = """
-dataset = "blobs.npz"
-strategies = ["margin", "random_sampling"]
-seeds = {seeds}
-n_initial = 6
-batch_size = 4
-n_rounds = 2
-[estimator]
-path = "slow_estimator:Slow"
-"""
-
 
 def written(folder):
     """A protocol file beside its data and estimator."""
-    np.savez(folder / "blobs.npz", x_train=X[:60], y_train=y[:60], x_test=X[60:], y_test=y[60:])
-    (folder / "slow_estimator.py").write_text(FACTORY)
-    (folder / "study.toml").write_text(STUDY.format(seeds=SEEDS))
+    write_study(folder, FACTORY, SEEDS, X, y)
     return folder
 
 
