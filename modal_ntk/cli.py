@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modal_ntk import bench, checks, host
+from modal_ntk.bench.analysis.cost import USUAL
 from modal_ntk.bench.reports import across, figures
 from modal_ntk.bench.running.termination import terminating
 from modal_ntk.bench.storage.store import FILE_NAME, Store
@@ -136,10 +137,10 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument(
         "--strategy", action="append", metavar="NAME", help="repeat for several (default: all that were measured)"
     )
-    estimate.add_argument("--columns", type=int, default=64, metavar="N", help="numbers in a sample (default: 64)")
-    estimate.add_argument("--picks", type=int, default=20, metavar="N", help="samples asked for (default: 20)")
-    estimate.add_argument("--classes", type=int, default=10, metavar="N", help="outputs of the net (default: 10)")
-    estimate.add_argument("--labels", type=int, default=100, metavar="N", help="labelled samples (default: 100)")
+    meanings = ("numbers in a sample", "samples asked for", "outputs of the net", "labelled samples")
+    for (name, usual), meaning in zip(USUAL.items(), meanings, strict=True):
+        words = f"{meaning} (default: {usual})"
+        estimate.add_argument(f"--{name}", type=int, default=usual, metavar="N", help=words)
     estimate.add_argument(
         "--table", metavar="FILE.csv", help="measured elsewhere (default: what comes with the package)"
     )
@@ -171,7 +172,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _estimate(arguments: argparse.Namespace) -> None:
-    asked = {name: getattr(arguments, name) for name in ("rows", "columns", "picks", "classes", "labels")}
+    asked = {name: getattr(arguments, name) for name in ("rows", *USUAL)}
     table = {} if arguments.table is None else {"table": arguments.table}
     machine = bench.Speed.measured()
     names = arguments.strategy or bench.measured_strategies(**table)
