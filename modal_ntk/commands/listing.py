@@ -11,7 +11,6 @@ from modal_ntk import plugins
 from modal_ntk.hooks import NEEDS
 from modal_ntk.host import Host, RegisteredStrategy
 
-_OURS = "modal-ntk"
 # Under docs/methods: what has a page of its own name, and what shares one; the rest are baselines.
 _OF_ITS_OWN = ("ddal", "dynamical", "lookahead", "lpntk", "ntkcpl", "variance_design", "waal")
 _SHARED = {"maxherding": "coverage", "tcm": "coverage", "uherding": "coverage"}
@@ -102,7 +101,7 @@ def described(strategy: RegisteredStrategy) -> str:
 
 def _page(strategy: RegisteredStrategy) -> str:
     # Ours by its place in the source, another distribution's by the first address that it declares.
-    if strategy.distribution == _OURS:
+    if strategy.distribution == plugins.OWN:
         own = strategy.name if strategy.name in _OF_ITS_OWN else "baselines"
         return f"docs/methods/{_SHARED.get(strategy.name, own)}.md"
     try:

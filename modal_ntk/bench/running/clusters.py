@@ -174,9 +174,9 @@ def answers(address: str) -> bool:
     return False
 
 
-def _gone(what: str, address: str | None) -> IncompleteRunError:
+def _gone(what: str, address: str) -> IncompleteRunError:
     remedy = "Start it again; the same command goes on where this one stopped."
-    return IncompleteRunError(f"Expected {what} to answer at {checks.one_line(str(address))}, got none. {remedy}")
+    return IncompleteRunError(f"Expected {what} to answer at {checks.one_line(address)}, got none. {remedy}")
 
 
 def _backend(ray: Any) -> Any:

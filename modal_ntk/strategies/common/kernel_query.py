@@ -46,7 +46,6 @@ def stacked(query: Query, read: Callable[[Any], Tensor]) -> Tensor:
     Tensor (l + n, ...)
         Rows in one numbering: labelled first.
     """
-    # Torch is imported where it is used: listing the strategies must not wait for it.
     with progress.stage("features", query.n_labeled + query.n_pool, "row"):
         return torch.cat([read(X) for X in (query.X_labeled, query.X_pool) if X is not None])
 
