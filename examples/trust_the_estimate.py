@@ -78,5 +78,5 @@ for axes in (left, right):
 plt.show()
 
 # %%
-# The same on 10,000 self-supervised features of Fashion-MNIST, by ``examples/reproduce/ntkcpl_diagnostics.py``, is in
-# ``examples/reproduce/results/ntkcpl_diagnostics.md``.
+# The same on 10,000 self-supervised features of Fashion-MNIST, by the study ``ntkcpl_diagnostics`` of
+# ``examples/reproduce``, is in ``examples/reproduce/results/ntkcpl/ntkcpl_diagnostics.md``.

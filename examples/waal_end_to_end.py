@@ -93,4 +93,4 @@ plt.show()
 # %%
 # An epoch passes as often as the pool is large, so WAAL takes many more steps than plain training on the same labels.
 # How much of its gain comes from the steps alone was measured on Fashion-MNIST:
-# ``examples/reproduce/results/waal_fashion_mnist.md``.
+# ``examples/reproduce/results/waal/waal_fashion_mnist.md``.

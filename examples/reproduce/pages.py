@@ -1,6 +1,6 @@
 """Tables of the result pages, made again from the rows that lie beside them.
 
-    python examples/reproduce/pages.py [RESULTS]
+    python examples/reproduce pages [RESULTS]
 
 A page keeps its words. What stands between `<!-- table: NAME -->` and `<!-- end -->` is made anew from the study's rows
 in RESULTS, by default `examples/reproduce/results`.
@@ -36,33 +36,34 @@ def pruning(folder):
 
 def tables(results):
     """By page and name, what makes its lines."""
-    waal, starving = results / "waal_fashion_mnist", results / "waal_starved"
+    ddal, dynamical, lpntk, waal = (results / group for group in ("ddal", "dynamical", "lpntk", "waal"))
+    settling = dynamical / "dynamical_settling"
     of_small = lambda task: small_queries.tables(rows(results / "small_queries/small_queries.jsonl"))[task]  # noqa: E731
-    of_ddal = lambda task: ddal_defaults.tables(rows(results / "ddal_defaults/ddal_defaults.jsonl"))[task]  # noqa: E731
+    of_ddal = lambda task: ddal_defaults.tables(rows(ddal / "ddal_defaults/ddal_defaults.jsonl"))[task]  # noqa: E731
     both = ["random_sampling", "coreset"]
     annealed = ["random_sampling", "dynamical:influence=0"]
     return {
-        "waal_fashion_mnist.md": {
-            "two seeds": lambda: waal_fashion_mnist.summary(rows(waal / "waal_fashion_mnist.jsonl")),
-            "in small": lambda: waal_fashion_mnist.summary(rows(waal / "in_small.jsonl")),
+        "waal/waal_fashion_mnist.md": {
+            "two seeds": lambda: waal_fashion_mnist.summary(rows(waal / "waal_fashion_mnist/waal_fashion_mnist.jsonl")),
+            "in small": lambda: waal_fashion_mnist.summary(rows(waal / "waal_fashion_mnist/in_small.jsonl")),
         },
-        "waal_starved.md": {
-            "classes": lambda: starved(starving / "waal_starved_classes.jsonl"),
+        "waal/waal_starved.md": {
+            "classes": lambda: starved(waal / "waal_starved/waal_starved_classes.jsonl"),
         },
-        "dynamical_table.md": {
-            "annealed": lambda: curve_table(rounds(results / "dynamical_table/annealed.csv"), annealed),
+        "dynamical/dynamical_table.md": {
+            "annealed": lambda: curve_table(rounds(dynamical / "dynamical_table/annealed.csv"), annealed),
         },
-        "dynamical_settling.md": {
-            "settling": lambda: dynamical_settling.table(rows(results / "dynamical_settling/dynamical_settling.jsonl")),
+        "dynamical/dynamical_settling.md": {
+            "settling": lambda: dynamical_settling.table(rows(settling / "dynamical_settling.jsonl")),
         },
-        "ddal_defaults.md": {task: lambda task=task: of_ddal(task) for task in ddal_defaults.CLASSES},
-        "ddal_features.md": {
-            "features": lambda: curve_table(rounds(results / "ddal_features/rounds.csv"), both, FEATURES),
+        "ddal/ddal_defaults.md": {task: lambda task=task: of_ddal(task) for task in ddal_defaults.CLASSES},
+        "ddal/ddal_features.md": {
+            "features": lambda: curve_table(rounds(ddal / "ddal_features/rounds.csv"), both, FEATURES),
         },
-        "lpntk_mnist.md": {"pruning": lambda: pruning(results / "lpntk_mnist")},
+        "lpntk/lpntk_mnist.md": {"pruning": lambda: pruning(lpntk / "lpntk_mnist")},
         "small_queries.md": {task: lambda task=task: of_small(task) for task in small_queries.TASKS},
-        "lpntk_conflicts.md": {
-            "conflicts": lambda: lpntk_conflicts.table(results / "lpntk_conflicts/lpntk_conflicts.csv"),
+        "lpntk/lpntk_conflicts.md": {
+            "conflicts": lambda: lpntk_conflicts.table(lpntk / "lpntk_conflicts/lpntk_conflicts.csv"),
         },
     }
 

@@ -1,6 +1,6 @@
 """Rules of lpNTK, look-ahead and dynamicAL on small data, in pairs.
 
-    MODAL_NTK_DATA=... python examples/reproduce/small_queries.py OUT [--task digits mnist fashion] [--seeds 5]
+    MODAL_NTK_DATA=... python examples/reproduce small_queries OUT [--task digits mnist fashion] [--seeds 5]
 
 A pool of 1,200 drawn anew for each seed from scikit-learn's digits, from MNIST or from 512 features of Fashion-MNIST
 (fashion_mnist_simclr), 2,000 test samples where there are as many; a perceptron of 64-64 trained from scratch by Adam,

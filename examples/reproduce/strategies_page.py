@@ -1,8 +1,8 @@
 """Which strategy saves labels? The page and the picture of the study that `strategies.toml` describes.
 
     MODAL_NTK_DATA=... modal-ntk bench examples/reproduce/strategies.toml --out OUT
-    python examples/reproduce/strategies_page.py OUT
-    python examples/reproduce/strategies_page.py examples/reproduce/results      again, from the committed rows
+    python examples/reproduce strategies_page OUT
+    python examples/reproduce strategies_page examples/reproduce/results      again, from the committed rows
     modal-ntk verify examples/reproduce/results/strategies/breast_cancer --protocol examples/reproduce/strategies.toml
 
 Where OUT holds the study's stores, their rows are written to OUT/strategies.csv first. Then strategies.md and
@@ -133,8 +133,8 @@ def write(out):
     text = [
         "# Which strategy saves labels?",
         "command: MODAL_NTK_DATA=... modal-ntk bench examples/reproduce/strategies.toml --out OUT, then\n"
-        "python examples/reproduce/strategies_page.py OUT; from the rows in `strategies.csv` by\n"
-        "python examples/reproduce/strategies_page.py examples/reproduce/results; cells again by\n"
+        "python examples/reproduce strategies_page OUT; from the rows in `strategies.csv` by\n"
+        "python examples/reproduce strategies_page examples/reproduce/results; cells again by\n"
         "modal-ntk verify examples/reproduce/results/strategies/breast_cancer "
         "--protocol examples/reproduce/strategies.toml",
         "Accuracy in per cent, mean over the seeds that all strategies share; differences are those of means over\n"

@@ -1,27 +1,23 @@
 """Pages of results are what their rows say."""
 
-import importlib
 import shutil
-from pathlib import Path
 
 import pytest
-
-FOLDER = Path(__file__).parents[2] / "examples/reproduce"
+from scripts import REPRODUCE, imported
 
 
 @pytest.fixture
 def pages(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module("pages")
+    return imported("pages", monkeypatch)
 
 
 def test_every_table_follows_from_the_rows_beside_it(pages, tmp_path):
     """Made again from its rows no page changes; made from others it does, and its words stay."""
     results = tmp_path / "results"
-    shutil.copytree(FOLDER / "results", results, ignore=shutil.ignore_patterns("*.png"))
-    before = {path: path.read_text() for path in results.glob("*.md")}
+    shutil.copytree(REPRODUCE / "results", results, ignore=shutil.ignore_patterns("*.png"))
+    before = {path: path.read_text() for path in results.rglob("*.md")}
     pages.main(results)
-    assert {path: path.read_text() for path in results.glob("*.md")} == before
+    assert {path: path.read_text() for path in results.rglob("*.md")} == before
     rows = results / "small_queries/small_queries.jsonl"
     rows.write_text("".join(line for line in rows.read_text().splitlines(keepends=True) if '"seed": 4' not in line))
     pages.main(results)

@@ -6,25 +6,21 @@ import os
 import numpy as np
 import pytest
 import torch
-from scripts import REPRODUCE as SCRIPTS
-from scripts import run_small
+from scripts import imported, run_small
 
 
 def test_the_checkerboard_study_runs_and_goes_on(tmp_path):
     """It leaves curves, the picture of queries and a note for each; again, it repeats the table from the store."""
-    first = run_small("ddal_checkerboard.py", tmp_path, "--board", "binary")
+    first = run_small("ddal_checkerboard", tmp_path, "--board", "binary")
     assert {"curves.png", "queries.png", "results.sqlite", "trace.json"} <= set(os.listdir(tmp_path / "binary"))
     trace = json.loads((tmp_path / "binary" / "trace.json").read_text())
     assert [len(notes) for notes in trace.values()] == [2, 2]
-    assert run_small("ddal_checkerboard.py", tmp_path, "--board", "binary") == first
+    assert run_small("ddal_checkerboard", tmp_path, "--board", "binary") == first
 
 
 @pytest.fixture
 def checkerboard(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import ddal_checkerboard
-
-    return ddal_checkerboard
+    return imported("ddal_checkerboard", monkeypatch)
 
 
 def test_compiled_steps_are_those_of_torch(checkerboard):
@@ -55,15 +51,12 @@ def test_compiled_steps_are_those_of_torch(checkerboard):
 
 def test_the_large_query_runs():
     """The query on dealt hands prints what it picked."""
-    assert "1000 picked in" in run_small("ddal_benchmarks.py", "million")
+    assert "1000 picked in" in run_small("ddal_benchmarks", "million")
 
 
 @pytest.fixture
 def benchmarks(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import ddal_benchmarks
-
-    return ddal_benchmarks
+    return imported("ddal_benchmarks", monkeypatch)
 
 
 def test_hands_are_labelled_by_the_rules(benchmarks):
@@ -96,7 +89,7 @@ def test_dealt_hands_are_five_different_cards(benchmarks):
 
 def test_the_study_of_defaults_runs_and_goes_on(tmp_path):
     """Every arm has an area on every task; a second call repeats the tables from the file."""
-    first, again = (run_small("ddal_defaults.py", tmp_path, "--task", "binary", "mnist") for _ in range(2))
+    first, again = (run_small("ddal_defaults", tmp_path, "--task", "binary", "mnist") for _ in range(2))
     assert first == again
     assert first.count("| ddal |") == 2
 

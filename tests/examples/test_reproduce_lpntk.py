@@ -1,8 +1,7 @@
 """The script that reproduces lpNTK's tables runs, stage by stage, and goes on where it was stopped."""
 
 import pytest
-from scripts import REPRODUCE as SCRIPTS
-from scripts import run_small
+from scripts import imported, run_small
 
 FILES = {
     "pruning": ["pruning.csv", "reference.pt", "kept pruned lpNTK.npy"],
@@ -19,10 +18,7 @@ FILES = {
 def script(monkeypatch):
     monkeypatch.setenv("MODAL_NTK_SMALL", "1")
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import lpntk_mnist
-
-    return lpntk_mnist
+    return imported("lpntk_mnist", monkeypatch)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -45,19 +41,18 @@ def test_a_stage_goes_on_where_it_was_stopped(script, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("script_", "row"), [("lpntk_conflicts.py", "| conflicts, three-fold |"), ("small_queries.py", "| lpntk |")]
+    ("study", "row"), [("lpntk_conflicts", "| conflicts, three-fold |"), ("small_queries", "| lpntk |")]
 )
-def test_a_small_study_runs_and_goes_on(tmp_path, script_, row):
+def test_a_small_study_runs_and_goes_on(tmp_path, study, row):
     """Every arm has its row; a second call repeats the table from the file."""
-    first, again = (run_small(script_, tmp_path) for _ in range(2))
+    first, again = (run_small(study, tmp_path) for _ in range(2))
     assert first == again
     assert first.count(row.strip("| ")) >= 1
 
 
-def test_the_theorem_holds_for_pairs_of_one_label(script, monkeypatch):
+def test_the_theorem_holds_for_pairs_of_one_label(monkeypatch):
     """The labelled kernel nears the whole one as the net widens, and stays 4 / K of it away where labels differ."""
-    import lpntk_theorem
-
+    lpntk_theorem = imported("lpntk_theorem", monkeypatch)
     monkeypatch.setattr(lpntk_theorem, "N_PAIRS", 15)
     narrow, wide = (lpntk_theorem.norms(width, 0, True) for width in (64, 1024))
     assert wide[0] < narrow[0] / 4

@@ -1,22 +1,17 @@
 """The scripts of WAAL run, at sizes that take seconds, and go on where they were."""
 
-import importlib
 import json
 import sys
-from pathlib import Path
 
 import pytest
-from scripts import run_small
-
-SCRIPT = Path(__file__).parents[2] / "examples/reproduce/waal_fashion_mnist.py"
+from scripts import imported, run_small
 
 
 @pytest.fixture
 def script(monkeypatch):
     pytest.importorskip("matplotlib").use("Agg")
     monkeypatch.setenv("MODAL_NTK_SMALL", "1")
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    return importlib.import_module("waal_fashion_mnist")
+    return imported("waal_fashion_mnist", monkeypatch)
 
 
 def test_it_goes_on_where_it_was(script, tmp_path, capsys):
@@ -47,7 +42,7 @@ def test_cells_are_done_once_by_several_processes(script, tmp_path):
 def test_the_starved_study_runs_and_goes_on(tmp_path):
     """Every arm leaves accuracy and areas for each round; a second call repeats the table and trains nothing."""
     arguments = [tmp_path, "--task", "modes", "--arms", "no critic", "eq. 8"]
-    first, again = (run_small("waal_starved.py", *arguments) for _ in range(2))
+    first, again = (run_small("waal_starved", *arguments) for _ in range(2))
     rows = [json.loads(line) for line in (tmp_path / "waal_starved_modes.jsonl").read_text().splitlines()]
     assert [(r["arm"], r["n_labels"]) for r in rows] == [(a, n) for a in ("no critic", "eq. 8") for n in (105, 130)]
     assert all(0 <= r[name] <= 1 for r in rows for name in ("accuracy", "auc", "auc_starved", "starved_share"))

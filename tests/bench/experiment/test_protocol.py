@@ -250,7 +250,7 @@ class TestRuns:
 
 def test_the_example_is_a_protocol():
     """The file that the README's reader may start from names strategies, parameters and data that are there."""
-    protocol = Protocol.from_toml(Path(__file__).parents[3] / "examples" / "compare.toml")
+    protocol = Protocol.from_toml(Path(__file__).parents[3] / "examples" / "reproduce" / "digits.toml")
     plan = Plan.of(protocol)
     assert len(protocol.cells) == 70
     assert plan.data.x_validation.shape == (100, 64)
