@@ -257,3 +257,9 @@ def fitted_view(estimator: Any, data: Labelled, prefit: bool, *, instead: str = 
         remedy = f"Fit it first, `estimator.fit(X, y)`, or pass `{instead}`." if view.net is not None else _WRAP
         raise UnmetNeedError(f"Expected a fitted skorch net, got {state}{name}. {remedy}")
     return view
+
+
+def label_columns(view: nets.NetView, data: Labelled) -> np.ndarray:
+    """Return the column of each sample's label among the logits of a fitted net: (n,), int64."""
+    n_outputs = view.logits(nets.take_rows(data.X, np.arange(1))).shape[1]
+    return nets.class_columns(view, data.y, n_outputs)

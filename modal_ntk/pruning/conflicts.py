@@ -10,7 +10,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from modal_ntk import checks, kernels, nets
 from modal_ntk.kernels.rows import KernelRows
-from modal_ntk.pruning.base import Labelled, checked_data, fitted_view
+from modal_ntk.pruning.base import Labelled, checked_data, fitted_view, label_columns
 
 _BLOCK_BYTES = 2**27
 
@@ -163,12 +163,11 @@ def similarity_rows(view: nets.NetView, data: Labelled, kind: Any, seed: int, **
         Over all samples.
     """
     with view.no_trace():
-        n_outputs = view.logits(nets.take_rows(data.X, np.arange(1))).shape[1]
         return kernels.kernel_rows(
             nets.logit_module(view, data.X),
             nets.stacked_inputs(view, data.X),
             kind=kind,
-            labels=None if kind == "pseudo" else nets.class_columns(view, data.y, n_outputs),
+            labels=None if kind == "pseudo" else label_columns(view, data),
             random_state=seed,
             **options,
         )

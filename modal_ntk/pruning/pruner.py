@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ DOUBTFUL = 0.05
 _MODES = ("prune_head", "head_only", "centres", "random_member", "redundant_only")
 
 
+@dataclass(eq=False, repr=False)
 class LpNTKPruner(DataPruner):
     """Keep the samples that teach what others do not.
 
@@ -131,38 +133,21 @@ class LpNTKPruner(DataPruner):
         "sketch_dim": [COUNT],
     }
 
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        prefit: bool = False,
-        kernel: Literal["labelled", "pseudo"] = "labelled",
-        redundancy: Redundancy = "auto",
-        max_redundant: float = 0.1,
-        mode: Mode = "prune_head",
-        head_drop: float = 0.1,
-        cluster_share: float = 0.1,
-        n_keep: int | None = None,
-        method: Literal["auto", "exact", "sketch"] = "auto",
-        memory_budget: int = 2**32,
-        sketch_dim: int = 1024,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.estimator = estimator
-        self.prefit = prefit
-        self.kernel = kernel
-        self.redundancy = redundancy
-        self.max_redundant = max_redundant
-        self.mode = mode
-        self.head_drop = head_drop
-        self.cluster_share = cluster_share
-        self.n_keep = n_keep
-        self.method = method
-        self.memory_budget = memory_budget
-        self.sketch_dim = sketch_dim
-        self.random_state = random_state
-        self.verbose = verbose
+    estimator: Any
+    _: KW_ONLY
+    prefit: bool = False
+    kernel: Literal["labelled", "pseudo"] = "labelled"
+    redundancy: Redundancy = "auto"
+    max_redundant: float = 0.1
+    mode: Mode = "prune_head"
+    head_drop: float = 0.1
+    cluster_share: float = 0.1
+    n_keep: int | None = None
+    method: Literal["auto", "exact", "sketch"] = "auto"
+    memory_budget: int = 2**32
+    sketch_dim: int = 1024
+    random_state: Any = None
+    verbose: int = 0
 
     def _keep(self, data: Labelled) -> np.ndarray:
         view = fitted_view(self.estimator, data, self.prefit)

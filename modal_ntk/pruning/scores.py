@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from typing import Any, ClassVar, Literal
 
@@ -12,15 +12,20 @@ import torch
 
 from modal_ntk import features, nets, progress
 from modal_ntk.checks.parameters import COUNT, SHARE, Constraints, Interval, StrOptions
-from modal_ntk.pruning.base import DataPruner, Labelled, trained
+from modal_ntk.pruning.base import DataPruner, Labelled, label_columns, trained
 from modal_ntk.pruning.difficulty import sample_errors, watched
 
 
+@dataclass(eq=False, repr=False)
 class ScorePruner(DataPruner):
     """Base of pruners that give every sample a score and keep a share of them."""
 
-    keep: float
-    keep_hardest: bool
+    estimator: Any
+    _: KW_ONLY
+    keep: float = 0.8
+    keep_hardest: bool = True
+    random_state: Any = None
+    verbose: int = 0
     _parameter_constraints: ClassVar[Constraints] = {
         "keep": [SHARE],
         "keep_hardest": ["boolean"],
@@ -39,7 +44,27 @@ class ScorePruner(DataPruner):
         """Return the score of every sample; larger is harder."""
 
 
-class EL2N(ScorePruner):
+@dataclass(eq=False, kw_only=True, repr=False)
+class _EarlyScorePruner(ScorePruner):
+    # Scores by nets early in training, averaged over several.
+    n_models: int = 10
+    n_epochs: int | None = 20
+
+    def _scores(self, data: Labelled) -> np.ndarray:
+        total = np.zeros(len(data))
+        for _ in progress.steps(range(self.n_models), "models", "model"):
+            view = nets.NetView(trained(self.estimator, data, data.seed(), n_epochs=self.n_epochs))
+            with view.no_trace():
+                columns = torch.from_numpy(label_columns(view, data))
+                total += self._scores_by(view, data.X, columns).double().cpu().numpy()
+        return total / self.n_models
+
+    @abstractmethod
+    def _scores_by(self, view: nets.NetView, X: Any, columns: torch.Tensor) -> torch.Tensor:
+        """Return the score of every sample by one net; `columns` are the labels' among its logits."""
+
+
+class EL2N(_EarlyScorePruner):
     """Keep the samples that nets early in training are most wrong about.
 
     Parameters
@@ -82,33 +107,11 @@ class EL2N(ScorePruner):
     [9]
     """
 
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        keep: float = 0.8,
-        n_models: int = 10,
-        n_epochs: int | None = 20,
-        keep_hardest: bool = True,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.estimator = estimator
-        self.keep = keep
-        self.n_models = n_models
-        self.n_epochs = n_epochs
-        self.keep_hardest = keep_hardest
-        self.random_state = random_state
-        self.verbose = verbose
-
-    def _scores(self, data: Labelled) -> np.ndarray:
-        total = np.zeros(len(data))
-        for view, columns in _models(self, data):
-            total += sample_errors(view.logits(data.X).double(), columns)[1].numpy()
-        return total / self.n_models
+    def _scores_by(self, view: nets.NetView, X: Any, columns: torch.Tensor) -> torch.Tensor:
+        return sample_errors(view.logits(X).double(), columns)[1]
 
 
-class GraNd(ScorePruner):
+class GraNd(_EarlyScorePruner):
     """Keep the samples whose loss has the longest gradient early in training.
 
     Parameters
@@ -152,34 +155,11 @@ class GraNd(ScorePruner):
     [9]
     """
 
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        keep: float = 0.8,
-        n_models: int = 10,
-        n_epochs: int | None = 20,
-        keep_hardest: bool = True,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.estimator = estimator
-        self.keep = keep
-        self.n_models = n_models
-        self.n_epochs = n_epochs
-        self.keep_hardest = keep_hardest
-        self.random_state = random_state
-        self.verbose = verbose
-
-    def _scores(self, data: Labelled) -> np.ndarray:
-        total = np.zeros(len(data))
-        for view, columns in _models(self, data):
-            with view.no_trace():
-                module, inputs = nets.logit_module(view, data.X), nets.stacked_inputs(view, data.X)
-                total += features.loss_gradient_norms(module, inputs, columns).double().cpu().numpy()
-        return total / self.n_models
+    def _scores_by(self, view: nets.NetView, X: Any, columns: torch.Tensor) -> torch.Tensor:
+        return features.loss_gradient_norms(nets.logit_module(view, X), nets.stacked_inputs(view, X), columns)
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class ForgettingScore(ScorePruner):
     """Keep the samples that a net forgets most often while it is trained.
 
@@ -229,32 +209,8 @@ class ForgettingScore(ScorePruner):
         "never": [StrOptions({"infinite", "epochs"})],
     }
 
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        keep: float = 0.8,
-        n_epochs: int | None = None,
-        never: Literal["infinite", "epochs"] = "infinite",
-        keep_hardest: bool = True,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.estimator = estimator
-        self.keep = keep
-        self.n_epochs = n_epochs
-        self.never = never
-        self.keep_hardest = keep_hardest
-        self.random_state = random_state
-        self.verbose = verbose
+    n_epochs: int | None = None
+    never: Literal["infinite", "epochs"] = "infinite"
 
     def _scores(self, data: Labelled) -> np.ndarray:
         return watched(self.estimator, data, data.seed(), n_epochs=self.n_epochs).forgetting(never=self.never)
-
-
-def _models(pruner: Any, data: Labelled) -> Iterator[tuple[nets.NetView, torch.Tensor]]:
-    # One trained net after another, with each sample's column of its logits.
-    for _ in progress.steps(range(pruner.n_models), "models", "model"):
-        view = nets.NetView(trained(pruner.estimator, data, data.seed(), n_epochs=pruner.n_epochs))
-        n_outputs = view.logits(nets.take_rows(data.X, np.arange(1))).shape[1]
-        yield view, torch.from_numpy(nets.class_columns(view, data.y, n_outputs))

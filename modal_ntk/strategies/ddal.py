@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,6 +30,7 @@ STEPS_WITH_TOL = 1000
 """Limit of the steps where a tolerance is set and no number of steps."""
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class DDAL(QueryStrategy):
     """Query the samples about which labels, diffused over a neighbour graph, say least.
 
@@ -143,46 +145,24 @@ class DDAL(QueryStrategy):
         "reuse_graph": ["boolean"],
     }
 
-    def __init__(
-        self,
-        *,
-        n_neighbors: int = 10,
-        n_steps: int | None = None,
-        tol: float | None = None,
-        criterion: Criterion = "min",
-        norm_order: float = 2.0,
-        per_round: int | None = 1,
-        oracle: Any = None,
-        tie_break: TieBreak = "random",
-        features: Any = "auto",
-        affinity: Any = None,
-        similarity: Similarity = "exp",
-        symmetrise: Symmetrise = "max",
-        self_loops: bool = False,
-        search: Search = "auto",
-        n_classes: int | None = None,
-        reuse_graph: bool = True,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.n_neighbors = n_neighbors
-        self.n_steps = n_steps
-        self.tol = tol
-        self.criterion = criterion
-        self.norm_order = norm_order
-        self.per_round = per_round
-        self.oracle = oracle
-        self.tie_break = tie_break
-        self.features = features
-        self.affinity = affinity
-        self.similarity = similarity
-        self.symmetrise = symmetrise
-        self.self_loops = self_loops
-        self.search = search
-        self.n_classes = n_classes
-        self.reuse_graph = reuse_graph
-        self.random_state = random_state
-        self.verbose = verbose
+    n_neighbors: int = 10
+    n_steps: int | None = None
+    tol: float | None = None
+    criterion: Criterion = "min"
+    norm_order: float = 2.0
+    per_round: int | None = 1
+    oracle: Any = None
+    tie_break: TieBreak = "random"
+    features: Any = "auto"
+    affinity: Any = None
+    similarity: Similarity = "exp"
+    symmetrise: Symmetrise = "max"
+    self_loops: bool = False
+    search: Search = "auto"
+    n_classes: int | None = None
+    reuse_graph: bool = True
+    random_state: Any = None
+    verbose: int = 0
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - labels change no need
         needed = self.needs | (rows.needs_of(self.features) if self.affinity is None else set())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -32,6 +33,7 @@ ALONE = 0.99
 """Correlation of scores with products of gradients above which these rank the pool alone."""
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class DynamicAL(QueryStrategy):
     """Query the samples whose loss gradients would speed training up most, pseudo-labelled by the net itself.
 
@@ -119,28 +121,15 @@ class DynamicAL(QueryStrategy):
         "memory_budget": [COUNT],
     }
 
-    def __init__(
-        self,
-        *,
-        batch: Literal["top", "greedy", "de_influence"] = "top",
-        loss: Literal["cross_entropy", "mse"] = "cross_entropy",
-        influence: float = 2.0,
-        sub_batch: int = 100,
-        parameters: str | Sequence[str] | None = None,
-        method: Literal["factored", "explicit"] = "factored",
-        memory_budget: int = 2**30,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.batch = batch
-        self.loss = loss
-        self.influence = influence
-        self.sub_batch = sub_batch
-        self.parameters = parameters
-        self.method = method
-        self.memory_budget = memory_budget
-        self.random_state = random_state
-        self.verbose = verbose
+    batch: Literal["top", "greedy", "de_influence"] = "top"
+    loss: Literal["cross_entropy", "mse"] = "cross_entropy"
+    influence: float = 2.0
+    sub_batch: int = 100
+    parameters: str | Sequence[str] | None = None
+    method: Literal["factored", "explicit"] = "factored"
+    memory_budget: int = 2**30
+    random_state: Any = None
+    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
         loss = self._loss(query)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from modal_ntk.strategies.common.kernel_query import Scaling
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class LookAhead(QueryStrategy):
     """Query the samples that would change the network's outputs over the pool most.
 
@@ -131,46 +133,24 @@ class LookAhead(QueryStrategy):
         "tie_break": [StrOptions({"random", "margin", "first"})],
     }
 
-    def __init__(
-        self,
-        *,
-        variant: Literal["trained", "initial"] = "trained",
-        objective: Literal["output_change", "squared_change", "disagreement"] = "output_change",
-        reference: Literal["network", "kernel"] = "network",
-        outputs: Literal["auto", "probabilities", "logits"] = "auto",
-        sequential: bool = False,
-        kernel: Literal["pseudo", "trace"] = "pseudo",
-        n_candidates: int | None = 6000,
-        features: Any = "input",
-        n_hidden: int = 64,
-        use_f0: bool = True,
-        feature_scaling: Scaling = None,
-        time: float | None = None,
-        tie_break: TieBreak = "random",
-        rel_jitter: float = 1e-6,
-        dtype: Precision = "float64",
-        memory_budget: int = 2**32,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.variant = variant
-        self.objective = objective
-        self.reference = reference
-        self.outputs = outputs
-        self.sequential = sequential
-        self.kernel = kernel
-        self.n_candidates = n_candidates
-        self.features = features
-        self.n_hidden = n_hidden
-        self.use_f0 = use_f0
-        self.feature_scaling = feature_scaling
-        self.time = time
-        self.tie_break = tie_break
-        self.rel_jitter = rel_jitter
-        self.dtype = dtype
-        self.memory_budget = memory_budget
-        self.random_state = random_state
-        self.verbose = verbose
+    variant: Literal["trained", "initial"] = "trained"
+    objective: Literal["output_change", "squared_change", "disagreement"] = "output_change"
+    reference: Literal["network", "kernel"] = "network"
+    outputs: Literal["auto", "probabilities", "logits"] = "auto"
+    sequential: bool = False
+    kernel: Literal["pseudo", "trace"] = "pseudo"
+    n_candidates: int | None = 6000
+    features: Any = "input"
+    n_hidden: int = 64
+    use_f0: bool = True
+    feature_scaling: Scaling = None
+    time: float | None = None
+    tie_break: TieBreak = "random"
+    rel_jitter: float = 1e-6
+    dtype: Precision = "float64"
+    memory_budget: int = 2**32
+    random_state: Any = None
+    verbose: int = 0
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - needs do not depend on labels
         needed = {"gradients", "probabilities"} if self.variant == "trained" else {"predictions", "features"}

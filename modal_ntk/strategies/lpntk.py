@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ Rule = Literal["coverage", "clusters"]
 Budget = Literal["auto", "small", "large"]
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class LpNTK(QueryStrategy):
     """Query by what samples teach each other under the labelled pseudo-kernel, with the model's labels for the pool.
 
@@ -107,32 +109,17 @@ class LpNTK(QueryStrategy):
         "sketch_dim": [COUNT],
     }
 
-    def __init__(
-        self,
-        *,
-        rule: Rule = "coverage",
-        budget: Budget = "auto",
-        small_share: float = 0.05,
-        skip_redundant: bool = True,
-        cluster_share: float = 0.1,
-        n_candidates: int | None = 10000,
-        method: Literal["auto", "exact", "sketch"] = "auto",
-        memory_budget: int = 2**31,
-        sketch_dim: int = 1024,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.rule = rule
-        self.budget = budget
-        self.small_share = small_share
-        self.skip_redundant = skip_redundant
-        self.cluster_share = cluster_share
-        self.n_candidates = n_candidates
-        self.method = method
-        self.memory_budget = memory_budget
-        self.sketch_dim = sketch_dim
-        self.random_state = random_state
-        self.verbose = verbose
+    rule: Rule = "coverage"
+    budget: Budget = "auto"
+    small_share: float = 0.05
+    skip_redundant: bool = True
+    cluster_share: float = 0.1
+    n_candidates: int | None = 10000
+    method: Literal["auto", "exact", "sketch"] = "auto"
+    memory_budget: int = 2**31
+    sketch_dim: int = 1024
+    random_state: Any = None
+    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
         few, pool = candidates_of(query, self.n_candidates)

@@ -75,6 +75,7 @@ class Belief:
         return np.asarray(self.clusters.labels[self.rows])
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class NTKCPL(QueryStrategy):
     """Query the samples that, once trained on, leave the pool least unlike its clusters.
 
@@ -196,58 +197,30 @@ class NTKCPL(QueryStrategy):
         "time": [POSITIVE, None],
     }
 
-    def __init__(
-        self,
-        *,
-        max_clusters: int | None = None,
-        variant: Literal["al", "self"] = "self",
-        features: Any = "input",
-        embedding: Any = None,
-        n_hidden: int | None = None,
-        kernel: Literal["pseudo", "trace"] = "pseudo",
-        use_f0: bool = False,
-        feature_scaling: Scaling = "center_l2",
-        normalise_clusters: bool = True,
-        constraint: Constraint = "cannot_link",
-        n_start: int | None = None,
-        n_init: int = 1,
-        min_cluster_size: int = 1,
-        n_candidates: int | None = 10000,
-        objective: Literal["risk", "squared_error"] = "squared_error",
-        variance_weight: float = 2.0,
-        tie_break: TieBreak = "random",
-        tie_tolerance: float = 0.0,
-        time: float | None = None,
-        rel_jitter: float = 1e-6,
-        dtype: Precision = "float32",
-        memory_budget: int = 2**32,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.max_clusters = max_clusters
-        self.variant = variant
-        self.features = features
-        self.embedding = embedding
-        self.n_hidden = n_hidden
-        self.kernel = kernel
-        self.use_f0 = use_f0
-        self.feature_scaling = feature_scaling
-        self.normalise_clusters = normalise_clusters
-        self.constraint = constraint
-        self.n_start = n_start
-        self.n_init = n_init
-        self.min_cluster_size = min_cluster_size
-        self.n_candidates = n_candidates
-        self.objective = objective
-        self.variance_weight = variance_weight
-        self.tie_break = tie_break
-        self.tie_tolerance = tie_tolerance
-        self.time = time
-        self.rel_jitter = rel_jitter
-        self.dtype = dtype
-        self.memory_budget = memory_budget
-        self.random_state = random_state
-        self.verbose = verbose
+    max_clusters: int | None = None
+    variant: Literal["al", "self"] = "self"
+    features: Any = "input"
+    embedding: Any = None
+    n_hidden: int | None = None
+    kernel: Literal["pseudo", "trace"] = "pseudo"
+    use_f0: bool = False
+    feature_scaling: Scaling = "center_l2"
+    normalise_clusters: bool = True
+    constraint: Constraint = "cannot_link"
+    n_start: int | None = None
+    n_init: int = 1
+    min_cluster_size: int = 1
+    n_candidates: int | None = 10000
+    objective: Literal["risk", "squared_error"] = "squared_error"
+    variance_weight: float = 2.0
+    tie_break: TieBreak = "random"
+    tie_tolerance: float = 0.0
+    time: float | None = None
+    rel_jitter: float = 1e-6
+    dtype: Precision = "float32"
+    memory_budget: int = 2**32
+    random_state: Any = None
+    verbose: int = 0
 
     @classmethod
     def as_published(cls, **changes: Any) -> NTKCPL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from modal_ntk.strategies.common.kernel_query import Scaling
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class VarianceDesign(QueryStrategy):
     """Query the samples that take most posterior variance from the whole pool, under a neural tangent kernel.
 
@@ -90,28 +92,15 @@ class VarianceDesign(QueryStrategy):
         "kernel": [StrOptions({"infinite", "net"})],
     }
 
-    def __init__(
-        self,
-        *,
-        kernel: Literal["infinite", "net"] = "infinite",
-        features: Any = "input",
-        feature_scaling: Scaling = "center_l2",
-        n_candidates: int | None = 10000,
-        rel_jitter: float = 1e-6,
-        dtype: Precision = "float32",
-        memory_budget: int = 2**32,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.kernel = kernel
-        self.features = features
-        self.feature_scaling = feature_scaling
-        self.n_candidates = n_candidates
-        self.rel_jitter = rel_jitter
-        self.dtype = dtype
-        self.memory_budget = memory_budget
-        self.random_state = random_state
-        self.verbose = verbose
+    kernel: Literal["infinite", "net"] = "infinite"
+    features: Any = "input"
+    feature_scaling: Scaling = "center_l2"
+    n_candidates: int | None = 10000
+    rel_jitter: float = 1e-6
+    dtype: Precision = "float32"
+    memory_budget: int = 2**32
+    random_state: Any = None
+    verbose: int = 0
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - labels decide nothing
         needed = {"gradients"} if self.kernel == "net" else set(self.needs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from modal_ntk.nets import NetView
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class WAAL(QueryStrategy):
     """Query samples that are uncertain to the classifier and unlike the labelled ones to a critic.
 
@@ -76,24 +78,13 @@ class WAAL(QueryStrategy):
         "official_code": ["boolean"],
     }
 
-    def __init__(
-        self,
-        *,
-        coefficient: float = 5.0,
-        standardise: bool = False,
-        mixture: float = 0.5,
-        critic: Any = None,
-        official_code: bool = False,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.coefficient = coefficient
-        self.standardise = standardise
-        self.mixture = mixture
-        self.critic = critic
-        self.official_code = official_code
-        self.random_state = random_state
-        self.verbose = verbose
+    coefficient: float = 5.0
+    standardise: bool = False
+    mixture: float = 0.5
+    critic: Any = None
+    official_code: bool = False
+    random_state: Any = None
+    verbose: int = 0
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:
         unmet = super()._unmet(view, n_labeled)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -35,6 +35,7 @@ def default_arms() -> Arms:
     return [("coreset", CoreSet()), ("least_confidence", LeastConfidence())]
 
 
+@dataclass(eq=False, repr=False)
 class ALBL(_BaseComposition, QueryStrategy):
     """Ask one of several strategies each time, and learn from the labels which of them to ask.
 
@@ -108,26 +109,15 @@ class ALBL(_BaseComposition, QueryStrategy):
         "uniform_arm": ["boolean", None],
     }
 
-    def __init__(
-        self,
-        strategies: Arms | None = None,
-        *,
-        variant: Literal["paper", "deep"] = "paper",
-        n_rounds: int = 100,
-        delta: float = 0.1,
-        p_min: float | None = None,
-        uniform_arm: bool | None = None,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.strategies = strategies
-        self.variant = variant
-        self.n_rounds = n_rounds
-        self.delta = delta
-        self.p_min = p_min
-        self.uniform_arm = uniform_arm
-        self.random_state = random_state
-        self.verbose = verbose
+    strategies: Arms | None = None
+    _: KW_ONLY
+    variant: Literal["paper", "deep"] = "paper"
+    n_rounds: int = 100
+    delta: float = 0.1
+    p_min: float | None = None
+    uniform_arm: bool | None = None
+    random_state: Any = None
+    verbose: int = 0
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters, with ``deep`` the arms by name and theirs too."""

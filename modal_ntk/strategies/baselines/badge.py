@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _BLOCK = 2**24  # entries of gradients formed at a time where they are averaged
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class BADGE(DistanceStrategy):
     """Query samples whose last-layer gradients, at the predicted label, are long and unlike each other.
 
@@ -78,22 +80,12 @@ class BADGE(DistanceStrategy):
         "n_averaged": [COUNT, None],
     }
 
-    def __init__(
-        self,
-        *,
-        first: First = "largest",
-        n_partitions: int = 1,
-        n_averaged: int | None = None,
-        features: Any = "embedding",
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.first = first
-        self.n_partitions = n_partitions
-        self.n_averaged = n_averaged
-        self.features = features
-        self.random_state = random_state
-        self.verbose = verbose
+    first: First = "largest"
+    n_partitions: int = 1
+    n_averaged: int | None = None
+    features: Any = "embedding"
+    random_state: Any = None
+    verbose: int = 0
 
     def _needed(self) -> set[str]:
         return {"probabilities"} | rows.needs_of(self.features)

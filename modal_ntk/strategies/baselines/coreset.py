@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from modal_ntk import selection
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from modal_ntk.selection.k_center import First
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class CoreSet(DistanceStrategy):
     """Query the samples farthest from the labelled set and from each other.
 
@@ -55,13 +57,10 @@ class CoreSet(DistanceStrategy):
         "first": [StrOptions({"random", "first"})],
     }
 
-    def __init__(
-        self, *, features: Any = "auto", first: First = "random", random_state: Any = None, verbose: int = 0
-    ) -> None:
-        self.features = features
-        self.first = first
-        self.random_state = random_state
-        self.verbose = verbose
+    features: Any = "auto"
+    first: First = "random"
+    random_state: Any = None
+    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
         rows = read_rows(query, self.features)

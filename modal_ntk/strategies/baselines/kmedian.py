@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from modal_ntk import selection
@@ -14,6 +15,7 @@ from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common import rows
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class KMedian(DistanceStrategy):
     """Query samples that stand for the pool: one for each of `n_instances` clusters of it.
 
@@ -56,20 +58,11 @@ class KMedian(DistanceStrategy):
         "n_init": [COUNT],
     }
 
-    def __init__(
-        self,
-        *,
-        method: Literal["kmeans", "kmedoids"] = "kmeans",
-        n_init: int = 1,
-        features: Any = "auto",
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.method = method
-        self.n_init = n_init
-        self.features = features
-        self.random_state = random_state
-        self.verbose = verbose
+    method: Literal["kmeans", "kmedoids"] = "kmeans"
+    n_init: int = 1
+    features: Any = "auto"
+    random_state: Any = None
+    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
         X = rows.read(query.view, query.X_pool, self.features)

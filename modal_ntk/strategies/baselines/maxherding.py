@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from modal_ntk import selection
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from modal_ntk.selection.herding import Kernel
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class MaxHerding(DistanceStrategy):
     """Query the samples that add most to the similarity of every sample to its most similar labelled one.
 
@@ -65,20 +67,11 @@ class MaxHerding(DistanceStrategy):
         "normalise": ["boolean"],
     }
 
-    def __init__(
-        self,
-        *,
-        kernel: float | Kernel = 1.0,
-        normalise: bool = True,
-        features: Any = "auto",
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.kernel = kernel
-        self.normalise = normalise
-        self.features = features
-        self.random_state = random_state
-        self.verbose = verbose
+    kernel: float | Kernel = 1.0
+    normalise: bool = True
+    features: Any = "auto"
+    random_state: Any = None
+    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
         rows = read_rows(query, self.features)

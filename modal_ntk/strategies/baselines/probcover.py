@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
@@ -18,6 +19,7 @@ from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common.rows import Rows, read_rows
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class ProbCover(DistanceStrategy):
     """Query the samples whose balls cover most of what no labelled sample's ball covers.
 
@@ -72,26 +74,14 @@ class ProbCover(DistanceStrategy):
         "n_init": [COUNT],
     }
 
-    def __init__(
-        self,
-        *,
-        delta: float | Literal["purity"] = "purity",
-        purity: float = 0.95,
-        n_classes: int | None = None,
-        normalise: bool = True,
-        n_init: int = 10,
-        features: Any = "auto",
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.delta = delta
-        self.purity = purity
-        self.n_classes = n_classes
-        self.normalise = normalise
-        self.n_init = n_init
-        self.features = features
-        self.random_state = random_state
-        self.verbose = verbose
+    delta: float | Literal["purity"] = "purity"
+    purity: float = 0.95
+    n_classes: int | None = None
+    normalise: bool = True
+    n_init: int = 10
+    features: Any = "auto"
+    random_state: Any = None
+    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
         rows = read_rows(query, self.features)

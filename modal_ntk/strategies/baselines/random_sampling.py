@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.base import Query, QueryStrategy
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class RandomSampling(QueryStrategy):
     """Query samples uniformly at random, without replacement.
 
@@ -38,9 +40,8 @@ class RandomSampling(QueryStrategy):
     reads_labels: ClassVar[bool] = False
     multilabel: ClassVar[bool] = True
 
-    def __init__(self, *, random_state: Any = None, verbose: int = 0) -> None:
-        self.random_state = random_state
-        self.verbose = verbose
+    random_state: Any = None
+    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
         indices = query.rng.permutation(query.n_pool)[: query.n_instances].astype(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from modal_ntk.checks.parameters import COUNT, Constraints
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from modal_ntk.nets import NetView
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class TCM(DistanceStrategy):
     """Query by TypiClust until there are some labels for every class, then by margin.
 
@@ -55,13 +57,10 @@ class TCM(DistanceStrategy):
         "n_per_class": [COUNT],
     }
 
-    def __init__(
-        self, *, n_per_class: int = 10, features: Any = "auto", random_state: Any = None, verbose: int = 0
-    ) -> None:
-        self.n_per_class = n_per_class
-        self.features = features
-        self.random_state = random_state
-        self.verbose = verbose
+    n_per_class: int = 10
+    features: Any = "auto"
+    random_state: Any = None
+    verbose: int = 0
 
     def _switch(self, view: NetView) -> Switch:
         typical = TypiClust(features=self.features)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from modal_ntk.selection.typical import Distance, Neighbors
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class TypiClust(DistanceStrategy):
     """Query the most typical sample of each cluster, the least labelled and largest clusters first.
 
@@ -83,32 +85,17 @@ class TypiClust(DistanceStrategy):
         "normalise": ["boolean"],
     }
 
-    def __init__(
-        self,
-        *,
-        n_neighbors: int = 20,
-        max_clusters: int = 500,
-        min_cluster_size: int = 5,
-        distance: Distance = "euclidean",
-        neighbors: Neighbors = "remaining",
-        mini_batch_above: int | None = 50,
-        n_init: int = 1,
-        normalise: bool = True,
-        features: Any = "auto",
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.n_neighbors = n_neighbors
-        self.max_clusters = max_clusters
-        self.min_cluster_size = min_cluster_size
-        self.distance = distance
-        self.neighbors = neighbors
-        self.mini_batch_above = mini_batch_above
-        self.n_init = n_init
-        self.normalise = normalise
-        self.features = features
-        self.random_state = random_state
-        self.verbose = verbose
+    n_neighbors: int = 20
+    max_clusters: int = 500
+    min_cluster_size: int = 5
+    distance: Distance = "euclidean"
+    neighbors: Neighbors = "remaining"
+    mini_batch_above: int | None = 50
+    n_init: int = 1
+    normalise: bool = True
+    features: Any = "auto"
+    random_state: Any = None
+    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
         rows = read_rows(query, self.features)

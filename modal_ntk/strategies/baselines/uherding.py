@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -31,6 +32,7 @@ FIRST_WIDTH = 1.0
 """Width where there are no two labelled samples to take it from, as MaxHerding's."""
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class UHerding(MaxHerding):
     """Query the samples that add most to the similarity of every uncertain sample to its most similar labelled one.
 
@@ -90,22 +92,10 @@ class UHerding(MaxHerding):
         "kernel": [POSITIVE, StrOptions({"auto", "nearest", "median"}), callable],
     }
 
-    def __init__(
-        self,
-        *,
-        uncertainty: Literal["margin", "entropy", "least_confidence"] = "margin",
-        temperature: float | Literal["held_out"] = "held_out",
-        kernel: Any = "auto",
-        normalise: bool = True,
-        features: Any = "fixed",
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        super().__init__(
-            kernel=kernel, normalise=normalise, features=features, random_state=random_state, verbose=verbose
-        )
-        self.uncertainty = uncertainty
-        self.temperature = temperature
+    uncertainty: Literal["margin", "entropy", "least_confidence"] = "margin"
+    temperature: float | Literal["held_out"] = "held_out"
+    kernel: Any = "auto"
+    features: Any = "fixed"
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:
         needed = self._needed() | ({"probabilities"} if n_labeled else set())

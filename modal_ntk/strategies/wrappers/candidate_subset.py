@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _NEEDS = {"random": None, "uncertain": "probabilities", "class_balanced": "predictions"}
 
 
+@dataclass(eq=False, repr=False)
 class CandidateSubset(QueryStrategy):
     """Let a strategy choose from a part of the pool, where the whole of it would take too long or too much memory.
 
@@ -57,20 +59,12 @@ class CandidateSubset(QueryStrategy):
         "how": [StrOptions(set(_NEEDS))],
     }
 
-    def __init__(
-        self,
-        strategy: QueryStrategy,
-        n_candidates: int = 1000,
-        *,
-        how: Literal["random", "uncertain", "class_balanced"] = "random",
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.strategy = strategy
-        self.n_candidates = n_candidates
-        self.how = how
-        self.random_state = random_state
-        self.verbose = verbose
+    strategy: QueryStrategy
+    n_candidates: int = 1000
+    _: KW_ONLY
+    how: Literal["random", "uncertain", "class_balanced"] = "random"
+    random_state: Any = None
+    verbose: int = 0
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

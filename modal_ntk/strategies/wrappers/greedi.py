@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from modal_ntk.nets import NetView
 
 
+@dataclass(eq=False, repr=False)
 class GreeDi(QueryStrategy):
     """Let a strategy choose a batch from each shard of the pool, and then the batch from what was chosen.
 
@@ -59,10 +61,10 @@ class GreeDi(QueryStrategy):
 
     _parameter_constraints: ClassVar[Constraints] = {"n_shards": [COUNT]}
 
-    def __init__(self, strategy: QueryStrategy, n_shards: int = 4, *, random_state: Any = None) -> None:
-        self.strategy = strategy
-        self.n_shards = n_shards
-        self.random_state = random_state
+    strategy: QueryStrategy
+    n_shards: int = 4
+    _: KW_ONLY
+    random_state: Any = None
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 from modal_ntk import checks
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Stages = Sequence[tuple[QueryStrategy, int | None]]
 
 
+@dataclass(eq=False, repr=False)
 class Switch(QueryStrategy):
     """Let one strategy after another choose, by the number of labels there are.
 
@@ -47,10 +49,10 @@ class Switch(QueryStrategy):
     (TypiClust(n_neighbors=10), 20)
     """
 
-    def __init__(self, stages: Stages, *, random_state: Any = None, verbose: int = 0) -> None:
-        self.stages = stages
-        self.random_state = random_state
-        self.verbose = verbose
+    stages: Stages
+    _: KW_ONLY
+    random_state: Any = None
+    verbose: int = 0
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters, with ``deep`` the strategies, their numbers and their parameters too."""

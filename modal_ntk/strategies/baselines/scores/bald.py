@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -33,6 +34,7 @@ OF_THE_MEAN: dict[str, type[UncertaintyStrategy]] = {
 }
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class BALD(QueryStrategy):
     """Query the samples on which a net disagrees most with itself under different dropout masks.
 
@@ -80,18 +82,10 @@ class BALD(QueryStrategy):
         "acquisition": [StrOptions({"bald", *OF_THE_MEAN, "mean_std"})],
     }
 
-    def __init__(
-        self,
-        *,
-        n_draws: int = 10,
-        acquisition: Literal["bald", "entropy", "variation_ratio", "margin", "mean_std"] = "bald",
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.n_draws = n_draws
-        self.acquisition = acquisition
-        self.random_state = random_state
-        self.verbose = verbose
+    n_draws: int = 10
+    acquisition: Literal["bald", "entropy", "variation_ratio", "margin", "mean_std"] = "bald"
+    random_state: Any = None
+    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
         seeds = query.child_rng().integers(2**31, size=self.n_draws).tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from modal_ntk.nets import NetView
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class DeepFool(QueryStrategy):
     """Query the samples nearest to the decision boundary, by the length of an adversarial perturbation.
 
@@ -75,20 +77,11 @@ class DeepFool(QueryStrategy):
         "overshoot": [NOT_NEGATIVE],
     }
 
-    def __init__(
-        self,
-        *,
-        max_steps: int = 50,
-        n_rivals: int | None = None,
-        overshoot: float = 0.0,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.max_steps = max_steps
-        self.n_rivals = n_rivals
-        self.overshoot = overshoot
-        self.random_state = random_state
-        self.verbose = verbose
+    max_steps: int = 50
+    n_rivals: int | None = None
+    overshoot: float = 0.0
+    random_state: Any = None
+    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
         parts = over_pool(query, self._of_shard)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 OverLabels = Literal["mean", "max"]
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class UncertaintyStrategy(QueryStrategy):
     """Query the samples of largest uncertainty; ties are broken by seed.
 
@@ -41,15 +43,13 @@ class UncertaintyStrategy(QueryStrategy):
     needs: ClassVar[frozenset[str]] = frozenset({"probabilities"})
     reads_labels: ClassVar[bool] = False
     multilabel: ClassVar[bool] = True
-    over_labels: OverLabels = "mean"
     _parameter_constraints: ClassVar[Constraints] = {
         "over_labels": [StrOptions({"mean", "max"})],
     }
 
-    def __init__(self, *, over_labels: OverLabels = "mean", random_state: Any = None, verbose: int = 0) -> None:
-        self.over_labels = over_labels
-        self.random_state = random_state
-        self.verbose = verbose
+    over_labels: OverLabels = "mean"
+    random_state: Any = None
+    verbose: int = 0
 
     @staticmethod
     @abstractmethod
