@@ -13,8 +13,8 @@ from modal_ntk import checks
 from modal_ntk.bench.analysis.significance import Ranks, average_ranks
 from modal_ntk.bench.analysis.statistics import Curves, curves, find_baseline, shared, speed_up
 from modal_ntk.bench.reports import page, wording
+from modal_ntk.bench.reports.figures import Written
 from modal_ntk.bench.reports.sections import ranks_picture
-from modal_ntk.bench.reports.written import Written
 from modal_ntk.bench.storage.store import Store
 from modal_ntk.writing import replacing
 
@@ -65,12 +65,12 @@ class Across:
         """Average rank, labels saved and area of every strategy, the best first, as text."""
         order = np.argsort(self.ranks.average, kind="stable")
         width = max(len("strategy"), *map(len, self.strategies))
-        lines = [f"{'strategy':<{width}}  rank  saved  " + "  ".join(self.datasets)]
+        cells = [["strategy".ljust(width), "rank", "saved", *self.datasets]]
         for i in order:
-            areas = "  ".join(f"{x:>{len(name)}.4f}" for name, x in zip(self.datasets, self.areas[:, i], strict=True))
-            saved = _percent(_mean(self.saved[:, i]))
-            lines.append(f"{self.strategies[i]:<{width}}  {self.ranks.average[i]:4.2f}  {saved:>5}  {areas}")
-        return "\n".join(lines)
+            saved = wording.percent(_mean(self.saved[:, i]))
+            areas = [f"{area:.4f}" for area in self.areas[:, i]]
+            cells.append([self.strategies[i].ljust(width), f"{self.ranks.average[i]:.2f}", saved, *areas])
+        return wording.aligned(cells)
 
 
 def labels_saved(curve: Curves, baseline: Curves) -> float:
@@ -198,14 +198,9 @@ def report_across(folders: Sequence[str | os.PathLike[str]], out: str | os.PathL
 def _wins(found: Across, written: Written) -> str:
     names = found.strategies
     written.table("across_wins.csv", ["wins", *names], [[n, *row] for n, row in zip(names, found.wins, strict=True)])
-    rows: list[page.Row] = [
-        [f"{i + 1}. {name}", *(page.Share(float(x)) for x in found.wins[i])] for i, name in enumerate(names)
-    ]
     caption = f"Share of the seeds in which the row has the larger mean {found.metric} over all labels; "
     caption += "each data set counts the same."
-    return page.section(
-        "Wins", page.table(["row over column", *(str(i + 1) for i in range(len(names)))], rows, caption)
-    )
+    return page.section("Wins", page.shares("row over column", names, found.wins.tolist(), caption))
 
 
 def _figures(found: Across, written: Written) -> str:
@@ -220,7 +215,7 @@ def _figures(found: Across, written: Written) -> str:
     parts = [page.table(header, areas, f"Mean {found.metric} over all labels.")]
     if found.baseline is not None:
         rows = [
-            [name, *map(_percent, shares), _percent(_mean(shares))]
+            [name, *map(wording.percent, shares), wording.percent(_mean(shares))]
             for name, shares in zip(found.strategies, found.saved.T, strict=True)
         ]
         caption = f"Labels saved against {found.baseline} at its last mean {found.metric}; "
@@ -232,7 +227,3 @@ def _figures(found: Across, written: Written) -> str:
 def _mean(shares: np.ndarray) -> float:
     # NaN where it is for one: the mean over the data sets that went well would flatter.
     return float(np.mean(shares))
-
-
-def _percent(share: float) -> str:
-    return "-" if np.isnan(share) else f"{100 * share:.0f} %"

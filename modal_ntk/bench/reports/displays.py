@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from modal_ntk import checks
 from modal_ntk.bench.analysis.statistics import Curves, curves
+from modal_ntk.bench.loop.rounds import row_of
 from modal_ntk.bench.loop.simulation import SimulatedActiveLearning
 from modal_ntk.bench.reports import wording
 from modal_ntk.bench.reports.figures import styles
@@ -87,8 +88,14 @@ class CurveDisplay:
         if not isinstance(simulations, Mapping):
             runs = _as_runs(simulations)
             simulations = {name or type(runs[0].query_strategy).__name__: runs}
-        found = {key: _curves_of(key, _as_runs(value)) for key, value in simulations.items()}
-        return cls(found).plot(ax)
+        rows = [
+            row_of(key, seed, number, entry)
+            for key, value in simulations.items()
+            for seed, run in enumerate(_as_runs(value))
+            for number, entry in enumerate(run.curve_)
+        ]
+        found = curves(rows)
+        return cls({key: found[key] for key in simulations}).plot(ax)
 
     @classmethod
     def from_store(
@@ -277,33 +284,21 @@ def _as_runs(simulations: Simulations) -> list[SimulatedActiveLearning]:
     return runs
 
 
-def _curves_of(name: str, runs: list[SimulatedActiveLearning]) -> Curves:
-    # Numbers of labels that all seeds have reached.
-    by_run = [{entry.n_labels: entry for entry in run.curve_} for run in runs]
-    budgets = sorted(set.intersection(*(set(entries) for entries in by_run)))
-    columns = (
-        np.array([[getattr(entries[n], field) for n in budgets] for entries in by_run])
-        for field in ("score", "query_seconds", "fit_seconds")
-    )
-    return Curves(name, tuple(range(len(runs))), np.array(budgets, np.int64), *columns)
-
-
 def _projected(X: Any, projection: Any, n: int) -> np.ndarray:
     if isinstance(projection, str):
         checks.check_choice("projection", projection, ("pca",))
         flat = np.asarray(X.detach().cpu() if hasattr(X, "detach") else X, dtype=np.float64).reshape(n, -1)
-        points = PCA(2, svd_solver="full").fit_transform(flat) if flat.shape[1] > 2 else _padded(flat)
+        points = (
+            PCA(2, svd_solver="full").fit_transform(flat)
+            if flat.shape[1] > 2
+            else np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
+        )
     else:
-        make: Callable[[Any], Any] | None = projection if callable(projection) else None
-        points = np.asarray(projection if make is None else make(X), dtype=np.float64)
+        points = np.asarray(projection(X) if callable(projection) else projection, dtype=np.float64)
     if points.shape != (n, 2):
         remedy = "Pass points, or a function from the pool to them."
         raise checks.expected(f"a projection of shape ({n}, 2)", f"shape {points.shape}", remedy)
     return points
-
-
-def _padded(flat: np.ndarray) -> np.ndarray:
-    return np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
 
 
 def _axes(ax: Any) -> tuple[Any, Any]:

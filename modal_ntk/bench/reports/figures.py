@@ -1,10 +1,11 @@
-"""The pictures of a report, narrow enough for a phone; drawn without a display and without a user's pyplot."""
+"""The pictures and files of a report, narrow enough for a phone; drawn without a display and a user's pyplot."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,21 @@ import numpy as np
 from modal_ntk import checks
 from modal_ntk.bench.analysis.significance import Ranks
 from modal_ntk.bench.analysis.statistics import Curves
-from modal_ntk.writing import replacing
+from modal_ntk.bench.reports.queried import Queried
+from modal_ntk.writing import replacing, write_csv
 
 # Okabe and Ito's colours, told apart by colour-blind eyes too; markers help where colours come round again.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6BB1")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
 _WIDTH = 5.0  # inches
 _SHORT = 24  # characters of a name for which half a picture has room
-
+# Not in every report: without data, baseline, matplotlib or anything to rank.
+_AT_TIMES = ("balance.png", "classes.csv", "curves.png", "gain.png", "images_[0-9]*.png", "ranks.csv", "ranks.png")
 
 NO_PICTURES = 'matplotlib is not installed, so the page has no pictures. Run: pip install "modal-ntk[bench]"'
+
+Line = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+"""Numbers of labels, a value at each, and half the height of a band around it."""
 
 
 def can_draw() -> bool:
@@ -115,14 +121,8 @@ def draw_curves(found: Mapping[str, Curves], title: str, metric: str = "score") 
     matplotlib.figure.Figure
         The picture.
     """
-
-    def plot(axes: Any, name: str, curve: Curves, look: dict[str, Any]) -> None:
-        spread = np.nan_to_num(curve.deviation)
-        axes.plot(curve.budgets, curve.mean, label=name, **look)
-        band = (curve.mean - spread, curve.mean + spread)
-        axes.fill_between(curve.budgets, *band, color=look["color"], alpha=0.15, linewidth=0)
-
-    return _lines(found, plot, title, metric)
+    lines = {name: (curve.budgets, curve.mean, np.nan_to_num(curve.deviation)) for name, curve in found.items()}
+    return _lines(lines, title, metric)
 
 
 def draw_gain(found: Mapping[str, Curves], baseline: str, metric: str = "score") -> Any:
@@ -143,26 +143,21 @@ def draw_gain(found: Mapping[str, Curves], baseline: str, metric: str = "score")
         The picture.
     """
     zero = found[baseline]
-    levels = dict(zip(zero.budgets.tolist(), zero.mean, strict=True))
-
-    def plot(axes: Any, name: str, curve: Curves, look: dict[str, Any]) -> None:
-        known = np.isin(curve.budgets, zero.budgets)
-        budgets = curve.budgets[known]
-        axes.plot(budgets, curve.mean[known] - [levels[n] for n in budgets.tolist()], label=name, **look)
-        if name == baseline:
-            spread = np.nan_to_num(curve.deviation)
-            axes.fill_between(budgets, -spread, spread, color=look["color"], alpha=0.15, linewidth=0)
-
-    return _lines(found, plot, f"Gain over {baseline}", f"{metric}, difference of means")
+    lines: dict[str, Line] = {}
+    for name, curve in found.items():
+        ours, theirs = np.isin(curve.budgets, zero.budgets), np.isin(zero.budgets, curve.budgets)
+        spread = np.nan_to_num(curve.deviation) if name == baseline else None
+        lines[name] = (curve.budgets[ours], curve.mean[ours] - zero.mean[theirs], spread)
+    return _lines(lines, f"Gain over {baseline}", f"{metric}, difference of means")
 
 
-def draw_balance(budgets: Mapping[str, np.ndarray], balance: Mapping[str, np.ndarray], pool: float) -> Any:
+def draw_balance(counted: Mapping[str, Queried], pool: float) -> Any:
     """Draw how even the classes of the labels are.
 
     Parameters
     ----------
-    budgets, balance : dict of str to numpy.ndarray (n_budgets,)
-        Numbers of labels, and `modal_ntk.bench.reports.queried.evenness` at each, by strategy.
+    counted : dict of str to Queried
+        By strategy.
     pool : float
         The evenness of the whole pool.
 
@@ -171,24 +166,20 @@ def draw_balance(budgets: Mapping[str, np.ndarray], balance: Mapping[str, np.nda
     matplotlib.figure.Figure
         The picture.
     """
-
-    def plot(axes: Any, name: str, even: np.ndarray, look: dict[str, Any]) -> None:
-        axes.plot(budgets[name], even, label=name, **look)
-
-    drawing = _lines(balance, plot, "How even the classes of the labels are", "entropy over that of equal classes")
-    axes = drawing.axes[0]
-    axes.axhline(pool, color="0.4", linestyle=":", label="the whole pool")
-    _legend(drawing, axes)
-    return drawing
+    lines = {name: (found.budgets, found.evenness, None) for name, found in counted.items()}
+    return _lines(lines, "How even the classes of the labels are", "entropy over that of equal classes", pool)
 
 
-def _lines(
-    found: Mapping[str, Any], plot: Callable[[Any, str, Any, dict[str, Any]], None], title: str, ylabel: str
-) -> Any:
-    drawing, axes = figure(3.4 + 0.2 * len(found))
-    looks = styles(list(found))
-    for name, values in found.items():
-        plot(axes, name, values, looks[name])
+def _lines(lines: Mapping[str, Line], title: str, ylabel: str, pool: float | None = None) -> Any:
+    drawing, axes = figure(3.4 + 0.2 * len(lines))
+    looks = styles(list(lines))
+    for name, (budgets, values, spread) in lines.items():
+        axes.plot(budgets, values, label=name, **looks[name])
+        if spread is not None:
+            band = (values - spread, values + spread)
+            axes.fill_between(budgets, *band, color=looks[name]["color"], alpha=0.15, linewidth=0)
+    if pool is not None:
+        axes.axhline(pool, color="0.4", linestyle=":", label="the whole pool")
     axes.set_xlabel("number of labels")
     axes.set_ylabel(ylabel, fontsize="small")
     # Names are shown as they are: a dollar sign in one is no formula.
@@ -200,8 +191,6 @@ def _lines(
 
 def _legend(drawing: Any, axes: Any) -> None:
     # Below the axes: names may be as long as the picture is wide.
-    for old in drawing.legends:
-        old.remove()
     handles, labels = axes.get_legend_handles_labels()
     legend = drawing.legend(handles, labels, loc="outside lower left", fontsize="small", frameon=False)
     for text in legend.get_texts():
@@ -270,27 +259,69 @@ def draw_images(rounds: Sequence[np.ndarray], captions: Sequence[str]) -> Any:
     for row, images, caption in zip(grid, rounds, captions, strict=True):
         row[0].text(-0.15, 0.5, caption, transform=row[0].transAxes, ha="right", va="center", fontsize="small")
         for axes, image in zip(row, images, strict=False):
-            low, high = float(image.min()), float(image.max())
-            shown = (image.transpose(1, 2, 0) - low) / (high - low or 1.0)
-            axes.imshow(shown if shown.shape[2] == 3 else shown[..., 0], cmap="gray", vmin=0, vmax=1)
+            axes.imshow(as_shown(image.transpose(1, 2, 0)), cmap="gray", vmin=0, vmax=1)
     return drawing
 
 
-def save(drawing: Any, path: Path) -> bytes:
-    """Write a picture as PNG.
+def as_shown(image: np.ndarray) -> np.ndarray:
+    """Return an image as matplotlib takes it, scaled to [0, 1].
 
     Parameters
     ----------
-    drawing : matplotlib.figure.Figure
-        The picture.
-    path : Path
-        Where to.
+    image : numpy.ndarray (height, width), (channels, height, width) or (height, width, channels)
+        With one channel or three, values of any range.
 
     Returns
     -------
-    bytes
-        What was written.
+    numpy.ndarray (height, width) or (height, width, 3)
+        The image.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none.
     """
-    with replacing(path) as written:
-        drawing.savefig(written, dpi=150)
-        return written.read_bytes()
+    if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] not in (1, 3):
+        image = image.transpose(1, 2, 0)
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
+    if image.ndim != 2 and (image.ndim != 3 or image.shape[2] != 3):
+        remedy = "Reshape rows to pictures first, such as X.reshape(-1, 28, 28)."
+        raise checks.expected("images of one channel or three", f"samples of shape {image.shape}", remedy)
+    low, high = float(image.min()), float(image.max())
+    return (image - low) / (high - low or 1.0)
+
+
+@dataclass
+class Written:
+    """The folder of a report, and what has been written there.
+
+    Parameters
+    ----------
+    folder : Path
+        Where pictures and tables go.
+    files : list of Path
+        Those that are there.
+    """
+
+    folder: Path
+    files: list[Path] = field(default_factory=list)
+
+    def drop_former(self) -> None:
+        """Delete what an earlier report wrote and this one did not."""
+        for path in (path for name in _AT_TIMES for path in self.folder.glob(name) if path not in self.files):
+            path.unlink()
+
+    def picture(self, draw: Callable[[], Any], name: str, text: str, read: str) -> list[tuple[bytes, str, str]]:
+        """Draw and write a picture; return it, its caption and what is read in it; nothing without matplotlib."""
+        if not can_draw():
+            return []
+        self.files.append(self.folder / name)
+        with replacing(self.files[-1]) as draft:
+            draw().savefig(draft, dpi=150)
+            return [(draft.read_bytes(), text, read)]
+
+    def table(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Write a table."""
+        self.files.append(self.folder / name)
+        write_csv(self.files[-1], header, rows)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from modal_ntk import checks
+from modal_ntk.bench.reports.figures import as_shown
 
 
 class ImagesDisplay:
@@ -35,7 +36,7 @@ class ImagesDisplay:
     """
 
     def __init__(self, images: Any, titles: Sequence[Any] | None = None) -> None:
-        self.images = [_as_image(image) for image in np.asarray(images)]
+        self.images = [as_shown(image) for image in np.asarray(images)]
         self.titles = None if titles is None else [str(title) for title in titles]
 
     @classmethod
@@ -100,18 +101,6 @@ class ImagesDisplay:
             if self.titles:
                 axes.set_title(self.titles[i], fontsize="small", parse_math=False)
         return self
-
-
-def _as_image(image: np.ndarray) -> np.ndarray:
-    if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] not in (1, 3):
-        image = image.transpose(1, 2, 0)
-    if image.ndim == 3 and image.shape[2] == 1:
-        image = image[..., 0]
-    if image.ndim != 2 and (image.ndim != 3 or image.shape[2] != 3):
-        remedy = "Reshape rows to pictures first, such as X.reshape(-1, 28, 28)."
-        raise checks.expected("images of one channel or three", f"samples of shape {image.shape}", remedy)
-    low, high = float(image.min()), float(image.max())
-    return (image - low) / (high - low or 1.0)
 
 
 def pyplot() -> Any:

@@ -8,44 +8,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c2328; --soft: #5b6770; --line: #d9dfe3; --deep: 0 114 178; --paper: #fff;
-  --doubt: #fff6e0; --shade: rgb(0 0 0 / .22); }
-@media (prefers-color-scheme: dark) { :root { --ink: #e3e8eb; --soft: #a3afb7; --line: #3a444b; --deep: 86 180 233;
-  --paper: #14191c; --doubt: #33290f; --shade: rgb(0 0 0 / .75); } img { background: #fff; border-radius: .3rem; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 76rem; color: var(--ink); background: var(--paper);
-  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; line-height: 1.2; margin: .5rem 0; }
-h2 { font-size: 1.2rem; margin: 2.2rem 0 .4rem; padding-top: .6rem; border-top: 1px solid var(--line); }
-p, ul { max-width: 46rem; }
-.note { color: var(--soft); font-size: .9rem; }
-.doubts { background: var(--doubt); border-left: .3rem solid #e69f00; padding: .4rem 1rem; max-width: 46rem; }
-.doubts ul { padding-left: 1.1rem; margin: .3rem 0; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
-figure { margin: 0; } img { width: 100%; max-width: 40rem; height: auto; display: block; }
-figcaption { font-size: .9rem; color: var(--soft); }
-.wide { overflow-x: auto; border: 1px solid var(--line); border-radius: .3rem; max-width: max-content;
-  background: linear-gradient(to left, var(--paper) 40%, transparent) right / 2.5rem 100% no-repeat local,
-    linear-gradient(to left, var(--shade), transparent) right / 1rem 100% no-repeat scroll, var(--paper); }
-.wide:focus-visible { outline: 2px solid rgb(var(--deep)); }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-.pictures + .note, .note + .wide { margin-top: .4rem; } .wide + .pictures { margin-top: 1rem; }
-th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-top: 1px solid var(--line); }
-th { font-weight: 600; } tbody th, th:first-child { text-align: left; }
-tbody th { position: sticky; left: 0; background: var(--paper); white-space: normal; min-width: 7rem; max-width: 18rem;
-  font-weight: 500; }
-td.heat { background: rgb(var(--deep) / calc(var(--share) * .55)); text-align: center; }
-details { margin: .5rem 0; font-size: .9rem; } summary { cursor: pointer; color: var(--soft); }
-pre { overflow-x: auto; border: 1px solid var(--line); border-radius: .3rem; padding: .5rem .7rem; user-select: all;
-  -webkit-user-select: all; overflow-wrap: normal; max-width: 100%; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .9rem; max-width: 60rem; }
-dt { color: var(--soft); } dd { margin: 0; }
-@media (max-width: 40rem) { body { padding: .7rem; } h1 { font-size: 1.3rem; }
-  th, td { padding: .3rem .45rem; font-size: .82rem; } tbody th { min-width: 8.6rem; max-width: 10rem; }
-  dl { grid-template-columns: 1fr; } dd { margin: 0 0 .4rem .8rem; } }
-"""
+_STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 
 # The page may load nothing: a name that slipped through could not fetch or run anything either.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -87,7 +52,7 @@ def page(title: str, sections: Sequence[str]) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n<main>\n"
         f"<h1>{escape(title)}</h1>\n" + "\n".join(sections) + "\n</main>\n</body>\n</html>\n"
     )
 
@@ -194,6 +159,31 @@ def table(header: Sequence[str], rows: Sequence[Row], caption: str) -> str:
         f'<p class="note">{escape(caption)}</p><div class="wide" tabindex="0"><table aria-label="{escape(caption)}">\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"
     )
+
+
+def shares(corner: str, names: Sequence[str], matrix: Sequence[Sequence[float]], caption: str) -> str:
+    """Return a table of strategies against strategies, whose columns have the numbers of the rows.
+
+    Parameters
+    ----------
+    corner : str
+        Says what the row does to the column.
+    names : sequence of str (k,)
+        The strategies.
+    matrix : sequence of sequences of float (k, k)
+        Shares between 0 and 1; NaN for a cell that means nothing.
+    caption : str
+        What it shows.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    numbers = [str(i) for i in range(1, len(names) + 1)]
+    by_name = zip(numbers, names, matrix, strict=True)
+    rows: list[Row] = [[f"{number}. {name}", *map(Share, row)] for number, name, row in by_name]
+    return table([corner, *numbers], rows, caption)
 
 
 def _row(cells: Row) -> str:

@@ -12,11 +12,10 @@ import numpy as np
 
 from modal_ntk import checks
 from modal_ntk.bench.analysis.significance import doubts
-from modal_ntk.bench.analysis.statistics import curves, deviation
+from modal_ntk.bench.analysis.statistics import curves, deviation, find_baseline
 from modal_ntk.bench.experiment.datasets import Dataset
 from modal_ntk.bench.reports import figures, page, sections, wording
 from modal_ntk.bench.reports.queried import find_data
-from modal_ntk.bench.reports.written import Written
 from modal_ntk.bench.storage.store import Row, Store
 from modal_ntk.writing import replacing
 
@@ -91,12 +90,13 @@ def report(
         raise checks.expected(f"finished runs in {out}", "none", "Let `modal-ntk bench` finish at least one.")
     protocol = store.protocol()
     found = curves(rows)
-    if baseline is not None:
-        checks.check_choice("baseline", baseline, found)
+    baseline = find_baseline(found) if baseline is None else checks.check_choice("baseline", baseline, found)
+    if target is None and baseline is not None:
+        target = float(found[baseline].mean[-1])
     data = find_data(protocol, dataset)
     name = checks.one_line(str(protocol.get("dataset", "unnamed")))
     doubtful, metric = doubts(found), wording.metric(protocol)
-    written = Written(store.folder)
+    written = figures.Written(store.folder)
     parts = [
         page.listing("Before you conclude", doubtful),
         sections.curves_section(found, name, written, baseline, metric),
@@ -115,33 +115,18 @@ def report(
         draft.write_text(page.page(f"Active learning on {name}", parts), encoding="utf-8")
     files = (target_file, *written.files)
     picture = store.folder / "curves.png" if figures.can_draw() else None
-    return Report(_table(_by_strategy(rows)), picture, target_file, files, tuple(doubtful))
+    return Report(_table(rows), picture, target_file, files, tuple(doubtful))
 
 
-def _by_strategy(rows: list[Row]) -> dict[str, dict[int, list[float]]]:
+def _table(rows: list[Row]) -> str:
     scores: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         scores[row.strategy][row.n_labels].append(row.score)
-    return {strategy: dict(budgets) for strategy, budgets in scores.items()}
-
-
-def _table(scores: dict[str, dict[int, list[float]]]) -> str:
-    budgets = sorted({n for by_budget in scores.values() for n in by_budget})
-    names = sorted(scores)
-    cells = [["labels", *names]]
-    for n in budgets:
-        cells.append([str(n), *(_cell(scores[name].get(n)) for name in names)])
-    cells.append(["seeds", *(_span([len(values) for values in scores[name].values()]) for name in names)])
-    widths = [max(len(row[i]) for row in cells) for i in range(len(names) + 1)]
-    return "\n".join("  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in cells)
+    names, budgets = sorted(scores), sorted({row.n_labels for row in rows})
+    cells = [[str(n), *(_cell(scores[name].get(n)) for name in names)] for n in budgets]
+    seeds = ["seeds", *(wording.span([len(values) for values in scores[name].values()]) for name in names)]
+    return wording.aligned([["labels", *names], *cells, seeds])
 
 
 def _cell(values: list[float] | None) -> str:
-    if not values:
-        return "-"
-    spread = "" if len(values) == 1 else f" ± {deviation(np.array(values)):.4f}"
-    return f"{np.mean(values):.4f}{spread}"
-
-
-def _span(counts: list[int]) -> str:
-    return str(min(counts)) if min(counts) == max(counts) else f"{min(counts)}-{max(counts)}"
+    return wording.spread(float(np.mean(values)), float(deviation(np.array(values)))) if values else "-"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import astuple, fields
 from functools import partial
 from typing import Any
 
@@ -11,19 +11,17 @@ import numpy as np
 
 from modal_ntk import checks
 from modal_ntk.bench.analysis.significance import Ranks, penalty_matrix, rank_areas
-from modal_ntk.bench.analysis.statistics import AUBC, Curves, Summary, find_baseline, shared, summarise
+from modal_ntk.bench.analysis.statistics import AUBC, Curves, Summary, shared, summarise
 from modal_ntk.bench.experiment.datasets import Dataset
 from modal_ntk.bench.reports import figures, page, wording
+from modal_ntk.bench.reports.figures import Written
 from modal_ntk.bench.reports.queried import Queried, count_classes, evenness, first_images
-from modal_ntk.bench.reports.written import Written
 from modal_ntk.bench.storage.store import Row
 
 _MOST_CLASSES = 20  # columns that a table of classes may have and be read
 
 
-def curves_section(
-    found: Mapping[str, Curves], name: str, written: Written, baseline: str | None, metric: str = "score"
-) -> str:
+def curves_section(found: Mapping[str, Curves], name: str, written: Written, baseline: str | None, metric: str) -> str:
     """Show curves, and gains over the baseline.
 
     Parameters
@@ -35,8 +33,8 @@ def curves_section(
     written : Written
         Takes the pictures.
     baseline : str or None
-        What gains are over; random sampling if None.
-    metric : str, default="score"
+        What gains are over, if anything.
+    metric : str
         What is scored.
 
     Returns
@@ -44,25 +42,23 @@ def curves_section(
     str
         HTML.
     """
-    seeds = sorted({len(curve.seeds) for curve in found.values()})
-    n_seeds = "-".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))
+    n_seeds = wording.span([len(curve.seeds) for curve in found.values()])
     text = f"Mean {metric} on {name} over {n_seeds} seeds; the bands are one standard deviation over seeds."
     last = {key: (int(curve.budgets[-1]), float(curve.mean[-1])) for key, curve in found.items()}
     ends = ", ".join(f"{key} {mean:.3f} at {n}" for key, (n, mean) in sorted(last.items(), key=lambda kv: -kv[1][1]))
     read = f"Lines of mean {metric} against the number of labels. At the end: {ends} labels."
     drawn = written.picture(lambda: figures.draw_curves(found, name, metric), "curves.png", text, read)
-    reference = find_baseline(found) if baseline is None else baseline
-    if reference is not None:
-        text = f"Mean {metric} less that of {reference}; the band is one standard deviation of {reference}."
-        levels = dict(zip(found[reference].budgets.tolist(), found[reference].mean.tolist(), strict=True))
+    if baseline is not None:
+        text = f"Mean {metric} less that of {baseline}; the band is one standard deviation of {baseline}."
+        levels = dict(zip(found[baseline].budgets.tolist(), found[baseline].mean.tolist(), strict=True))
         gains = [f"{key} {mean - levels[n]:+.3f}" for key, (n, mean) in last.items() if n in levels]
-        read = f"Lines of the gain in mean {metric} over {reference}. At the end: {', '.join(gains)}."
-        drawn += written.picture(lambda: figures.draw_gain(found, reference, metric), "gain.png", text, read)
+        read = f"Lines of the gain in mean {metric} over {baseline}. At the end: {', '.join(gains)}."
+        drawn += written.picture(lambda: figures.draw_gain(found, baseline, metric), "gain.png", text, read)
     return page.section("Curves", page.pictures(drawn) if drawn else page.paragraph(figures.NO_PICTURES, "note"))
 
 
 def summary_section(
-    found: Mapping[str, Curves], written: Written, baseline: str | None, target: float | None, metric: str = "score"
+    found: Mapping[str, Curves], written: Written, baseline: str | None, target: float | None, metric: str
 ) -> str:
     """Show the figures of each strategy.
 
@@ -74,7 +70,7 @@ def summary_section(
         Takes the table.
     baseline, target
         As for `summarise`.
-    metric : str, default="score"
+    metric : str
         What is scored.
 
     Returns
@@ -82,52 +78,40 @@ def summary_section(
     str
         HTML.
     """
-    summaries = summarise(found, baseline=baseline, target=target)
-    written.table(
-        "summary.csv", [f.name for f in fields(Summary)], [list(asdict(s).values()) for s in summaries.values()]
-    )
-    reference = find_baseline(found) if baseline is None else baseline
-    if target is None and reference is not None:
-        target = float(found[reference].mean[-1])
+    summaries = summarise(found, baseline=baseline, target=target).values()
+    written.table("summary.csv", [f.name for f in fields(Summary)], map(astuple, summaries))
     goal = "target" if target is None else f"{target:.4f}"
     header = ["strategy", "seeds", f"{metric} over all labels", f"final {metric}", f"labels to {goal}"]
     header += ["speed-up", "effective budget"]
-    rows: list[page.Row] = [
+    rows = [
         [
             s.strategy,
             str(s.n_seeds),
-            _spread(s.area, s.area_deviation),
-            _spread(s.final, s.final_deviation),
+            wording.spread(s.area, s.area_deviation),
+            wording.spread(s.final, s.final_deviation),
             "never" if np.isnan(s.labels_to_target) else f"{s.labels_to_target:.0f}",
             "-" if np.isnan(s.speed_up) else f"{s.speed_up:.2f} times",
-            "-" if np.isnan(s.effective_budget_ratio) else f"{100 * s.effective_budget_ratio:.0f} %",
+            wording.percent(s.effective_budget_ratio),
         ]
-        for s in summaries.values()
+        for s in summaries
     ]
     terms = [
         (f"{metric} over all labels", f"mean ± standard deviation over seeds of the {AUBC}"),
         (f"final {metric}", "at the last number of labels; mean ± standard deviation over seeds"),
         (f"labels to {goal}", f"labels at which the mean {metric} first reaches {goal}, between two rounds by a line"),
     ]
-    if reference is not None:
+    if baseline is not None:
         terms += [
-            ("speed-up", f"labels {reference} takes to {goal} over labels the strategy takes, on the curves of means"),
-            ("effective budget", f"share of the labels at which the mean exceeds {reference}'s plus its deviation"),
+            ("speed-up", f"labels {baseline} takes to {goal} over labels the strategy takes, on the curves of means"),
+            ("effective budget", f"share of the labels at which the mean exceeds {baseline}'s plus its deviation"),
         ]
-    cells = [[str(cell) for cell in row] for row in rows]
     caption = f"Active learning: {metric}, mean ± standard deviation over seeds."
-    copies = page.to_copy(
-        [("LaTeX", wording.latex(header, cells, caption)), ("Markdown", wording.markdown(header, cells))]
-    )
+    formats = [("LaTeX", wording.latex(header, rows, caption)), ("Markdown", wording.markdown(header, rows))]
     table = page.table(header, rows, "One row for each strategy.")
-    return page.section("Summary", table, copies, page.definitions(terms))
+    return page.section("Summary", table, page.to_copy(formats), page.definitions(terms))
 
 
-def _spread(mean: float, spread: float) -> str:
-    return f"{mean:.4f}" if np.isnan(spread) else f"{mean:.4f} ± {spread:.4f}"
-
-
-def budgets_section(found: Mapping[str, Curves], written: Written, metric: str = "score") -> str:
+def budgets_section(found: Mapping[str, Curves], written: Written, metric: str) -> str:
     """Show mean and deviation at each number of labels.
 
     Parameters
@@ -136,7 +120,7 @@ def budgets_section(found: Mapping[str, Curves], written: Written, metric: str =
         The curves.
     written : Written
         Takes the table.
-    metric : str, default="score"
+    metric : str
         What is scored.
 
     Returns
@@ -145,14 +129,13 @@ def budgets_section(found: Mapping[str, Curves], written: Written, metric: str =
         HTML.
     """
     budgets = sorted({int(n) for curve in found.values() for n in curve.budgets})
-    cells = {
-        (name, int(n)): (mean, spread)
-        for name, curve in found.items()
-        for n, mean, spread in zip(curve.budgets, curve.mean, curve.deviation, strict=True)
-    }
-    long = [(name, n, len(found[name].seeds), *cells[name, n]) for name, n in sorted(cells)]
+    rows, long = [], []
+    for name, curve in found.items():
+        points = zip(curve.budgets.tolist(), curve.mean.tolist(), curve.deviation.tolist(), strict=True)
+        at = {n: (mean, deviation) for n, mean, deviation in points}
+        rows.append([name, *(wording.spread(*at[n]) if n in at else "-" for n in budgets)])
+        long += [(name, n, len(curve.seeds), *point) for n, point in at.items()]
     written.table("curves.csv", ["strategy", "n_labels", "n_seeds", "mean", "deviation"], long)
-    rows = [[name, *(_spread(*cells[name, n]) if (name, n) in cells else "-" for n in budgets)] for name in found]
     caption = f"Mean {metric} ± standard deviation over seeds, by number of labels."
     heading = f"{metric.capitalize()} by number of labels"
     return page.section(heading, page.table(["strategy", *map(str, budgets)], rows, caption))
@@ -175,26 +158,21 @@ def tests_section(found: Mapping[str, Curves], written: Written) -> str:
     """
     penalties = penalty_matrix(found)
     names = penalties.strategies
-    written.table(
-        "penalties.csv", ["better", *names], [[n, *row] for n, row in zip(names, penalties.matrix, strict=True)]
-    )
+    by_name = zip(names, penalties.matrix, strict=True)
+    written.table("penalties.csv", ["better", *names], [[name, *row] for name, row in by_name])
     if not penalties.n_tests:
         return page.section("Wins", page.paragraph("Nothing could be tested: that takes two strategies and two seeds."))
-    rows: list[page.Row] = []
-    for i, name in enumerate(names):
-        shares = [page.Share(float("nan") if i == j else float(x)) for j, x in enumerate(penalties.matrix[i])]
-        rows.append([f"{i + 1}. {name}", *shares])
+    wins = np.where(np.eye(len(names), dtype=bool), np.nan, penalties.matrix).tolist()
     caption = "Share of the numbers of labels at which the row is significantly better than the column."
     text = (
         f"{penalties.n_tests} two-sided paired t-tests over the shared seeds, one for each pair of strategies and "
         f"number of labels, at {penalties.alpha:.0%} for all together (Holm). A row with high figures wins; a column "
         "with high figures loses. Numbers of labels at which two strategies agree on every seed are not tested."
     )
-    header = ["row beats column", *(str(i + 1) for i in range(len(names)))]
-    return page.section("Wins", page.table(header, rows, caption), page.paragraph(text, "note"))
+    return page.section("Wins", page.shares("row beats column", names, wins, caption), page.paragraph(text, "note"))
 
 
-def ranks_section(found: Mapping[str, Curves], written: Written, metric: str = "score") -> str:
+def ranks_section(found: Mapping[str, Curves], written: Written, metric: str) -> str:
     """Show average ranks with their critical difference.
 
     Parameters
@@ -203,7 +181,7 @@ def ranks_section(found: Mapping[str, Curves], written: Written, metric: str = "
         The curves.
     written : Written
         Takes picture and table.
-    metric : str, default="score"
+    metric : str
         What is scored.
 
     Returns
@@ -308,12 +286,12 @@ def queried_section(rows: Sequence[Row], data: Dataset | str, written: Written) 
 
 def _balance(counted: Mapping[str, Queried], data: Dataset, written: Written) -> list[tuple[bytes, str, str]]:
     pool = float(evenness(np.bincount(data.y_train, minlength=len(data.classes))))
-    budgets = {name: entry.budgets for name, entry in counted.items()}
-    shares = {name: entry.evenness for name, entry in counted.items()}
     text = "Balance of the classes among the labels: entropy of shares over that of equal shares, mean over seeds."
-    read = "Lines of the balance against the number of labels; 1 is even. At the end: "
-    read += ", ".join(f"{name} {even[-1]:.2f}" for name, even in shares.items()) + f"; the whole pool {pool:.2f}."
-    return written.picture(lambda: figures.draw_balance(budgets, shares, pool), "balance.png", text, read)
+    ends = ", ".join(f"{name} {entry.evenness[-1]:.2f}" for name, entry in counted.items())
+    read = (
+        f"Lines of the balance against the number of labels; 1 is even. At the end: {ends}; the whole pool {pool:.2f}."
+    )
+    return written.picture(lambda: figures.draw_balance(counted, pool), "balance.png", text, read)
 
 
 def _classes(counted: Mapping[str, Queried], data: Dataset, written: Written) -> str:
@@ -355,7 +333,7 @@ def protocol_section(protocol: Mapping[str, Any], manifests: Sequence[Mapping[st
 
 
 def _pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    words = ((str(key).replace("_", " "), wording.entry(str(key), value)) for key, value in values.items())
+    words = ((wording.word(key), wording.entry(str(key), value)) for key, value in values.items())
     return [(checks.one_line(key), checks.one_line(text)) for key, text in words]
 
 

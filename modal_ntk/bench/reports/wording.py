@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from itertools import groupby
 from typing import Any
@@ -43,6 +43,27 @@ def seconds(value: float) -> str:
     below, part = smaller[unit]
     whole, rest = divmod(round(value / part), round(size / part))
     return f"{whole} {unit}" + (f" {rest} {below}" if rest else "")
+
+
+def spread(mean: float, deviation: float) -> str:
+    """Return a mean and its deviation, which a single seed does not have: then it is NaN."""
+    return f"{mean:.4f}" if math.isnan(deviation) else f"{mean:.4f} ± {deviation:.4f}"
+
+
+def percent(share: float) -> str:
+    """Return a share in percent; a dash for NaN."""
+    return "-" if math.isnan(share) else f"{100 * share:.0f} %"
+
+
+def span(counts: Collection[int]) -> str:
+    """Return the least and the largest of some counts, once where they are the same."""
+    return "-".join(map(str, sorted({min(counts), max(counts)})))
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> str:
+    """Return a table as text for a terminal: columns two spaces apart, each aligned to the right."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(map(str.rjust, row, widths)) for row in cells)
 
 
 def size(n_bytes: float) -> str:
@@ -118,7 +139,7 @@ def entry(key: str, value: Any) -> str:
     if isinstance(value, (Mapping, list)) and not value:
         return "none"
     if isinstance(value, Mapping):
-        return ", ".join(f"{_word(name)} {entry(name, inner)}" for name, inner in value.items())
+        return ", ".join(f"{word(name)} {entry(name, inner)}" for name, inner in value.items())
     if isinstance(value, list):
         return ", ".join(_run(part, len(list(same))) for part, same in groupby(value))
     if value is None or isinstance(value, bool):
@@ -130,7 +151,8 @@ def _run(value: Any, times: int) -> str:
     return entry("", value) + (f" ({times} times)" if times > 1 else "")
 
 
-def _word(key: str) -> str:
+def word(key: object) -> str:
+    """Return a key of a protocol or a manifest as words."""
     return str(key).replace("_", " ")
 
 
