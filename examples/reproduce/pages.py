@@ -52,6 +52,7 @@ def tables(results):
         },
         "dynamical/dynamical_table.md": {
             "annealed": lambda: curve_table(rounds(dynamical / "dynamical_table/annealed.csv"), annealed),
+            "reinitialised": lambda: curve_table(rounds(dynamical / "dynamical_table/reinitialised.csv"), both),
         },
         "dynamical/dynamical_settling.md": {
             "settling": lambda: dynamical_settling.table(rows(settling / "dynamical_settling.jsonl")),
