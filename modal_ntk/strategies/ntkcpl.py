@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from modal_ntk.nets import NetView
     from modal_ntk.selection.ahead.lookahead import Precision, TieBreak
     from modal_ntk.strategies.common.kernel_query import Scaling
-    from modal_ntk.structure.constrained import Clustering, Constraint
+    from modal_ntk.structure.clusters import Clustering
+    from modal_ntk.structure.constrained import Constraint
 
 
 _AS_PUBLISHED: dict[str, Any] = {

@@ -1,5 +1,5 @@
+from .clusters import Clustering as Clustering
 from .clusters import kmeans_clusters as kmeans_clusters
-from .constrained import Clustering as Clustering
 from .constrained import constrained_kmeans as constrained_kmeans
 from .farthest_point import FarthestPoints as FarthestPoints
 from .farthest_point import farthest_point_clustering as farthest_point_clustering

@@ -39,10 +39,6 @@ class LabeledRows:
         """Number of units that are assigned: classes if linked, else rows."""
         return self.n_classes if self.linked else len(self.classes)
 
-    def orders(self, rng: np.random.Generator) -> list[np.ndarray]:
-        """Draw the orders to try after the first, which is by nearness to a centre."""
-        return [rng.permutation(self.n_blocks) for _ in range(N_ORDERS - 1)]
-
 
 def assign_labeled(known: LabeledRows, costs: np.ndarray, orders: list[np.ndarray]) -> np.ndarray:
     """Give every labelled row a cluster, no two classes in one wherever there are as many clusters as classes.
@@ -54,7 +50,7 @@ def assign_labeled(known: LabeledRows, costs: np.ndarray, orders: list[np.ndarra
     costs : numpy.ndarray (l, k)
         Squared distance of every labelled row to every centre.
     orders : list of numpy.ndarray (n_blocks,)
-        Orders to try after the one by nearness, see :meth:`LabeledRows.orders`.
+        Orders to try after the one by nearness to a centre.
 
     Returns
     -------
@@ -113,6 +109,12 @@ def _seats(costs: np.ndarray, classes: np.ndarray, owners: np.ndarray) -> np.nda
     return holders
 
 
+def class_counts(clusters: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Count the rows of each class in each cluster: (k, C), from both of every row, (n,), at least one."""
+    k, n_classes = int(clusters.max()) + 1, int(classes.max()) + 1
+    return np.bincount(clusters * n_classes + classes, minlength=k * n_classes).reshape(k, n_classes)
+
+
 def n_violations(assigned: np.ndarray, known: LabeledRows) -> int:
     """Count labelled rows that break the constraints.
 
@@ -135,7 +137,6 @@ def n_violations(assigned: np.ndarray, known: LabeledRows) -> int:
     >>> n_violations(np.array([0, 0, 0, 2]), known)
     2
     """
-    table = np.zeros((int(assigned.max()) + 1, known.n_classes), dtype=np.int64)
-    np.add.at(table, (assigned, known.classes), 1)
+    table = class_counts(assigned, known.classes)
     mixed = int((table.sum(axis=1) - table.max(axis=1)).sum())
     return mixed + (int((table.sum(axis=0) - table.max(axis=0)).sum()) if known.linked else 0)

@@ -3,49 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.cluster import KMeans, kmeans_plusplus
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.metrics.pairwise import euclidean_distances
-from threadpoolctl import threadpool_limits
 
 from modal_ntk import checks, progress
 from modal_ntk.errors import ModalNTKWarning
-from modal_ntk.structure.assignment import LabeledRows, assign_labeled, n_violations
-from modal_ntk.structure.magnitudes import measurable
-
-_THREADS_PAY = 2**26
-"""Multiplications in one pass of k-means from which more than one thread is used."""
+from modal_ntk.structure.assignment import N_ORDERS, LabeledRows, assign_labeled, n_violations
+from modal_ntk.structure.clusters import Clustering, as_matrix, compact, few_threads, fitted, n_distinct
 
 Constraint = Literal["cannot_link", "must_link", "none"]
-
-
-@dataclass(frozen=True)
-class Clustering:
-    """Clusters of rows.
-
-    Parameters
-    ----------
-    labels : numpy.ndarray (n,), int64
-        Cluster of every row, 0 to k-1, each used.
-    centers : numpy.ndarray (k, d)
-        Means of the clusters.
-    inertia : float
-        Sum of squared distances of rows to their centre.
-    n_violations : int
-        Labelled rows that share a cluster with a different label (or, for must-link, sit apart from their own).
-    """
-
-    labels: np.ndarray
-    centers: np.ndarray
-    inertia: float
-    n_violations: int
 
 
 def constrained_kmeans(
@@ -126,7 +97,7 @@ def constrained_kmeans(
     n_clusters = n_distinct(X, checks.check_integer("n_clusters", n_clusters))
     rng = checks.check_random_state(random_state)
     if constraint == "none" or len(np.unique(classes)) < (1 if constraint == "must_link" else 2):
-        return _plain(X, n_clusters, n_init, max_iter, tol, rng)
+        return fitted(KMeans(n_clusters, n_init=n_init, max_iter=max_iter, tol=tol), X, rng)
     known = LabeledRows(rows, classes, constraint == "must_link")
     tol = tol * float(X.var(axis=0).mean())
     with few_threads(X, n_clusters), progress.stage("clusters"):
@@ -142,90 +113,12 @@ def constrained_kmeans(
     return found
 
 
-def few_threads(X: np.ndarray, n_clusters: int) -> AbstractContextManager[object]:
-    """Return the context in which a clustering of this size runs.
-
-    K-means on a few thousand rows is thousands of tiny parallel regions; where another process holds a core,
-    their barriers cost a hundred times the work. Below the size where threads pay, one is used.
-
-    Parameters
-    ----------
-    X : numpy.ndarray (n, d)
-        Rows.
-    n_clusters : int
-        Number of clusters.
-
-    Returns
-    -------
-    context manager
-        Limits the thread pools, or does nothing.
-    """
-    return threadpool_limits(1) if X.size * n_clusters < _THREADS_PAY else nullcontext()
-
-
-def as_matrix(X: Any) -> np.ndarray:
-    """Return rows as a float matrix.
-
-    Parameters
-    ----------
-    X : array-like (n, d)
-        Rows.
-
-    Returns
-    -------
-    numpy.ndarray (n, d)
-        `X` itself if it is a float64 array, or a float32 one of a size that float32 can square; else a float64 copy.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is not a matrix of finite numbers with at least one row and one column.
-
-    Examples
-    --------
-    >>> as_matrix([[1, 2]])
-    array([[1., 2.]])
-    """
-    values = np.asarray(checks.check_samples("X", X))
-    if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "fiub":
-        got = f"{values.dtype} of shape {values.shape}"
-        raise checks.expected("X to be a matrix of numbers, one row per sample", got, "Pass X of shape (n, d).")
-    return measurable(values if values.dtype in (np.float32, np.float64) else values.astype(np.float64))
-
-
-def n_distinct(X: np.ndarray, limit: int) -> int:
-    """Count the distinct rows of a matrix (n, d), no further than `limit`."""
-    seen: set[bytes] = set()
-    for row in X:
-        seen.add((row + 0.0).tobytes())  # adding zero makes -0.0 the same as 0.0
-        if len(seen) == limit:
-            break
-    return len(seen)
-
-
-def _plain(
-    X: np.ndarray, n_clusters: int, n_init: int, max_iter: int, tol: float, rng: np.random.Generator
-) -> Clustering:
-    model = KMeans(n_clusters, n_init=n_init, max_iter=max_iter, tol=tol, random_state=int(rng.integers(2**31)))
-    with warnings.catch_warnings(), few_threads(X, n_clusters), progress.stage("clusters"):
-        # Rows that differ only by rounding give fewer clusters; the result shows it.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(X)
-    return compact(model.labels_, model.cluster_centers_, float(model.inertia_), 0)
-
-
-def compact(assigned: np.ndarray, centers: np.ndarray, inertia: float, violations: int) -> Clustering:
-    """Return a clustering of rows (n,) without its empty clusters."""
-    used, labels = np.unique(assigned, return_inverse=True)
-    return Clustering(labels.astype(np.int64), centers[used], inertia, violations)
-
-
 def _run(
     X: np.ndarray, n_clusters: int, known: LabeledRows, max_iter: int, tol: float, rng: np.random.Generator
 ) -> Clustering:
     centers = kmeans_plusplus(X, n_clusters, random_state=int(rng.integers(2**31)))[0]
     # Drawn once, so that an iteration depends on the centres alone and can come to rest.
-    orders = known.orders(rng)
+    orders = [rng.permutation(known.n_blocks) for _ in range(N_ORDERS - 1)]
     assigned = None
     for _ in range(max_iter):
         assigned = _assign(X, centers, known, orders, assigned)

@@ -45,8 +45,8 @@ def measurable(*matrices: Any) -> Any:
     largest = max(largest_entry(matrix) for matrix in matrices)
     if largest > 0 and np.frexp(largest)[1] < -_MOST:
         raise _beyond_float64(largest)
-    wide = needs_double(largest) or str(matrices[0].dtype).endswith("float64")
-    found = [_as_double(matrix) if wide else _as_first(matrix, matrices[0]) for matrix in matrices]
+    name = "float64" if needs_double(largest) else str(matrices[0].dtype).removeprefix("torch.")
+    found = [_as_type(matrix, name) for matrix in matrices]
     return found[0] if len(found) == 1 else found
 
 
@@ -108,12 +108,8 @@ def largest_entry(matrix: Any) -> float:
     return max(-low, high)
 
 
-def _as_double(matrix: Any) -> Any:
-    return matrix.double() if isinstance(matrix, torch.Tensor) else matrix.astype(np.float64, copy=False)
-
-
-def _as_first(matrix: Any, first: Any) -> Any:
-    return matrix.to(first.dtype) if isinstance(matrix, torch.Tensor) else matrix.astype(first.dtype, copy=False)
+def _as_type(matrix: Any, name: str) -> Any:
+    return matrix.to(getattr(torch, name)) if isinstance(matrix, torch.Tensor) else matrix.astype(name, copy=False)
 
 
 def unit_rows(X: Any) -> Any:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
 from modal_ntk import checks
-from modal_ntk.structure.constrained import (
-    Clustering,
-    Constraint,
-    as_matrix,
-    constrained_kmeans,
-    few_threads,
-    inertia,
-    means,
-)
+from modal_ntk.structure.assignment import class_counts
+from modal_ntk.structure.clusters import Clustering, as_matrix, fitted
+from modal_ntk.structure.constrained import Constraint, constrained_kmeans, inertia, means
 from modal_ntk.structure.magnitudes import unit_rows
 
 
@@ -88,20 +80,15 @@ def confusing_counts(clusters: np.ndarray, predicted: Any) -> np.ndarray:
     [1, 2, 0]
     """
     clusters = checks.check_rows("clusters", clusters, None)
-    table = _table(clusters, _class_numbers(predicted, len(clusters)))
+    classes = _class_numbers(predicted, len(clusters))
+    if len(clusters) == 0:
+        raise checks.expected("clusters of at least one row", "none", "Pass the cluster of every row.")
+    table = class_counts(clusters, classes)
     return np.asarray(table.sum(axis=1) - table.max(axis=1))
 
 
 def _class_numbers(predicted: Any, n: int) -> np.ndarray:
     return np.asarray(np.unique(checks.check_labels(predicted, n), return_inverse=True)[1])
-
-
-def _table(clusters: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    # Rows of each class in each cluster.
-    if len(clusters) == 0:
-        raise checks.expected("clusters of at least one row", "none", "Pass the cluster of every row.")
-    k, n_classes = int(clusters.max()) + 1, int(classes.max()) + 1
-    return np.bincount(clusters * n_classes + classes, minlength=k * n_classes).reshape(k, n_classes)
 
 
 def split_clusters(
@@ -162,7 +149,7 @@ def split_clusters(
     n_init = checks.check_integer("n_init", n_init)
     rng = checks.check_random_state(random_state)
     classes = np.zeros(len(X), np.int64) if predicted is None else _class_numbers(predicted, len(X))
-    table = _table(result, classes)
+    table = class_counts(result, classes)
     closed = np.zeros(len(table), dtype=bool)
     while len(table) < n_clusters and not closed.all():
         chosen = _most_confusing(table, closed)
@@ -189,10 +176,8 @@ def _two_means(X: np.ndarray, min_cluster_size: int, n_init: int, rng: np.random
     # True on the side that becomes the new cluster; the first row stays where it was. None for no split.
     if len(X) < 2 * min_cluster_size or np.abs(X - X[0]).max() <= 4 * np.finfo(X.dtype).eps * np.abs(X[0]).max():
         return None
-    with warnings.catch_warnings(), few_threads(X, 2):
-        # Two centres in one place are no split, which is what is answered then.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        halves = KMeans(2, n_init=n_init, random_state=int(rng.integers(2**31))).fit_predict(X)
+    # Two centres in one place make one cluster, which is no split.
+    halves = fitted(KMeans(2, n_init=n_init), X, rng).labels
     moves: np.ndarray = halves != halves[0]
     return moves if min(moves.sum(), (~moves).sum()) >= min_cluster_size else None
 

@@ -12,7 +12,7 @@ from modal_ntk import NTKCPL
 from modal_ntk.errors import InvalidInputError, ModalNTKWarning, UnmetNeedError
 from modal_ntk.strategies import ntkcpl as module
 from modal_ntk.strategies.common import kernel_query
-from modal_ntk.structure.constrained import Clustering
+from modal_ntk.structure import Clustering
 
 X, y = zoo.blobs(n=48)
 LABELED = {"X_labeled": X[:8], "y_labeled": y[:8]}

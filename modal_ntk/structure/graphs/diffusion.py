@@ -113,13 +113,35 @@ def diffuse(
     n_steps = checks.check_integer("n_steps", n_steps, minimum=0)
     if tol is not None:
         checks.check_positive("tol", tol)
-    rows, start = clamped(transition, labeled, labels, n_classes, mode)
-    values: Any
+    where: Any
+    held: Any
+    where, held = clamped(transition, labeled, labels, n_classes, mode)
     if hasattr(transition, "detach"):
-        values = _on_torch(transition, rows, start, n_steps, tol)
+        held = torch.as_tensor(held, dtype=transition.dtype, device=transition.device)
+        where = torch.as_tensor(where, device=transition.device)
+        values = held.new_zeros((transition.shape[0], n_classes))
     else:
-        values = _on_cpu(sp.csr_matrix(transition), rows, start, n_steps, tol)
+        transition = float_csr(transition)
+        held = held.astype(transition.dtype)
+        values = np.zeros((transition.shape[0], n_classes), transition.dtype)
+    values[where] = held
+    for _ in range(n_steps):
+        # On the CPU SciPy's product, in one thread: threads that meet after every step wait for the slowest each time.
+        before, values = values, transition @ values
+        values[where] = held
+        if tol is not None and float(abs(values - before).max()) <= tol:
+            break
+    else:
+        if tol is not None:
+            message = f"Diffusion still changed by more than tol={tol} after {n_steps} steps: raise n_steps or tol."
+            warnings.warn(message, ModalNTKWarning, stacklevel=2)
     return finished(values, mode, n_classes)
+
+
+def float_csr(matrix: Any) -> sp.csr_matrix:
+    """Return a matrix in compressed rows of floats, in double precision if it held others."""
+    rows = sp.csr_matrix(matrix)
+    return rows if rows.dtype.kind == "f" else rows.astype(np.float64)
 
 
 def finished(values: Any, mode: Mode, n_classes: int) -> Any:
@@ -174,43 +196,6 @@ def clamped(transition: Any, labeled: Any, labels: Any, n_classes: int, mode: Mo
         raise checks.expected(f"classes below n_classes={n_classes}", got, "Count classes from zero.")
     one_hot = np.eye(n_classes)[classes]
     return rows, 2 * one_hot - 1 if mode == "one_vs_all" else one_hot - 1 / n_classes
-
-
-def _on_cpu(
-    transition: sp.csr_matrix, rows: np.ndarray, start: np.ndarray, n_steps: int, tol: float | None
-) -> np.ndarray:
-    dtype = transition.dtype if transition.dtype.kind == "f" else np.dtype(np.float64)
-    held = start.astype(dtype)
-    values = np.zeros((transition.shape[0], start.shape[1]), dtype)
-    values[rows] = held
-    for _ in range(n_steps):
-        # SciPy's product, in one thread: threads that meet after every step wait for the slowest each time.
-        before, values = values, transition @ values
-        values[rows] = held
-        if tol is not None and np.abs(values - before).max() <= tol:
-            return values
-    _warn_unless_met(tol, n_steps)
-    return values
-
-
-def _on_torch(transition: Tensor, rows: np.ndarray, start: np.ndarray, n_steps: int, tol: float | None) -> Tensor:
-    held = torch.as_tensor(start, dtype=transition.dtype, device=transition.device)
-    where = torch.as_tensor(rows, device=transition.device)
-    values = held.new_zeros((transition.shape[0], held.shape[1]))
-    values[where] = held
-    for _ in range(n_steps):
-        before, values = values, transition @ values
-        values[where] = held
-        if tol is not None and float((values - before).abs().max()) <= tol:
-            return values
-    _warn_unless_met(tol, n_steps)
-    return values
-
-
-def _warn_unless_met(tol: float | None, n_steps: int) -> None:
-    if tol is not None:
-        message = f"Diffusion still changed by more than tol={tol} after {n_steps} steps: raise n_steps or tol."
-        warnings.warn(message, ModalNTKWarning, stacklevel=4)
 
 
 def as_torch(transition: sp.csr_matrix, device: Any) -> Tensor:

@@ -201,19 +201,18 @@ def knn_transition(
         checks.check_choice("similarity", similarity, ("exp", "constant"))
     rows = _as_rows(X)
     neighbors, squared = nearest_neighbors(rows, n_neighbors, method=method, random_state=random_state, n_jobs=n_jobs)
-    weights = _weights(squared, neighbors >= 0, similarity)
-    n = len(rows)
-    sources = np.repeat(np.arange(n), neighbors.shape[1]).reshape(neighbors.shape)
-    kept = neighbors >= 0
-    affinity = sp.csr_matrix((weights[kept], (sources[kept], neighbors[kept])), shape=(n, n))
+    found, n = neighbors >= 0, len(rows)
+    weights = _weights(squared, found, similarity)
+    affinity = sp.csr_matrix((weights[found], (found.nonzero()[0], neighbors[found])), shape=(n, n))
     if self_loops:
         affinity = affinity + _weights(np.zeros((1, 1)), np.ones((1, 1), bool), similarity)[0, 0] * sp.identity(n)
     return affinity_transition(affinity, symmetrise=symmetrise, dtype=rows.dtype)
 
 
 def _weights(squared: np.ndarray, found: np.ndarray, similarity: Similarity) -> np.ndarray:
-    sigma = np.where(found, squared, 0.0).max(axis=1, keepdims=True)
-    ratio = -np.where(found, squared, 0.0) / np.where(sigma > 0, sigma, 1.0)
+    squared = np.where(found, squared, 0.0)
+    sigma = squared.max(axis=1, keepdims=True)
+    ratio = -squared / np.where(sigma > 0, sigma, 1.0)
     if not callable(similarity):
         return np.exp(ratio) if similarity == "exp" else np.ones_like(ratio)
     weights = np.asarray(similarity(ratio), dtype=np.float64)

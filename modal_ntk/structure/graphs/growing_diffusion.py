@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
-import scipy.sparse as sp
 
-from modal_ntk.structure.graphs.diffusion import clamped, finished
-from modal_ntk.structure.graphs.hops import reversed_edges
+from modal_ntk.structure.graphs.diffusion import clamped, finished, float_csr
+from modal_ntk.structure.graphs.hops import edges_into
 
 if TYPE_CHECKING:
     from modal_ntk.structure.graphs.diffusion import Mode
@@ -45,10 +44,8 @@ class GrowingDiffusion:
     """
 
     def __init__(self, transition: Any, n_steps: int, mode: Mode = "one_vs_all") -> None:
-        self._matrix = sp.csr_matrix(transition)
-        if self._matrix.dtype.kind != "f":
-            self._matrix = self._matrix.astype(np.float64)
-        self._into = reversed_edges(self._matrix.indptr, self._matrix.indices)
+        self._matrix = float_csr(transition)
+        self._into = edges_into(self._matrix)
         self._n_steps, self._mode = n_steps, mode
         self._rows, self._held = np.zeros(0, np.int64), np.zeros((0, 0), self._matrix.dtype)
         self._steps: list[np.ndarray] = []
@@ -91,14 +88,13 @@ class GrowingDiffusion:
 
     def _grow(self, rows: np.ndarray, held: np.ndarray) -> None:
         matrix, n = self._matrix, self._matrix.shape[0]
-        starts, sources = self._into
         passed = np.zeros(n, bool)  # labelled, or met already
         self._steps[0][rows] = held
         changed = rows
         for before, values in pairwise(self._steps):
             passed[:] = False
             passed[self._rows] = True
-            reached = _leading_to(starts, sources, changed, passed)
+            reached = _leading_to(*self._into, changed, passed)
             if len(reached) > MOSTLY * n:
                 values[:] = self._step(before)
                 changed = np.arange(n)

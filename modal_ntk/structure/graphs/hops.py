@@ -42,10 +42,8 @@ class HopDistances:
     """
 
     def __init__(self, transition: Any, labeled: Any = (), *, max_hops: int | None = None) -> None:
-        # Distances spread against the direction of walks.
-        matrix = sp.csr_matrix(transition)
-        n = matrix.shape[0]
-        self._into = reversed_edges(matrix.indptr, matrix.indices)
+        n = transition.shape[0]
+        self._into = edges_into(transition)
         self.max_hops = n if max_hops is None else checks.check_integer("max_hops", max_hops, minimum=0)
         self.hops = np.full(n, UNREACHED, np.int32)
         self.add(labeled)
@@ -66,31 +64,19 @@ class HopDistances:
         rows = checks.check_rows("labeled", labeled, len(self.hops))
         self.hops[rows] = 0
         # Only what comes nearer spreads on, so that adding a row costs its neighbourhood, not the graph.
-        starts, sources = self._into
-        _spread(starts, sources, self.hops, rows, self.max_hops)
+        _spread(*self._into, self.hops, rows, self.max_hops)
         return self
 
 
-@numba.njit(cache=True)
-def reversed_edges(indptr, indices):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def edges_into(transition: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return for every row the rows that lead to it, as starts (n + 1,) and sources (edges,)."""
-    n = len(indptr) - 1
-    starts = np.zeros(n + 1, np.int64)
-    for target in indices:
-        starts[target + 1] += 1
-    starts = np.cumsum(starts)
-    place = starts[:-1].copy()
-    sources = np.empty(len(indices), np.int32)
-    for source in range(n):
-        for k in range(indptr[source], indptr[source + 1]):
-            sources[place[indices[k]]] = source
-            place[indices[k]] += 1
-    return starts, sources
+    by_target = sp.csc_matrix(transition)
+    return by_target.indptr, by_target.indices
 
 
 @numba.njit(cache=True)
 def _spread(starts, sources, hops, rows, max_hops):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    # Breadth first, so that the first distance a row gets is its shortest.
+    # Against the direction of walks, breadth first, so that the first distance a row gets is its shortest.
     queue = np.empty(len(hops), np.int32)
     queue[: len(rows)] = rows
     head, tail = 0, len(rows)
