@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -64,6 +64,11 @@ def blobs(n: int = 60, d: int = 6, n_classes: int = 3, seed: int = 0) -> tuple[n
     return (centres[y] + rng.normal(size=(n, d))).astype(np.float32), y.astype(np.int64)
 
 
+def images() -> np.ndarray:
+    """Return the samples of `blobs` as images (n, 1, 2, 3)."""
+    return blobs()[0].reshape(-1, 1, 2, 3)
+
+
 class MLP(nn.Module):
     """One hidden layer with BatchNorm; logits, or what a net with another criterion returns."""
 
@@ -76,7 +81,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return outputs (n, n_classes)."""
-        logits: Tensor = self.head(torch.relu(self.norm(self.hidden(x))))
+        logits = self.head(torch.relu(self.norm(self.hidden(x))))
         return {"logits": logits, "softmax": logits.softmax(1), "log_softmax": logits.log_softmax(1)}[self.output]
 
 
@@ -92,8 +97,7 @@ class ConvNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (n, n_classes)."""
-        logits: Tensor = self.head(self.drop(torch.relu(self.norm(self.conv(x)))).flatten(1))
-        return logits
+        return self.head(self.drop(torch.relu(self.norm(self.conv(x)))).flatten(1))
 
 
 class DropoutMLP(MLP):
@@ -102,8 +106,7 @@ class DropoutMLP(MLP):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (n, n_classes)."""
         hidden = torch.relu(self.norm(self.hidden(x)))
-        logits: Tensor = self.head(nn.functional.dropout(hidden, 0.5, self.training))
-        return logits
+        return self.head(nn.functional.dropout(hidden, 0.5, self.training))
 
 
 class DictNet(nn.Module):
@@ -116,8 +119,7 @@ class DictNet(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Return logits (n, n_classes)."""
-        logits: Tensor = self.head(torch.cat([torch.relu(self.left(a)), b], dim=1))
-        return logits
+        return self.head(torch.cat([torch.relu(self.left(a)), b], dim=1))
 
 
 class FrozenBackbone(nn.Module):
@@ -132,8 +134,7 @@ class FrozenBackbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (n, n_classes)."""
-        logits: Tensor = self.classifier(self.backbone(x))
-        return logits
+        return self.classifier(self.backbone(x))
 
 
 class OneLogit(nn.Module):
@@ -145,8 +146,7 @@ class OneLogit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (n,)."""
-        logits: Tensor = self.layers(x).squeeze(1)
-        return logits
+        return self.layers(x).squeeze(1)
 
 
 class EncodingNet(NeuralNetClassifier):
@@ -161,13 +161,11 @@ class EncodingNet(NeuralNetClassifier):
     @property
     def classes_(self) -> np.ndarray:
         """Labels in the order of the outputs."""
-        classes: np.ndarray = self.encoder_.classes_
-        return classes
+        return self.encoder_.classes_
 
     def predict(self, X: Any) -> np.ndarray:
         """Return labels."""
-        predicted: np.ndarray = self.classes_[self.predict_proba(X).argmax(1)]
-        return predicted
+        return self.classes_[self.predict_proba(X).argmax(1)]
 
 
 DEVICE_VARIABLE = "MODAL_NTK_TEST_DEVICE"
@@ -194,40 +192,36 @@ def skorch_net(module: Any = MLP, *, kind: Any = NeuralNetClassifier, n_classes:
     return kind(module, **{**settings, **options})
 
 
-def n_samples(X: Any) -> int:
-    """Count samples in whatever holds them."""
-    if isinstance(X, dict):
-        return len(next(iter(X.values())))
-    return int(X.shape[0]) if hasattr(X, "shape") else len(X)
-
-
 N_LABELED = 12
+
+
+def beside(learner: Any, X: Any = None, y: Any = None) -> Situation:
+    """Set a learner, as it is, beside some data, `blobs` by default: the first rows are labelled, the rest the pool."""
+    X0, y0 = blobs()
+    X, y = X0 if X is None else X, y0 if y is None else y
+    known, rest = (nets.take_rows(X, rows) for rows in np.split(np.arange(len(y)), [N_LABELED]))
+    return Situation(learner, rest, known, y[:N_LABELED])
+
+
+def learning(net: Any, X: Any = None, y: Any = None, **options: Any) -> Situation:
+    """Have an active learner fit a net to the first rows of some data and leave the rest as the pool."""
+    situation = beside(None, X, y)
+    known = {"X_training": situation.X_labeled, "y_training": situation.y_labeled}
+    with seeded(0):
+        return situation.but(learner=nets.ActiveLearner(net, **known, **options))
 
 
 def taught(estimator: Any, X: Any = None, y: Any = None) -> Situation:
     """Fit an estimator to the first rows of some data and leave the rest as the pool."""
-    X0, y0 = blobs()
-    X, y = X0 if X is None else X, y0 if y is None else y
-    if isinstance(X, Mapping):
-        known, rest = ({name: part[rows] for name, part in X.items()} for rows in _SPLIT)
-    else:
-        known, rest = (X[rows] for rows in _SPLIT)
+    situation = beside(estimator, X, y)
     with seeded(0):
-        estimator.fit(known, y[:N_LABELED])
-    return Situation(estimator, rest, known, y[:N_LABELED])
-
-
-_SPLIT = (slice(None, N_LABELED), slice(N_LABELED, None))
-
-
-def _images() -> Situation:
-    X, y = blobs()
-    return taught(skorch_net(ConvNet), X.reshape(-1, 1, 2, 3), y)
+        estimator.fit(situation.X_labeled, situation.y_labeled)
+    return situation
 
 
 def _named() -> Situation:
-    X, y = blobs()
-    return taught(skorch_net(DictNet), {"a": X[:, :3], "b": X[:, 3:]}, y)
+    X, _ = blobs()
+    return taught(skorch_net(DictNet), {"a": X[:, :3], "b": X[:, 3:]})
 
 
 def _binary() -> Situation:
@@ -236,47 +230,33 @@ def _binary() -> Situation:
     return taught(net, X, y.astype(np.float32))
 
 
-def _missing_class() -> Situation:
-    X, y = blobs()
-    return taught(skorch_net(MLP), X, np.minimum(y, 1))
-
-
 def _committee() -> Situation:
-    X, y = blobs()
-    known, rest = (X[rows] for rows in _SPLIT)
+    situation = beside(None)
+    known = {"X_training": situation.X_labeled, "y_training": situation.y_labeled}
     with seeded(0):
-        members = [nets.ActiveLearner(skorch_net(), X_training=known, y_training=y[:N_LABELED]) for _ in range(2)]
-    return Situation(modAL.models.Committee(members), rest, known, y[:N_LABELED])
+        members = [nets.ActiveLearner(skorch_net(), **known) for _ in range(2)]
+    return situation.but(learner=modAL.models.Committee(members))
 
 
 def _critic() -> Situation:
-    X, y = blobs()
-    settings: dict[str, Any] = {"classes": range(3), "max_epochs": 3, "lr": 0.1, "batch_size": 16, "verbose": 0}
-    settings["device"] = device()
+    X, _ = blobs()
     # The parameter, not the argument of `fit`, so that whoever teaches this net on teaches it against the critic.
-    return taught(nets.WAALClassifier(MLP, module__n_classes=8, unlabeled=X[N_LABELED:], **settings), X, y)
-
-
-def _learner() -> Situation:
-    X, y = blobs()
-    known, rest = (X[rows] for rows in _SPLIT)
-    with seeded(0):
-        learner = nets.ActiveLearner(skorch_net(), X_training=known, y_training=y[:N_LABELED])
-    return Situation(learner, rest, known, y[:N_LABELED])
+    options = {"classes": range(3), "module__n_classes": 8, "unlabeled": X[N_LABELED:]}
+    return taught(skorch_net(MLP, kind=nets.WAALClassifier, **options))
 
 
 LEARNERS: dict[str, Callable[[], Situation]] = {
     "MLP": lambda: taught(skorch_net()),
-    "conv net with BatchNorm and dropout": _images,
+    "conv net with BatchNorm and dropout": lambda: taught(skorch_net(ConvNet), images()),
     "MLP with dropout": lambda: taught(skorch_net(DropoutMLP)),
     "dict inputs": _named,
     "frozen backbone": lambda: taught(skorch_net(FrozenBackbone)),
     "log-softmax outputs": lambda: taught(skorch_net(MLP, module__output="log_softmax", criterion=nn.NLLLoss)),
     "softmax outputs": lambda: taught(skorch_net(MLP, module__output="softmax", criterion=nn.NLLLoss)),
     "one logit": _binary,
-    "a class not seen yet": _missing_class,
+    "a class not seen yet": lambda: taught(skorch_net(), y=np.minimum(blobs()[1], 1)),
     "Pipeline": lambda: taught(make_pipeline(StandardScaler(), skorch_net())),
-    "active learner": _learner,
+    "active learner": lambda: learning(skorch_net()),
     "committee": _committee,
     "net with a critic": _critic,
     "random forest": lambda: taught(RandomForestClassifier(5, random_state=0)),
@@ -296,8 +276,7 @@ def _mapped(X: np.ndarray) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pool.npy"
         np.save(path, X)
-        mapped: np.ndarray = np.load(path, mmap_mode="r")
-    return mapped
+        return np.load(path, mmap_mode="r")
 
 
 CONTAINERS: dict[str, tuple[Callable[[np.ndarray], Any], bool]] = {

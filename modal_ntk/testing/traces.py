@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -64,17 +64,12 @@ def assert_same_state(before: dict[str, Any], after: dict[str, Any]) -> None:
     """
     for aspect, old in before.items():
         new = after[aspect]
-        same = old.keys() == new.keys()
-        changed = (
-            [name for name in old if not _equal(old[name], new[name])] if same else sorted(old.keys() ^ new.keys())
-        )
+        changed = sorted(old.keys() ^ new.keys()) or [name for name in old if not _equal(old[name], new[name])]
         require(not changed, f"the module's {aspect} to be as they were", f"changes in {', '.join(changed)}")
 
 
 def _equal(old: Any, new: Any) -> bool:
-    if isinstance(old, torch.Tensor):
-        return torch.equal(old, new)
-    return bool(old == new)
+    return torch.equal(old, new) if isinstance(old, torch.Tensor) else bool(old == new)
 
 
 @contextmanager
@@ -100,15 +95,8 @@ def generators_untouched() -> Iterator[None]:
     require(torch.equal(torch.get_rng_state(), torch_state), "torch's global generator untouched", "it moved")
 
 
-@dataclass
-class Watch:
-    """What was seen of a module's last linear layer."""
-
-    n_passes: int = 0
-
-
 @contextmanager
-def watched(module: nn.Module, *, broken: bool = False) -> Iterator[Watch]:
+def watched(module: nn.Module, *, broken: bool = False) -> Iterator[SimpleNamespace]:
     """Count the passes through a module's last linear layer, or have it raise.
 
     Parameters
@@ -120,8 +108,8 @@ def watched(module: nn.Module, *, broken: bool = False) -> Iterator[Watch]:
 
     Yields
     ------
-    Watch
-        The count so far.
+    SimpleNamespace
+        With ``n_passes``, the count so far.
 
     Examples
     --------
@@ -133,7 +121,7 @@ def watched(module: nn.Module, *, broken: bool = False) -> Iterator[Watch]:
     """
     # By replacing forward on the object: hooks would be part of what a query is held to leave alone.
     last = [part for part in module.modules() if isinstance(part, nn.Linear)][-1]
-    forward, watch = last.forward, Watch()
+    forward, watch = last.forward, SimpleNamespace(n_passes=0)
 
     def passing(*args: Any, **kwargs: Any) -> Any:
         watch.n_passes += 1

@@ -12,10 +12,10 @@ import modAL.models
 import numpy as np
 from sklearn.base import clone
 
-from modal_ntk import nets
+from modal_ntk import checks, nets
 from modal_ntk.errors import ContractError, UnmetNeedError
 from modal_ntk.hooks import NEEDS
-from modal_ntk.testing.situations import Situation, n_samples, skorch_net, taught
+from modal_ntk.testing.situations import Situation, skorch_net, taught
 
 Situations = Mapping[str, Callable[[], Situation]]
 
@@ -148,10 +148,11 @@ def chosen(strategy: Any, situation: Situation, n_instances: int = 4) -> Any:
         return None
     declared = [need for need in lacking if need in strategy.needs]
     require(not declared, f"UnmetNeedError, for the declared needs {declared} are not met", "a selection")
-    check_form(selected, n_instances, n_samples(situation.X_pool))
+    check_form(selected, n_instances, checks.n_rows(situation.X_pool))
     return selected
 
 
 def same_picks(first: Any, second: Any, when: str) -> None:
-    """Require equal indices."""
-    require(first.indices.tolist() == second.indices.tolist(), f"the picks {first.indices} {when}", second.indices)
+    """Require equal indices, unless `chosen` gave None first."""
+    if first is not None:
+        require(first.indices.tolist() == second.indices.tolist(), f"the picks {first.indices} {when}", second.indices)

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from modal_ntk import nets
 from modal_ntk.errors import UnmetNeedError
 from modal_ntk.nets.traceless import seeded
-from modal_ntk.testing.situations import ConvNet, blobs, device, skorch_net, taught
+from modal_ntk.testing.situations import ConvNet, device, images, skorch_net, taught
 from modal_ntk.testing.traces import assert_same_state, generators_untouched, state_of, watched
 from modal_ntk.testing.trial import Trial, chosen, clause, require, same_picks
 
@@ -62,27 +62,24 @@ def leaves_no_trace(trial: Trial) -> None:
 @clause()
 def does_not_care_for_the_nets_mode(trial: Trial) -> None:
     """A net left in training mode, dropout and BatchNorm included, gives the picks of one in evaluation mode."""
-    X, y = blobs()
-    situation = taught(skorch_net(ConvNet), X.reshape(-1, 1, 2, 3), y)
+    situation = taught(skorch_net(ConvNet), images())
     picks = []
     for training in (False, True):
         nets.NetView(situation.learner).module.train(training)
         picks.append(chosen(trial.fresh(), situation))
-    if picks[0] is not None:
-        same_picks(picks[0], picks[1], "as in evaluation mode")
+    same_picks(*picks, "as in evaluation mode")
 
 
 @clause()
 def changes_nothing_of_the_users(trial: Trial) -> None:
     """Pool, labelled set, the learner's attributes and the strategy's own parameters are as they were."""
     situation = trial.home()
-    pool, known, labels = (pickle.dumps(part) for part in (situation.X_pool, situation.X_labeled, situation.y_labeled))
+    data = {name: pickle.dumps(getattr(situation, name)) for name in ("X_pool", "X_labeled", "y_labeled")}
     attributes, copy = sorted(vars(situation.learner)), trial.fresh()
     parameters = repr(copy.get_params())
     situation.select(copy, 4)
-    after = (situation.X_pool, situation.X_labeled, situation.y_labeled)
-    for name, old, new in zip(("X_pool", "X_labeled", "y_labeled"), (pool, known, labels), after, strict=True):
-        require(pickle.dumps(new) == old, f"{name} as it was", "other values")
+    for name, old in data.items():
+        require(pickle.dumps(getattr(situation, name)) == old, f"{name} as it was", "other values")
     now = sorted(vars(situation.learner))
     require(now == attributes, f"the learner's attributes {attributes}", now)
     require(repr(copy.get_params()) == parameters, f"the parameters {parameters}", repr(copy.get_params()))

@@ -20,8 +20,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from modal_ntk import nets
 from modal_ntk.errors import InvalidInputError, ModalNTKWarning, UnmetNeedError
-from modal_ntk.nets.traceless import seeded
-from modal_ntk.testing.situations import N_LABELED, DropoutMLP, Situation, blobs, skorch_net, taught
+from modal_ntk.testing.situations import N_LABELED, DropoutMLP, beside, blobs, learning, skorch_net, taught
 from modal_ntk.testing.trial import Trial, check_form, chosen, clause, require, same_picks
 
 
@@ -32,7 +31,7 @@ def hears_a_committee(trial: Trial) -> None:
     taught_on = [(X[:rows], y[:rows]) for rows in (8, N_LABELED)]
     members = [nets.ActiveLearner(LogisticRegression(), trial.fresh(), *known) for known in taught_on]
     committee = modAL.models.Committee(members, trial.fresh())
-    situation = Situation(committee, X[N_LABELED:], X[:N_LABELED], y[:N_LABELED])
+    situation = beside(committee)
     told = chosen(trial.fresh(), situation)
     if told is not None:
         heard = chosen(trial.fresh(), situation.but(X_labeled=None, y_labeled=None))
@@ -69,23 +68,17 @@ def reads_data_sets_like_arrays(trial: Trial) -> None:
     situation = taught(skorch_net(DropoutMLP))
     plain = chosen(trial.fresh(), situation)
     held = situation.but(X_pool=hold(situation.X_pool), X_labeled=hold(situation.X_labeled))
-    got = chosen(trial.fresh(), held)
-    if plain is not None:
-        same_picks(plain, got, "as for a NumPy array")
+    same_picks(plain, chosen(trial.fresh(), held), "as for a NumPy array")
 
 
 @clause()
 def prepares_pool_and_labels_alike(trial: Trial) -> None:
     """The steps of a Pipeline that was not fitted yet see pool and labelled samples together, once."""
-    X, y = blobs()
-    X = X * np.float32(5) + np.arange(6, dtype=np.float32)
-    scaled = StandardScaler().fit_transform(X)
-    picks = []
-    for rows, learner in ((scaled, skorch_net()), (X, make_pipeline(StandardScaler(), skorch_net()))):
-        situation = Situation(learner, rows[N_LABELED:], rows[:N_LABELED], y[:N_LABELED])
-        picks.append(chosen(trial.fresh(), situation))
-    if picks[0] is not None:
-        same_picks(picks[0], picks[1], "of the samples prepared together")
+    X = blobs()[0] * np.float32(5) + np.arange(6, dtype=np.float32)
+    prepared = beside(skorch_net(), StandardScaler().fit_transform(X))
+    piped = beside(make_pipeline(StandardScaler(), skorch_net()), X)
+    picks = [chosen(trial.fresh(), situation) for situation in (prepared, piped)]
+    same_picks(*picks, "of the samples prepared together")
 
 
 # Of such batches the pool fills no whole number, so that there is something to drop.
@@ -107,36 +100,33 @@ def is_not_misled_by_the_validation_iterator(trial: Trial) -> None:
         other = taught(skorch_net(DropoutMLP, **_BATCHES, **_DISORDER[trial.case]))
         other.learner.module_.load_state_dict(plain.learner.module_.state_dict())
         got = chosen(trial.fresh(), other)
-    if first is not None:
-        same_picks(first, got, "of the net without such a loader")
+    same_picks(first, got, "of the net without such a loader")
 
 
-@clause("classes not given", "a plain NeuralNet")
+_NAMELESS: dict[str, dict[str, Any]] = {
+    "classes not given": {"classes": None},
+    "a plain NeuralNet": {"kind": skorch.NeuralNet},
+}
+
+
+@clause(*_NAMELESS)
 def serves_nets_that_name_no_classes(trial: Trial) -> None:
     """A net whose labels name only some of its outputs so far, or that names none, is served."""
     X, y = blobs()
     kept = y > 0
-    kind = skorch.NeuralNetClassifier if trial.case == "classes not given" else skorch.NeuralNet
-    net = kind(
-        DropoutMLP, criterion=nn.CrossEntropyLoss, max_epochs=3, lr=0.1, train_split=None, verbose=0, batch_size=16
-    )
-    situation = taught(net, X[kept], y[kept])
-    chosen(trial.fresh(), situation)
+    net = skorch_net(DropoutMLP, **_NAMELESS[trial.case])
+    chosen(trial.fresh(), taught(net, X[kept], y[kept]))
 
 
 @clause()
 def takes_names_for_a_nets_classes(trial: Trial) -> None:
     """A net that a learner teaches by names gives the picks of the net that is taught by numbers."""
-    X, y = blobs()
+    _, y = blobs()
     picks = []
     for labels in (y, np.array(["ant", "bee", "cat"])[y]):
-        with seeded(0):
-            net = skorch_net(DropoutMLP, classes=None)
-            learner = nets.ActiveLearner(net, trial.fresh(), X[:N_LABELED], labels[:N_LABELED])
-        situation = Situation(learner, X[N_LABELED:], X[:N_LABELED], labels[:N_LABELED])
-        picks.append(chosen(trial.fresh(), situation))
-    if picks[0] is not None:
-        same_picks(picks[0], picks[1], "as for class numbers")
+        net = skorch_net(DropoutMLP, classes=None)
+        picks.append(chosen(trial.fresh(), learning(net, y=labels, query_strategy=trial.fresh())))
+    same_picks(*picks, "as for class numbers")
 
 
 @clause()
@@ -161,9 +151,7 @@ def takes_several_labels_or_says_that_it_does_not(trial: Trial) -> None:
     X, _ = blobs()
     Y = (X[:, :3] > 0).astype(np.int64)
     net = skorch_net(DropoutMLP, kind=skorch.NeuralNet, criterion=nn.BCEWithLogitsLoss)
-    with seeded(0):
-        learner = nets.ActiveLearner(net, trial.fresh(), X[:N_LABELED], Y[:N_LABELED])
-    situation = Situation(learner, X[N_LABELED:], X[:N_LABELED], Y[:N_LABELED])
+    situation = learning(net, y=Y, query_strategy=trial.fresh())
     try:
         selected = situation.select(trial.fresh(), 4)
     except (InvalidInputError, UnmetNeedError) as error:

@@ -10,13 +10,13 @@ import warnings
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LogisticRegression
 
+from modal_ntk.checks import n_rows
 from modal_ntk.errors import InvalidInputError, ModalNTKWarning
 from modal_ntk.hooks import NEEDS
-from modal_ntk.testing.situations import CONTAINERS, LABELS, EncodingNet, blobs, n_samples, skorch_net, taught
+from modal_ntk.testing.situations import CONTAINERS, LABELS, EncodingNet, blobs, skorch_net, taught
 from modal_ntk.testing.trial import Trial, check_form, chosen, clause, require, same_picks
 
 
@@ -57,7 +57,7 @@ def declares_its_needs(trial: Trial) -> None:
 def gives_as_many_as_asked(trial: Trial) -> None:
     """The selection has exactly n_instances distinct positions of the pool, with finite scores."""
     situation = trial.home()
-    n_pool = n_samples(situation.X_pool)
+    n_pool = n_rows(situation.X_pool)
     n_instances = n_pool if trial.case == "all" else int(trial.case)
     check_form(situation.select(trial.fresh(), n_instances), n_instances, n_pool)
 
@@ -78,16 +78,14 @@ def works_for_the_learner_or_says_what_it_lacks(trial: Trial) -> None:
 def takes_pools_in_any_container(trial: Trial) -> None:
     """A pool held in another way gives a selection, and the same one where no bit of it is lost."""
     convert, exact = CONTAINERS[trial.case]
-    X, y = blobs()
     if trial.case == "sparse matrix":
-        situation = taught(LogisticRegression(), sparse.csr_matrix(X), y)
-        chosen(trial.fresh(), situation)
+        chosen(trial.fresh(), taught(LogisticRegression(), convert(blobs()[0])))
         return
-    situation = taught(skorch_net(), X, y)
+    situation = taught(skorch_net())
     plain = chosen(trial.fresh(), situation)
     other = situation.but(X_pool=convert(situation.X_pool), X_labeled=convert(situation.X_labeled))
     got = chosen(trial.fresh(), other)
-    if exact and plain is not None:
+    if exact:
         same_picks(plain, got, "as for a NumPy array")
 
 
@@ -95,10 +93,10 @@ def takes_pools_in_any_container(trial: Trial) -> None:
 def takes_labels_of_any_kind(trial: Trial) -> None:
     """Labels of any kind are served, and renaming them changes nothing."""
     rename, same = LABELS[trial.case]
-    X, y = blobs()
-    picks = [chosen(trial.fresh(), taught(skorch_net(kind=EncodingNet), X, labels)) for labels in (y, rename(y))]
-    if same and picks[0] is not None:
-        same_picks(picks[0], picks[1], "as for class numbers")
+    _, y = blobs()
+    picks = [chosen(trial.fresh(), taught(skorch_net(kind=EncodingNet), y=labels)) for labels in (y, rename(y))]
+    if same:
+        same_picks(*picks, "as for class numbers")
 
 
 @clause()

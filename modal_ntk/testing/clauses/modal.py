@@ -10,8 +10,8 @@ from unittest import SkipTest
 import modAL.models
 import numpy as np
 
-from modal_ntk import compatibility, nets
-from modal_ntk.testing.situations import Situation, n_samples
+from modal_ntk import checks, compatibility, nets
+from modal_ntk.testing.situations import Situation
 from modal_ntk.testing.trial import Trial, clause, require
 
 
@@ -93,5 +93,5 @@ def goes_on_through_rounds_of_teaching(trial: Trial) -> None:
             learner.teach(rows, situation.y_labeled[:3])
             pool = np.delete(pool, indices, axis=0)
             n_labeled = len(learner.X_training)
-            wanted = n_samples(situation.X_labeled) + 3 * n_round
+            wanted = checks.n_rows(situation.X_labeled) + 3 * n_round
             require(n_labeled == wanted, f"{wanted} labelled samples", n_labeled)

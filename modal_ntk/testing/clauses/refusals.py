@@ -10,8 +10,9 @@ import numpy as np
 from sklearn.base import clone
 
 from modal_ntk import nets
+from modal_ntk.checks import n_rows
 from modal_ntk.errors import InvalidInputError, UnmetNeedError
-from modal_ntk.testing.situations import Situation, n_samples
+from modal_ntk.testing.situations import Situation
 from modal_ntk.testing.traces import watched
 from modal_ntk.testing.trial import Trial, check_form, clause, require
 
@@ -26,7 +27,7 @@ _BAD: dict[str, Callable[[Situation], tuple[Situation, Any]]] = {
     "empty pool": lambda s: (s.but(X_pool=s.X_pool[:0]), 1),
     "no samples asked for": lambda s: (s, 0),
     "a negative number": lambda s: (s, -1),
-    "more than the pool holds": lambda s: (s, n_samples(s.X_pool) + 1),
+    "more than the pool holds": lambda s: (s, n_rows(s.X_pool) + 1),
     "a fraction of a sample": lambda s: (s, 2.5),
     "True as a number": lambda s: (s, True),
     "NaN in the pool": lambda s: (s.but(X_pool=_with(s.X_pool, np.nan)), 1),
@@ -95,10 +96,9 @@ def starts_from_nothing_or_says_who_does(trial: Trial) -> None:
     situation = situation.but(learner=clone(estimator) if trial.case == "nothing fitted" else estimator)
     cold = situation.but(X_labeled=None, y_labeled=None)
     try:
-        check_form(cold.select(trial.fresh(), 4), 4, n_samples(cold.X_pool))
+        check_form(cold.select(trial.fresh(), 4), 4, n_rows(cold.X_pool))
     except UnmetNeedError as error:
         require("random_sampling" in str(error), "the error to name strategies that start from nothing", str(error))
     else:
-        require(
-            "labels" not in trial.strategy.needs, "UnmetNeedError, for labels are declared as needed", "a selection"
-        )
+        needed = "labels" in trial.strategy.needs
+        require(not needed, "UnmetNeedError, for labels are declared as needed", "a selection")

@@ -15,9 +15,10 @@ from sklearn.base import clone
 from modal_ntk import nets
 from modal_ntk.bench import SimulatedActiveLearning
 from modal_ntk.bench.storage.store import Store
+from modal_ntk.checks import n_rows
 from modal_ntk.errors import ModalNTKWarning, UnmetNeedError
 from modal_ntk.labeling import LabelingSession
-from modal_ntk.testing.situations import Situation, n_samples
+from modal_ntk.testing.situations import Situation
 from modal_ntk.testing.trial import Trial, check_form, clause, require
 
 N_INITIAL = 8
@@ -27,15 +28,19 @@ N_INITIAL = 8
 def _home(trial: Trial) -> tuple[Situation, Any]:
     """Return the situation, and an unfitted copy of what its learner trains."""
     situation = trial.queryable()
-    if n_samples(situation.X_labeled) < N_INITIAL + 3:
+    if n_rows(situation.X_labeled) < N_INITIAL + 3:
         raise SkipTest(f"the learner has fewer than {N_INITIAL + 3} labelled samples to replay")
     return situation, clone(nets.learners.estimator_of(situation.learner))
 
 
-def _simulation(trial: Trial, situation: Situation, estimator: Any) -> None:
-    simulation = SimulatedActiveLearning(
+def _one_round(trial: Trial, estimator: Any) -> SimulatedActiveLearning:
+    return SimulatedActiveLearning(
         estimator, clone(trial.strategy), n_initial=N_INITIAL, batch_size=2, n_rounds=1, random_state=3
     )
+
+
+def _simulation(trial: Trial, situation: Situation, estimator: Any) -> None:
+    simulation = _one_round(trial, estimator)
     curves = [clone(simulation).fit(situation.X_labeled, situation.y_labeled).curve_ for _ in range(2)]
     counts = [entry.n_labels for entry in curves[0]]
     require(counts == [N_INITIAL, N_INITIAL + 2], f"{[N_INITIAL, N_INITIAL + 2]} labels after the rounds", counts)
@@ -50,14 +55,12 @@ def _session(trial: Trial, situation: Situation, estimator: Any) -> None:
         for row, label in enumerate(np.asarray(situation.y_labeled).tolist()[:N_INITIAL]):
             session.tell(row, label)
         asked = session.ask(2)
-        left = list(range(N_INITIAL, n_samples(situation.X_labeled)))
+        left = list(range(N_INITIAL, n_rows(situation.X_labeled)))
         require(len(set(asked.tolist()) & set(left)) == 2, f"two different rows of {left}", asked)
 
 
 def _bench_cell(trial: Trial, situation: Situation, estimator: Any) -> None:
-    simulation = SimulatedActiveLearning(
-        estimator, clone(trial.strategy), n_initial=N_INITIAL, batch_size=2, n_rounds=1, random_state=3
-    )
+    simulation = _one_round(trial, estimator)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         # As a cell of a comparison: rounds are kept as they end, and the whole once it is done.
