@@ -17,6 +17,10 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
     """Return `value` if it is one of `choices`.
 
@@ -136,10 +140,36 @@ def check_positive(name: str, value: Any) -> float:
     >>> check_positive("rel_jitter", 1e-6)
     1e-06
     """
-    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool) or not 0 < float(value) < np.inf:
+    if not _is_number(value) or not 0 < float(value) < np.inf:
         remedy = f"Pass {name} as a small number, such as 1e-6."
         raise expected(f"{name} to be a finite number above zero", repr(value), remedy)
     return float(value)
+
+
+def check_instance(what: str, value: Any, *, keyword: str = "") -> None:
+    """Check that an object was given, not its class.
+
+    Parameters
+    ----------
+    what : str
+        What would have been right, naming the argument.
+    value : object
+        What was given.
+    keyword : str, default=""
+        What stands before the object in a call, for the message.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is a class.
+
+    Examples
+    --------
+    >>> check_instance("a learner", 3)
+    """
+    if isinstance(value, type):
+        remedy = f"Make an instance of it: {keyword}{value.__name__}()."
+        raise expected(what, f"the class {value.__name__}", remedy)
 
 
 def check_query_strategy(query_strategy: Any) -> None:
@@ -159,10 +189,7 @@ def check_query_strategy(query_strategy: Any) -> None:
     --------
     >>> check_query_strategy(lambda learner, X_pool: [0])
     """
-    if isinstance(query_strategy, type):
-        name = query_strategy.__name__
-        remedy = f"Make an instance of it: query_strategy={name}()."
-        raise expected("query_strategy to be a strategy", f"the class {name}", remedy)
+    check_instance("query_strategy to be a strategy", query_strategy, keyword="query_strategy=")
     if not callable(query_strategy):
         remedy = "Pass a strategy such as modal_ntk.ntkcpl or modal_ntk.NTKCPL()."
         raise expected("query_strategy to be callable", repr(query_strategy), remedy)
@@ -195,8 +222,7 @@ def check_number(name: str, value: Any, *, minimum: float = 0.0, maximum: float 
     >>> check_number("mixture", 1, maximum=1)
     1.0
     """
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not number or not np.isfinite(value) or not minimum <= value <= maximum:
+    if not _is_number(value) or not np.isfinite(value) or not minimum <= value <= maximum:
         bounds = f"of at least {minimum:g}" if maximum == np.inf else f"between {minimum:g} and {maximum:g}"
         raise expected(f"{name} to be a finite number {bounds}", repr(value), f"Pass {name} as such a number.")
     return float(value)

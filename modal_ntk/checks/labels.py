@@ -69,7 +69,7 @@ def _check_number(labels: np.ndarray, n_samples: int) -> None:
 
 def _indicators(labels: np.ndarray, n_samples: int) -> np.ndarray:
     _check_number(labels, n_samples)
-    right = np.isin(labels, (0, 1)) if labels.dtype != object else np.vectorize(lambda v: v in (0, 1), [bool])(labels)
+    right = np.isin(labels, (0, 1))
     if not right.all():
         got = f"others, first in row {int((~right).any(axis=1).argmax())}"
         remedy = "Pass a column of zeros and ones for each label, as sklearn.preprocessing.MultiLabelBinarizer does."

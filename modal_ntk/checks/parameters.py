@@ -56,11 +56,8 @@ def check_parameters(estimator: Any) -> None:
             what = " or ".join(map(_in_words, allowed))
             raise expected(f"{name} to be {what}", repr(getattr(estimator, name)), _remedy(name, allowed[0]))
     for method in ("_check_together", "check_params"):
-        getattr(estimator, method, _nothing)()
-
-
-def _nothing() -> None:
-    pass
+        if hasattr(estimator, method):
+            getattr(estimator, method)()
 
 
 def _allows(constraint: Any, value: Any) -> bool:

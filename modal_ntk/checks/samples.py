@@ -108,7 +108,7 @@ def check_samples(name: str, X: Any, *, finite: bool = True) -> Any:
     if sp.issparse(X):
         if X.format not in ("csr", "csc", "lil"):
             X = X.tocsr()  # the other formats have no rows to take
-        _refuse_complex(name, X.dtype)
+        _refuse_complex(name, X.dtype, X.dtype.kind == "c")
         if X.dtype.kind == "f" and X.dtype.itemsize > 8:
             X = X.astype(np.float64)
     if isinstance(X, Mapping):
@@ -166,8 +166,8 @@ def _cast(name: str, X: np.ndarray, booleans: bool) -> np.ndarray:
     return X if X.dtype.isnative else X.astype(X.dtype.newbyteorder("="))
 
 
-def _refuse_complex(name: str, dtype: Any, is_complex: bool | None = None) -> None:
-    if dtype.kind == "c" if is_complex is None else is_complex:
+def _refuse_complex(name: str, dtype: Any, is_complex: bool) -> None:
+    if is_complex:
         # The words that scikit-learn's own checks of estimators look for.
         remedy = "Complex data not supported: pass real and imaginary parts, numpy.hstack([X.real, X.imag])."
         raise expected(f"real numbers in {name}", f"an array of {dtype}", remedy)

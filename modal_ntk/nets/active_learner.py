@@ -70,9 +70,7 @@ class ActiveLearner(modAL.models.ActiveLearner):
     ) -> None:
         # modAL's constructor takes fit arguments and its own under one `**kwargs`; the attributes are set
         # here so that scikit-learn finds every parameter under its name.
-        if isinstance(estimator, type):
-            remedy = f"Make an instance of it: {estimator.__name__}()."
-            raise checks.expected("an estimator", f"the class {estimator.__name__}", remedy)
+        checks.check_instance("an estimator", estimator)
         checks.check_query_strategy(query_strategy)
         self.estimator = estimator
         self.query_strategy = query_strategy

@@ -241,8 +241,8 @@ def _committee() -> Situation:
 def _critic() -> Situation:
     X, _ = blobs()
     # The parameter, not the argument of `fit`, so that whoever teaches this net on teaches it against the critic.
-    options = {"classes": range(3), "module__n_classes": 8, "unlabeled": X[N_LABELED:]}
-    return taught(skorch_net(MLP, kind=nets.WAALClassifier, **options))
+    kind = partial(nets.WAALClassifier, module__n_classes=8, unlabeled=X[N_LABELED:])
+    return taught(skorch_net(kind=kind, classes=range(3)))
 
 
 LEARNERS: dict[str, Callable[[], Situation]] = {

@@ -41,9 +41,7 @@ class EstimatorView:
 
     def __init__(self, learner: Any) -> None:
         found = estimator_of(learner)
-        if isinstance(found, type):
-            remedy = "Make an instance of it."
-            raise checks.expected("a learner or an estimator", f"the class {found.__name__}", remedy)
+        checks.check_instance("a learner or an estimator", found)
         self._encoded = found if isinstance(found, LabelEncoded) else None
         self.estimator = found.estimator if isinstance(found, WrappedNet) else found
         piped = isinstance(self.estimator, Pipeline)

@@ -67,7 +67,7 @@ def does_not_care_for_the_nets_mode(trial: Trial) -> None:
     for training in (False, True):
         nets.NetView(situation.learner).module.train(training)
         picks.append(chosen(trial.fresh(), situation))
-    same_picks(*picks, "as in evaluation mode")
+    same_picks(picks[0], picks[1], "as in evaluation mode")
 
 
 @clause()

@@ -78,7 +78,7 @@ def prepares_pool_and_labels_alike(trial: Trial) -> None:
     prepared = beside(skorch_net(), StandardScaler().fit_transform(X))
     piped = beside(make_pipeline(StandardScaler(), skorch_net()), X)
     picks = [chosen(trial.fresh(), situation) for situation in (prepared, piped)]
-    same_picks(*picks, "of the samples prepared together")
+    same_picks(picks[0], picks[1], "of the samples prepared together")
 
 
 # Of such batches the pool fills no whole number, so that there is something to drop.
@@ -126,7 +126,7 @@ def takes_names_for_a_nets_classes(trial: Trial) -> None:
     for labels in (y, np.array(["ant", "bee", "cat"])[y]):
         net = skorch_net(DropoutMLP, classes=None)
         picks.append(chosen(trial.fresh(), learning(net, y=labels, query_strategy=trial.fresh())))
-    same_picks(*picks, "as for class numbers")
+    same_picks(picks[0], picks[1], "as for class numbers")
 
 
 @clause()

@@ -96,7 +96,7 @@ def takes_labels_of_any_kind(trial: Trial) -> None:
     _, y = blobs()
     picks = [chosen(trial.fresh(), taught(skorch_net(kind=EncodingNet), y=labels)) for labels in (y, rename(y))]
     if same:
-        same_picks(*picks, "as for class numbers")
+        same_picks(picks[0], picks[1], "as for class numbers")
 
 
 @clause()
