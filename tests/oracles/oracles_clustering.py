@@ -5,6 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from itertools import product
 
+import numpy as np
+
+
+def blobs(seed, n=40, d=3):
+    """Rows of three clouds that touch, as data to cluster."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)) + 4 * rng.integers(3, size=(n, 1))
+
+
+def partition(clusters):
+    """The sets of rows that share a cluster, whatever its number."""
+    return {frozenset(np.flatnonzero(clusters == c).tolist()) for c in np.unique(clusters)}
+
 
 def broken_pairs(clusters, labels):
     """Pairs of differently labelled rows in one cluster, counted pair by pair."""
