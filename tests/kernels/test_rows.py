@@ -132,7 +132,6 @@ def test_where_nothing_depends_on_the_parameters_the_kernel_is_zero(dtype):
     torch.testing.assert_close(held, torch.zeros(30, 4, dtype=dtype), rtol=0, atol=0)
 
 
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

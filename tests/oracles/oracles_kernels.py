@@ -239,6 +239,7 @@ def nets():
     }
 
 
+KINDS = ("pseudo", "trace", "full", "labelled", "loss", "mse")
 NETS = [
     "mlp",
     "lenet",
