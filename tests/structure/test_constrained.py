@@ -9,10 +9,7 @@ from oracles_clustering import blobs, broken_pairs, fewest_violations, greedy_co
 from sklearn.cluster import KMeans
 
 from modal_ntk.errors import InvalidInputError, ModalNTKWarning
-from modal_ntk.structure import (
-    cluster_pseudo_labels,
-    constrained_kmeans,
-)
+from modal_ntk.structure import cluster_pseudo_labels, constrained_kmeans
 from modal_ntk.structure.constrained import _fill_empty
 
 seeds = st.integers(0, 10**6)

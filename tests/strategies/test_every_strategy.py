@@ -1,13 +1,15 @@
-"""Every registered strategy under input nobody would choose: still the right number of distinct, finite picks.
+"""Every registered strategy at its limits: under input nobody would choose, and over many rounds.
 
 Set ``MODAL_NTK_FUZZ`` to the number of examples a strategy is given; the default is small.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
 
+import endurance
 import numpy as np
 import pytest
 import torch
@@ -95,3 +97,23 @@ def test_any_finite_input_gives_distinct_finite_picks(registered, drawn):
         warnings.simplefilter("ignore", ModalNTKWarning)
         selected = case.select(strategy(registered), n_instances)
     check_form(selected, n_instances, drawn["n_pool"])
+
+
+@pytest.fixture
+def younger_objects_only():
+    """Of the million objects that the suite holds none is looked through for each count."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize("name", [registered.name for registered in modal_ntk.list_strategies()])
+@pytest.mark.usefixtures("younger_objects_only")
+def test_rounds_leave_nothing_behind(name):
+    """Between rounds 2 and 8 no tensor, hook, file, thread or process is left behind."""
+    # In short what tests/benchmarks/endurance.py counts.
+    early, late = endurance.rounds(name, 8, (2, 8))
+    assert {kind: late[kind] - early[kind] for kind in early if kind != "bytes"} == dict.fromkeys(
+        ("tensors", "hooks", "files", "threads", "processes"), 0
+    )
