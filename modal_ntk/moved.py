@@ -16,7 +16,7 @@ _ROOMS = {
     "commands": "doctor listing scaffold",
     "features.capture": "arithmetic backpack_route independence layers per_sample pooling proof "
     "recording routes watching",
-    "nets.reading": "dropout inputs logits outputs view",
+    "nets.reading": "dropout logits outputs view",
     "nets.waal": "adversarial critic_parts critic_training distances pairing schedule",
     "selection.ahead": "changes compiled deferred diffused engines lookahead",
     "strategies.baselines.scores": "bald deepfool entropy least_confidence margin uncertainty",
@@ -35,7 +35,10 @@ MOVED = {
     f"modal_ntk.{room}".rpartition(".")[0] + f".{name}": f"modal_ntk.{room}.{name}"
     for room, names in _ROOMS.items()
     for name in names.split()
-} | {"modal_ntk.strategies.calibration": "modal_ntk.strategies.baselines.calibration"}
+} | {
+    "modal_ntk.nets.inputs": "modal_ntk.nets.reading.logits",
+    "modal_ntk.strategies.calibration": "modal_ntk.strategies.baselines.calibration",
+}
 """Present name of a module by its former one."""
 
 

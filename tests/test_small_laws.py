@@ -22,8 +22,7 @@ from modal_ntk.errors import InvalidInputError
 from modal_ntk.kernels.posterior import condition_block, posterior
 from modal_ntk.labeling.state import State
 from modal_ntk.nets import NetView
-from modal_ntk.nets.reading.labels import gives_a_matrix
-from modal_ntk.nets.reading.outputs import sums_to_one
+from modal_ntk.nets.reading.outputs import gives_a_matrix, sums_to_one
 from modal_ntk.nets.rows import row_digests
 from modal_ntk.nets.traceless import no_trace
 from modal_ntk.nets.waal.adversarial import waal_coefficients

@@ -17,11 +17,11 @@ from .multilabel import MultiLabelNet as MultiLabelNet
 from .pipelines import pool_fitted as pool_fitted
 from .reading.dropout import dropping as dropping
 from .reading.dropout import has_dropout as has_dropout
-from .reading.inputs import stacked_inputs as stacked_inputs
 from .reading.logits import class_columns as class_columns
 from .reading.logits import input_batches as input_batches
 from .reading.logits import label_logit_module as label_logit_module
 from .reading.logits import logit_module as logit_module
+from .reading.logits import stacked_inputs as stacked_inputs
 from .reading.view import NetView as NetView
 from .rows import for_a_net as for_a_net
 from .rows import row_digests as row_digests

@@ -10,9 +10,8 @@ import numpy as np
 from sklearn.base import clone
 
 from modal_ntk import checks
-from modal_ntk.nets.learners import taught_estimator
+from modal_ntk.nets.learners import remember_fit, taught_estimator, warn_if_fitted_elsewhere, warn_if_it_goes_on
 from modal_ntk.nets.rows import stack_rows, take_rows
-from modal_ntk.nets.sharing import remember_fit, warn_if_fitted_elsewhere, warn_if_it_goes_on
 from modal_ntk.nets.teaching import as_before_on_failure, for_labels, readable, train
 
 
@@ -98,10 +97,7 @@ class ActiveLearner(modAL.models.ActiveLearner):
     @property
     def classes_(self) -> np.ndarray:
         """Labels in the order of the columns of `predict_proba`."""
-        return np.asarray(self._taught().classes_)
-
-    def _taught(self) -> Any:
-        return taught_estimator(self)
+        return np.asarray(taught_estimator(self).classes_)
 
     def _checked(self, X: Any, y: Any) -> tuple[Any, Any]:
         samples = checks.check_samples("X", X, finite=self.force_all_finite)
@@ -130,7 +126,7 @@ class ActiveLearner(modAL.models.ActiveLearner):
         if bootstrap:
             rows = np.random.choice(n, n)  # noqa: NPY002 - modAL's own draw
             X, y = take_rows(X, rows), y[rows]
-        encoded, held = for_labels(self.estimator, y), self._taught()
+        encoded, held = for_labels(self.estimator, y), taught_estimator(self)
         if type(held) is type(encoded):
             encoded = held  # which knows the numbers that labels have
         warn_if_it_goes_on(self, y)
@@ -229,7 +225,7 @@ class ActiveLearner(modAL.models.ActiveLearner):
         array-like (n,)
             As the estimator answers, by the labels it was taught.
         """
-        return self._taught().predict(self._readable(X), **predict_kwargs)
+        return taught_estimator(self).predict(self._readable(X), **predict_kwargs)
 
     def predict_proba(self, X: Any, **predict_proba_kwargs: Any) -> Any:
         """Predict probabilities.
@@ -246,7 +242,7 @@ class ActiveLearner(modAL.models.ActiveLearner):
         array-like (n, C)
             As the estimator answers.
         """
-        return self._taught().predict_proba(self._readable(X), **predict_proba_kwargs)
+        return taught_estimator(self).predict_proba(self._readable(X), **predict_proba_kwargs)
 
     def _readable(self, X: Any) -> Any:
         warn_if_fitted_elsewhere(self, stacklevel=4)
@@ -269,4 +265,4 @@ class ActiveLearner(modAL.models.ActiveLearner):
         float
             For a classifier the accuracy.
         """
-        return self._taught().score(self._readable(X), y, **score_kwargs)
+        return taught_estimator(self).score(self._readable(X), y, **score_kwargs)

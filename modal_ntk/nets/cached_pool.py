@@ -95,8 +95,7 @@ class CachedPool(Dataset):  # type: ignore[type-arg]
             A map of the file, private: changes stay in memory.
         """
         n = len(self)
-        some = take_rows(self.samples, np.array([0])) if checks.is_dataset(self.samples) else self._block(0, 1)
-        key = joblib.hash([self._fingerprint(view), what, n, row_digests(some)])
+        key = joblib.hash([self._fingerprint(view), what, n, row_digests(self._block(0, 1))])
         path = self.folder / f"{what if what.isidentifier() else 'layer'}-{key}.npy"
         if not path.exists():
             with replacing(path) as written:
@@ -113,15 +112,14 @@ class CachedPool(Dataset):  # type: ignore[type-arg]
         return self._known[1]
 
     def _write(self, path: Path, compute: Callable[[Any], Tensor]) -> None:
-        n, found = len(self), None
+        n = len(self)
         with progress.stage("cache", n, "row"):
             for start in range(0, n, BLOCK):
                 stop = min(start + BLOCK, n)
                 values = compute(self._block(start, stop)).numpy()
-                if found is None:
+                if start == 0:
                     found = np.lib.format.open_memmap(path, "w+", values.dtype, (n, *values.shape[1:]))
                 found[start:stop] = values
-        assert found is not None  # there is at least one sample
         found.flush()
 
 

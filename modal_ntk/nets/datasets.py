@@ -148,8 +148,7 @@ def in_order(loader: Any) -> Any:
     if not isinstance(loader, DataLoader) or (loader.batch_size is None and loader.batch_sampler is None):
         return loader
     batches = loader.batch_sampler
-    plain = type(batches) is BatchSampler and type(batches.sampler) is SequentialSampler and not batches.drop_last
-    if plain:
+    if type(batches) is BatchSampler and type(batches.sampler) is SequentialSampler and not batches.drop_last:
         return loader
     return DataLoader(
         loader.dataset,

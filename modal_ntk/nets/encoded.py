@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import skorch
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.metaestimators import available_if
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
@@ -14,7 +17,25 @@ from torch import nn
 
 from modal_ntk import checks
 from modal_ntk.nets.datasets import LabeledDataset
-from modal_ntk.nets.wrapped import WrappedNet, final_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+def unwrapped(estimator: Any) -> Any:
+    """Return what a `WrappedNet` holds, or the estimator itself."""
+    return estimator.estimator if isinstance(estimator, WrappedNet) else estimator
+
+
+def final_of(estimator: Any) -> Any:
+    """Return the last step of a Pipeline, or the estimator itself; of what a `WrappedNet` holds."""
+    held = unwrapped(estimator)
+    return held.steps[-1][1] if isinstance(held, Pipeline) else held
+
+
+def loss_class(net: Any) -> type:
+    """Return the class of a net's loss, fitted or not."""
+    return net.criterion if isinstance(net.criterion, type) else type(net.criterion)
 
 
 def attached(estimator: Any, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
@@ -43,7 +64,6 @@ def attached(estimator: Any, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
     return (LabeledDataset(X, y) if checks.is_dataset(X) else X), y
 
 
-_OF_CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss)
 AS_NAMES = "Pass names, which are numbered for the net: y.astype(str)."
 
 
@@ -53,8 +73,7 @@ def _targets(net: Any, y: np.ndarray) -> np.ndarray:
     if isinstance(net, NeuralNetBinaryClassifier):
         _check_outputs("labels 0 and 1 for a net with one output", y, np.isin(y, (0, 1)))
         return y if y.dtype.kind == "f" else y.astype(np.float32)
-    criterion = net.criterion if isinstance(net.criterion, type) else type(net.criterion)
-    if not issubclass(criterion, _OF_CLASSES):
+    if not issubclass(loss_class(net), (nn.CrossEntropyLoss, nn.NLLLoss)):
         return y if y.dtype.kind == "f" else y.astype(np.int64)
     ignored = net.get_params_for("criterion").get("ignore_index", getattr(net.criterion, "ignore_index", -100))
     right = ((y >= 0) & (y == np.floor(y))) | (y == ignored)
@@ -141,8 +160,7 @@ def classes_for(estimator: Any, labels: np.ndarray, classes: Any = None) -> np.n
     for declared in (getattr(final_of(estimator), "classes", None), classes):
         if declared is not None and set(labels.tolist()) <= set(np.asarray(declared).tolist()):
             return np.asarray(declared)
-    found: np.ndarray = LabelEncoder().fit(labels).classes_
-    return found
+    return LabelEncoder().fit(labels).classes_
 
 
 def numbers_of(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -171,6 +189,61 @@ def numbers_of(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
         remedy = "Pass classes= to the net, or fit it anew on all labels."
         raise checks.expected(f"labels among {list(numbers)}", f"new ones {unknown}", remedy)
     return np.array([numbers[label] for label in labels.tolist()], np.int64)
+
+
+class WrappedNet(ClassifierMixin, BaseEstimator):
+    """A net, or a Pipeline that ends in one, fitted in place as modAL fits."""
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = estimator
+
+    def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
+        """Fit the estimator.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As the estimator takes them.
+        y : array-like (n,) or (n, K)
+            Labels of the kind that the class is for.
+        **fit_params
+            As the estimator takes them.
+
+        Returns
+        -------
+        WrappedNet
+            Itself.
+        """
+        self._train(self.estimator.fit, X, y, fit_params, on=False)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
+        """Train the estimator on; labels keep the numbers they have.
+
+        Parameters
+        ----------
+        X : samples (n, ...)
+            As the estimator takes them.
+        y : array-like (n,) or (n, K)
+            Labels of the kind that the class is for.
+        **fit_params
+            As the estimator takes them.
+
+        Returns
+        -------
+        WrappedNet
+            Itself.
+        """
+        self._train(self.estimator.partial_fit, X, y, fit_params, on=True)
+        return self
+
+    @abstractmethod
+    def _train(self, train: Any, X: Any, y: Any, fit_params: dict[str, Any], *, on: bool) -> None:
+        """Call `train` with labels as the net takes them, and set ``classes_``."""
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell whether it was fitted."""
+        return hasattr(self, "classes_")
 
 
 class LabelEncoded(WrappedNet):
@@ -228,14 +301,10 @@ class LabelEncoded(WrappedNet):
             Labels.
         """
         numbers = self._fitted().predict(X)
-        if numbers.ndim > 1:  # skorch's NeuralNet predicts what its module returns
-            numbers = self.estimator.predict_proba(X).argmax(axis=1)
-        unnamed = int(numbers.max(initial=0)) >= len(self.classes_)
-        if unnamed:
-            # An output that no label has named yet cannot be answered by.
+        # skorch's NeuralNet predicts what its module returns, and a classifier also by outputs that no label names yet.
+        if numbers.ndim > 1 or int(numbers.max(initial=0)) >= len(self.classes_):
             numbers = self.estimator.predict_proba(X)[:, : len(self.classes_)].argmax(axis=1)
-        named: np.ndarray = self.classes_[numbers.astype(np.int64)]
-        return named
+        return self.classes_[numbers.astype(np.int64)]
 
     @available_if(lambda self: hasattr(self.estimator, "predict_proba"))
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -251,8 +320,7 @@ class LabelEncoded(WrappedNet):
         numpy.ndarray (n, C)
             The first columns in the order of `classes_`; outputs without a label follow.
         """
-        found: np.ndarray = self._fitted().predict_proba(X)
-        return found
+        return self._fitted().predict_proba(X)
 
     def _fitted(self) -> Any:
         if not hasattr(self, "classes_"):

@@ -8,9 +8,9 @@ import numpy as np
 
 from modal_ntk import checks
 from modal_ntk.nets.datasets import LabeledDataset
-from modal_ntk.nets.reading.labels import has_label_loss
+from modal_ntk.nets.encoded import WrappedNet, final_of
+from modal_ntk.nets.reading.outputs import has_label_loss
 from modal_ntk.nets.reading.view import NetView
-from modal_ntk.nets.wrapped import WrappedNet, final_of
 
 
 class MultiLabelNet(WrappedNet):
@@ -59,8 +59,7 @@ class MultiLabelNet(WrappedNet):
         numpy.ndarray (n, K)
             Probabilities, each of its own.
         """
-        found: np.ndarray = NetView(self.estimator).label_probabilities(X).numpy()
-        return found
+        return NetView(self.estimator).label_probabilities(X).numpy()
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the labels that are more probable than not.

@@ -19,11 +19,11 @@ from torch.nn.parameter import is_lazy
 from modal_ntk import checks
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.nets.datasets import as_pairs, samples_of
-from modal_ntk.nets.encoded import AS_NAMES, LabelEncoded, attached, needs_encoding
+from modal_ntk.nets.encoded import AS_NAMES, LabelEncoded, WrappedNet, attached, final_of, needs_encoding, unwrapped
 from modal_ntk.nets.multilabel import MultiLabelNet
+from modal_ntk.nets.reading.outputs import float_type
 from modal_ntk.nets.rows import for_a_net, take_rows
 from modal_ntk.nets.traceless import no_trace
-from modal_ntk.nets.wrapped import WrappedNet, final_of
 
 _WITH_STATE = (nn.Module, torch.optim.Optimizer)
 
@@ -74,7 +74,7 @@ def readable(estimator: Any, X: Any) -> Any:
     InvalidInputError
         If a net cannot read their type, with the cast that helps.
     """
-    inner = estimator.estimator if isinstance(estimator, WrappedNet) else estimator
+    inner = unwrapped(estimator)
     is_net = isinstance(final_of(inner), skorch.NeuralNet)
     if checks.is_dataset(X):
         return as_pairs(X) if inner is final_of(inner) and is_net else samples_of(X)
@@ -123,8 +123,7 @@ def train(estimator: Any, X: Any, y: np.ndarray, *, on: bool = False, **fit_para
 
 def _raise_in_our_words(error: Exception, estimator: Any, y: np.ndarray) -> None:
     # Torch and scikit-learn speak of labels as of arguments of their own, which the caller never passed.
-    inner = estimator.estimator if isinstance(estimator, WrappedNet) else estimator
-    if not isinstance(final_of(inner), skorch.NeuralNet):
+    if not isinstance(final_of(estimator), skorch.NeuralNet):
         return
     if isinstance(error, IndexError) and "Target" in str(error):
         remedy = "Give the net an output for each of them."
@@ -164,7 +163,7 @@ def wanted_type(estimator: Any, X: Any) -> torch.dtype | None:
     made = net if getattr(net, "initialized_", False) else _copy_of(net)
     if made is None:
         return None
-    wanted = next((p.dtype for p in made.module_.parameters() if p.is_floating_point()), torch.float32)
+    wanted = float_type(made.module_)
     if piped:
         # Steps before the net hand on the type of float that they are given.
         return None if wanted == torch.float64 else wanted

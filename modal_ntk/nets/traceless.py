@@ -105,13 +105,10 @@ def attributes_restored(module: nn.Module) -> Iterator[Callable[[], None]]:
             now = vars(part)
             for name in [name for name in now if name not in plain and name not in _LOOKED_AFTER]:
                 del now[name]
-            for name, value in plain.items():
-                if now.get(name) is not value:
-                    now[name] = value
+            now.update(plain)
         for holder, contents in held:
-            if not _same(holder, contents):
-                holder.clear()
-                holder.extend(contents) if isinstance(holder, list) else holder.update(contents)
+            holder.clear()
+            holder.extend(contents) if isinstance(holder, list) else holder.update(contents)
 
     try:
         yield restore
@@ -169,15 +166,6 @@ def _holders(values: list[Any], seen: set[int]) -> Iterator[Any]:
             yield value
             if type(value) is not set:
                 yield from _holders(list(value.values()) if isinstance(value, dict) else value, seen)
-
-
-def _same(holder: Any, contents: Any) -> bool:
-    if len(holder) != len(contents):
-        return False
-    pairs = zip(holder.items(), contents.items(), strict=True) if isinstance(holder, dict) else None
-    if pairs is None:
-        return all(a is b for a, b in zip(holder, contents, strict=True))
-    return all(a[0] == b[0] and a[1] is b[1] for a, b in pairs)
 
 
 def _hook_tables(part: nn.Module) -> list[dict[int, object]]:

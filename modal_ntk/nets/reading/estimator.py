@@ -19,15 +19,14 @@ from modal_ntk import checks
 from modal_ntk.errors import UnmetNeedError
 from modal_ntk.hooks import NEEDS
 from modal_ntk.nets.datasets import as_pairs, samples_of
-from modal_ntk.nets.encoded import LabelEncoded
+from modal_ntk.nets.encoded import LabelEncoded, final_of, unwrapped
 from modal_ntk.nets.learners import estimator_of
 from modal_ntk.nets.reading.dropout import has_dropout
-from modal_ntk.nets.reading.outputs import (
-    read_by,
-)
+from modal_ntk.nets.reading.outputs import read_by, uncompiled
 from modal_ntk.nets.rows import for_a_net, stack_rows
 from modal_ntk.nets.traceless import no_trace
-from modal_ntk.nets.wrapped import WrappedNet
+
+_METHODS = {"probabilities": "predict_proba", "predictions": "predict"}
 
 
 class EstimatorView:
@@ -43,10 +42,9 @@ class EstimatorView:
         found = estimator_of(learner)
         checks.check_instance("a learner or an estimator", found)
         self._encoded = found if isinstance(found, LabelEncoded) else None
-        self.estimator = found.estimator if isinstance(found, WrappedNet) else found
-        piped = isinstance(self.estimator, Pipeline)
-        self._earlier = list(self.estimator.steps[:-1]) if piped else []
-        self._final = self.estimator.steps[-1][1] if piped else self.estimator
+        self.estimator = unwrapped(found)
+        self._earlier = list(self.estimator.steps[:-1]) if isinstance(self.estimator, Pipeline) else []
+        self._final = final_of(self.estimator)
         self.net = self._final if isinstance(self._final, skorch.NeuralNet) else None
         self._fitted_earlier: Any = None
 
@@ -64,8 +62,7 @@ class EstimatorView:
     @property
     def module(self) -> nn.Module:
         """The torch module as it stands; it is replaced at every fit, so it is never kept."""
-        module = self._require_net("net").module_
-        return getattr(module, "_orig_mod", module)
+        return uncompiled(self._require_net("net").module_)
 
     @property
     def device(self) -> torch.device:
@@ -110,18 +107,15 @@ class EstimatorView:
         """
         if self.is_regressor and need in ("probabilities", "predictions", "gradients"):
             return False
-        if need in ("embedding", "gradients"):
-            return self.net is not None and self.is_fitted
-        if need == "dropout":
-            return self.net is not None and self.is_fitted and has_dropout(self.module)
         if need == "net":
             return self.net is not None
+        if need in ("embedding", "gradients", "dropout"):
+            fitted = self.net is not None and self.is_fitted
+            return fitted and (need != "dropout" or has_dropout(self.module))
         if need == "critic":
             return self.is_fitted and getattr(self._final, "critic_is_trained_", hasattr(self._final, "critic_"))
-        if need == "probabilities":
-            return hasattr(self._final, "predict_proba") and self.is_fitted
-        if need == "predictions":
-            return hasattr(self._final, "predict") and self.is_fitted
+        if need in _METHODS:
+            return self.is_fitted and hasattr(self._final, _METHODS[need])
         return True
 
     def no_trace(self) -> AbstractContextManager[None]:

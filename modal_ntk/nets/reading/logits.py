@@ -1,4 +1,4 @@
-"""A learner's net as what gradients need: a module from samples to logits, its batches, its class numbers."""
+"""A learner's net as what gradients need: a module from samples to logits, its inputs, its class numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,18 @@ from torch.utils.data import DataLoader, SequentialSampler, default_collate
 
 from modal_ntk import checks
 from modal_ntk.nets.datasets import in_order
-from modal_ntk.nets.reading.outputs import cast, on_simplex, sums_to_one, trained_by_squared_error, unwarned
+from modal_ntk.nets.encoded import numbers_of
+from modal_ntk.nets.reading.outputs import (
+    cast,
+    first_output,
+    float_type,
+    on_simplex,
+    plain_logits,
+    sums_to_one,
+    trained_by,
+    uncompiled,
+    unwarned,
+)
 from modal_ntk.nets.reading.view import NetView
 from modal_ntk.nets.rows import take_rows
 
@@ -36,8 +47,7 @@ class LogitModule(nn.Module):
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """Map samples to logits."""
-        out = self.module(*inputs, **named)
-        return self.to_logits(out[0] if isinstance(out, tuple) else out)
+        return self.to_logits(first_output(self.module(*inputs, **named)))
 
 
 def logit_module(view: NetView, X: Any) -> nn.Module:
@@ -74,23 +84,19 @@ def logit_module(view: NetView, X: Any) -> nn.Module:
     if checks.n_rows(X) > 0:
         view.probe(X)
     assert net is not None  # `view.module` has required it
-    criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
-    plain = net.predict_nonlinearity == "auto"
-    if plain and isinstance(criterion, nn.CrossEntropyLoss):
-        return LogitModule(module, lambda out: out)
-    if plain and isinstance(criterion, nn.BCEWithLogitsLoss):
-        return LogitModule(module, lambda z: torch.stack([torch.zeros_like(z.flatten()), z.flatten()], 1))
+    if (to_logits := plain_logits(net)) is not None:
+        return LogitModule(module, to_logits)
     # The accessor is skorch's own resolution of `predict_nonlinearity`; it has no public name.
     to_output = net._get_predict_nonlinearity()
     batch = next(input_batches(view, X))
     named = batch if isinstance(batch, dict) else {}
     first = [batch] if isinstance(batch, Tensor) else []
-    seen = cast([part[:1].to(view.device) for part in (*first, *named.values())], _float_type(module))
+    seen = cast([part[:1].to(view.device) for part in (*first, *named.values())], float_type(module))
     with view.no_trace(), torch.no_grad():
         module.eval()
         to_values = LogitModule(module, to_output)
         values = to_values(**dict(zip(named, seen, strict=True))) if named else to_values(*seen)
-    if trained_by_squared_error(net) and not sums_to_one(values):
+    if trained_by(net, nn.MSELoss) and not sums_to_one(values):
         return LogitModule(module, to_output)
     if torch.equal(on_simplex(values), values):
         return LogitModule(module, lambda out: to_output(out).clamp_min(1e-12).log())
@@ -126,8 +132,7 @@ def label_logit_module(view: NetView, X: Any) -> nn.Module:
     torch.Size([4, 3])
     """
     view.label_probabilities(take_rows(X, np.arange(min(1, checks.n_rows(X)))))
-    criterion = getattr(view.net.criterion_, "_orig_mod", view.net.criterion_)  # type: ignore[union-attr]
-    if isinstance(criterion, nn.BCELoss):
+    if isinstance(uncompiled(view.net.criterion_), nn.BCELoss):  # type: ignore[union-attr]
         return LogitModule(view.module, lambda p: torch.logit(p, eps=torch.finfo(p.dtype).eps))
     return LogitModule(view.module, lambda out: out)
 
@@ -185,6 +190,41 @@ def _only_stacks(loader: Any) -> bool:
     return type(rows) is Tensor and rows.ndim > 1
 
 
+def stacked_inputs(view: NetView, *parts: Any) -> Tensor | dict[str, Tensor]:
+    """Return samples as the net's own data loader prepares them, all in one.
+
+    Parameters
+    ----------
+    view : NetView
+        A view of a learner with a net.
+    *parts : samples (n, ...)
+        As users pass them; one after another. None is left out.
+
+    Returns
+    -------
+    Tensor (n, ...), or dict of them by argument
+        The inputs of all samples, in order.
+
+    Examples
+    --------
+    >>> import skorch
+    >>> net = skorch.NeuralNetClassifier(torch.nn.Linear(2, 3), batch_size=2).initialize()
+    >>> stacked_inputs(NetView(net), np.zeros((3, 2), "float32"), None, np.ones((1, 2), "float32")).shape
+    torch.Size([4, 2])
+    """
+    batches: list[Any] = [batch for X in parts if X is not None for batch in input_batches(view, X)]
+    if isinstance(batches[0], dict):
+        return {name: _stacked([batch[name] for batch in batches], view.device) for name in batches[0]}
+    return _stacked(batches, view.device)
+
+
+def _stacked(parts: list[Any], device: torch.device) -> Tensor:
+    # A pool may lie on the GPU while labelled samples do not: all go where the net is then.
+    if len({part.device for part in parts}) > 1:
+        parts = [part.to(device) for part in parts]
+    return torch.cat(parts)
+
+
 def class_columns(view: NetView, y: Any, n_outputs: int) -> np.ndarray:
     """Return for each label the column of the logits that is its own.
 
@@ -208,16 +248,11 @@ def class_columns(view: NetView, y: Any, n_outputs: int) -> np.ndarray:
     InvalidInputError
         If a label is neither.
     """
-    labels, classes = np.asarray(y), view.classes.tolist()
-    columns = {label: column for column, label in enumerate(classes)}
-    if (view.is_encoded or len(classes) == n_outputs) and all(label in columns for label in labels.tolist()):
-        return np.array([columns[label] for label in labels.tolist()], dtype=np.int64)
+    labels, classes = np.asarray(y), view.classes
+    if (view.is_encoded or len(classes) == n_outputs) and set(labels.tolist()) <= set(classes.tolist()):
+        return numbers_of(labels, classes)
     whole = labels.dtype.kind in "iub" or (labels.dtype.kind == "f" and bool((labels % 1 == 0).all()))
     if whole and (len(labels) == 0 or (labels.min() >= 0 and labels.max() < n_outputs)):
         return labels.astype(np.int64)
-    got = f"labels {np.unique(labels)[:5].tolist()} with classes {classes[:5]}"
+    got = f"labels {np.unique(labels)[:5].tolist()} with classes {classes[:5].tolist()}"
     raise checks.expected(f"labels that belong to the net's {n_outputs} outputs", got, "Pass classes= to the net.")
-
-
-def _float_type(module: nn.Module) -> torch.dtype:
-    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)

@@ -1,9 +1,9 @@
-"""What batches, outputs and errors of an estimator are turned into on their way to a `NetView`."""
+"""What batches, outputs and errors of an estimator are turned into on their way to a `NetView`, and by which loss."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,10 @@ from torch import Tensor, nn
 from modal_ntk import checks
 from modal_ntk.errors import ModalNTKError, UnmetNeedError
 from modal_ntk.nets.datasets import samples_of
+from modal_ntk.nets.encoded import loss_class
+
+LOSSES = (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss, nn.BCELoss)
+"""Losses that take every output for a label of its own."""
 
 
 @contextmanager
@@ -112,10 +116,33 @@ def cast(inputs: Any, dtype: torch.dtype) -> Any:
     return inputs.to(dtype) if isinstance(inputs, Tensor) and inputs.is_floating_point() else inputs
 
 
-def trained_by_squared_error(net: skorch.NeuralNet) -> bool:
-    """Tell whether a fitted net's plain outputs are compared with labels by ``nn.MSELoss``."""
-    criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
-    return isinstance(criterion, nn.MSELoss) and net.predict_nonlinearity == "auto"
+def first_output(outputs: Any) -> Tensor:
+    """Return what a module gave, or the first of several: the others are for its loss, as skorch has it."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def float_type(module: nn.Module) -> torch.dtype:
+    """Return the type of float that a module computes in."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+
+
+def uncompiled(module: nn.Module) -> nn.Module:
+    """Return the module that ``torch.compile`` has wrapped, or the module itself."""
+    return getattr(module, "_orig_mod", module)
+
+
+def trained_by(net: skorch.NeuralNet, loss: type[nn.Module]) -> bool:
+    """Tell whether a fitted net's plain outputs are compared with labels by a loss, and not changed for predictions."""
+    return isinstance(uncompiled(net.criterion_), loss) and net.predict_nonlinearity == "auto"
+
+
+def plain_logits(net: skorch.NeuralNet) -> Callable[[Tensor], Tensor] | None:
+    """Return what makes logits (n, C) of a fitted net's plain outputs, or None where their meaning must be seen."""
+    if trained_by(net, nn.CrossEntropyLoss):
+        return lambda out: out
+    if trained_by(net, nn.BCEWithLogitsLoss):
+        return lambda z: torch.stack([torch.zeros_like(z.flatten()), z.flatten()], dim=1)
+    return None
 
 
 def sums_to_one(values: Tensor) -> bool:
@@ -134,3 +161,72 @@ def on_simplex(values: Tensor) -> Tensor:
         f"Expected probabilities, rows that sum to one, got {got}. "
         "Train with CrossEntropyLoss on logits, or set the net's predict_nonlinearity."
     )
+
+
+def has_label_loss(net: Any) -> bool:
+    """Tell whether a net's loss takes every output for a label of its own.
+
+    Parameters
+    ----------
+    net : skorch net
+
+    Returns
+    -------
+    bool
+        Whether it is one of `LOSSES`; with a single output it is a net for two classes.
+    """
+    return issubclass(loss_class(net), LOSSES)
+
+
+def from_outputs(net: Any, outputs: Tensor) -> Tensor:
+    """Return the probability of every label.
+
+    Parameters
+    ----------
+    net : skorch net
+        With a loss of `LOSSES`.
+    outputs : Tensor (n, K)
+        What its module returned.
+
+    Returns
+    -------
+    Tensor (n, K), float64
+        Sigmoids of logits; outputs of a net trained by ``nn.BCELoss`` are probabilities.
+    """
+    return outputs.double() if issubclass(loss_class(net), nn.BCELoss) else outputs.double().sigmoid()
+
+
+def gives_a_matrix(classifier: Any) -> bool:
+    """Tell whether a fitted scikit-learn classifier was taught a matrix of labels.
+
+    Parameters
+    ----------
+    classifier : estimator
+        A classifier.
+
+    Returns
+    -------
+    bool
+        By what it says of itself: ``multilabel_``, several ``n_outputs_``, or a list of ``classes_``.
+    """
+    several = getattr(classifier, "n_outputs_", 1) != 1 or isinstance(getattr(classifier, "classes_", None), list)
+    return bool(several or getattr(classifier, "multilabel_", False))
+
+
+def stacked_columns(found: Any) -> Tensor:
+    """Return a scikit-learn classifier's probabilities of several labels as one matrix.
+
+    Parameters
+    ----------
+    found : array (n, K), or list of K arrays (n, 2)
+        What ``predict_proba`` returned.
+
+    Returns
+    -------
+    Tensor (n, K), float64
+        Probabilities of the ones.
+    """
+    if isinstance(found, list):
+        # Of a label that was never seen, or always, a forest returns one column.
+        found = np.stack([part[:, 1] if part.shape[1] > 1 else 1 - part[:, 0] for part in found], axis=1)
+    return torch.from_numpy(np.array(found, dtype=np.float64))

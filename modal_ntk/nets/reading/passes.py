@@ -19,13 +19,7 @@ from modal_ntk.errors import UnmetNeedError
 from modal_ntk.nets.cached_pool import held
 from modal_ntk.nets.datasets import in_order
 from modal_ntk.nets.reading.estimator import EstimatorView
-from modal_ntk.nets.reading.outputs import (
-    as_matrix,
-    cast,
-    flat,
-    read_by,
-    unwarned,
-)
+from modal_ntk.nets.reading.outputs import as_matrix, cast, first_output, flat, float_type, read_by, unwarned
 from modal_ntk.nets.rows import take_rows
 
 Layer = str | Callable[[Any], Any] | None
@@ -73,7 +67,7 @@ class PassView(EstimatorView):
             name = type(self.module).__name__
             remedy = "Name the embedding layer instead."
             raise UnmetNeedError(f"Expected a net that calls its linear layers, got {name}, which calls none. {remedy}")
-        found, n = last.pop("output"), len(outputs[0] if isinstance(outputs, tuple) else outputs)
+        found, n = last.pop("output"), len(first_output(outputs))
         if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != n:
             shape = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
             got = f"{shape}, as of a layer called for each sample, sent some of them, or with several outputs"
@@ -123,21 +117,21 @@ class PassView(EstimatorView):
 
     def _outputs(self, X: Any) -> Tensor:
         outputs = self._forward(self.prepare(X))
-        batches = ((out[0] if isinstance(out, tuple) else out).detach().cpu() for out in outputs)
+        batches = (first_output(out).detach().cpu() for out in outputs)
         # Minus infinity is the logarithm of no chance at all, which outputs may be.
         return checked("outputs of the net", stacked(batches, checks.n_rows(X)), lambda x: x.isnan() | (x == torch.inf))
 
     def _forward(self, X: Any) -> Iterator[Any]:
         net = self.net
         assert net is not None  # callers have required it
-        dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
+        dtype = float_type(self.module)
         with self.no_trace():
             for batch in unwarned(in_order(net.get_iterator(net.get_dataset(X), training=False))):
                 inputs, target = unpack_data(batch)
                 # Lists and float64 arrays meet a float32 net every day; the module's own type decides.
                 for outputs in self._evaluated(cast(inputs, dtype), target, X):
                     yield outputs
-                    progress.advance(len(outputs[0] if isinstance(outputs, tuple) else outputs), "row")
+                    progress.advance(len(first_output(outputs)), "row")
 
     def _evaluated(self, inputs: Any, target: Any, X: Any) -> Iterator[Any]:
         # A batch; where the GPU has no room for it in halves, and for these again: a sample's outputs are its own.

@@ -17,17 +17,16 @@ from modal_ntk import checks
 from modal_ntk.errors import UnmetNeedError
 from modal_ntk.hooks import NEEDS
 from modal_ntk.nets.cached_pool import held
-from modal_ntk.nets.reading.labels import (
+from modal_ntk.nets.reading.outputs import (
+    flat,
     from_outputs,
     gives_a_matrix,
     has_label_loss,
-    stacked_columns,
-)
-from modal_ntk.nets.reading.outputs import (
-    flat,
     on_simplex,
+    plain_logits,
+    stacked_columns,
     sums_to_one,
-    trained_by_squared_error,
+    trained_by,
 )
 from modal_ntk.nets.reading.passes import PassView, checked
 from modal_ntk.nets.rows import take_rows
@@ -110,13 +109,9 @@ class NetView(PassView):
         self._refuse_several_labels(X)
         if (cached := held(X, "logits", self, self.logits)) is not None:
             return cached
-        criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
-        if isinstance(criterion, nn.CrossEntropyLoss) and net.predict_nonlinearity == "auto":
-            return self._outputs(X)
-        if isinstance(criterion, nn.BCEWithLogitsLoss) and net.predict_nonlinearity == "auto":
-            logit = self._outputs(X).reshape(-1, 1)
-            return torch.cat([torch.zeros_like(logit), logit], dim=1)
-        if trained_by_squared_error(net) and not sums_to_one(outputs := self._outputs(X)):
+        if (to_logits := plain_logits(net)) is not None:
+            return to_logits(self._outputs(X))
+        if trained_by(net, nn.MSELoss) and not sums_to_one(outputs := self._outputs(X)):
             return outputs
         return self.probabilities(X).clamp_min(1e-12).log()
 
@@ -212,7 +207,7 @@ class NetView(PassView):
         Tensor (n, C)
             The outputs as they are where the net is trained by ``nn.MSELoss``, else the class probabilities.
         """
-        return self._outputs(X) if trained_by_squared_error(self._require_net("outputs")) else self.probabilities(X)
+        return self._outputs(X) if trained_by(self._require_net("outputs"), nn.MSELoss) else self.probabilities(X)
 
     def predictions(self, X: Any) -> Tensor:
         """Return the column of the most probable class; ties take the lower one.

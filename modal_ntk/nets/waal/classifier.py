@@ -278,7 +278,7 @@ class WAALClassifier(CriticTraining):
         numpy.ndarray (n,)
             Numbers, or the names it was taught by.
         """
-        numbers: np.ndarray = super().predict(X)
+        numbers = super().predict(X)
         return numbers if self.names_ is None or self._numbers_only else self.names_[numbers]
 
     def _numbered(self, X: Any, y: Any) -> tuple[Any, Any]:
@@ -315,7 +315,7 @@ class WAALClassifier(CriticTraining):
 
     def get_params(self, deep: bool = True, **kwargs: Any) -> dict[str, Any]:
         """Return the parameters; a request of metadata, which skorch 1.2 would count among them, is none."""
-        params: dict[str, Any] = super().get_params(deep=deep, **kwargs)
+        params = super().get_params(deep=deep, **kwargs)
         return {name: value for name, value in params.items() if name != "_metadata_request"}
 
     def _check_together(self) -> None:

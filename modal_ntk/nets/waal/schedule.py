@@ -51,15 +51,16 @@ class LRDecay(Callback):
 
     def on_epoch_begin(self, net: Any, **_: Any) -> None:
         """Set the rates of this epoch."""
-        factor = self.factor(self.epoch_, net.max_epochs)
-        for group, rate in zip(_groups(net), self.rates_, strict=True):
-            group["lr"] = rate * factor
+        self._set_rates(net, self.factor(self.epoch_, net.max_epochs))
         self.epoch_ += 1
 
     def on_train_end(self, net: Any, **_: Any) -> None:
         """Put the first rates back, so that further training starts from them."""
+        self._set_rates(net, 1.0)
+
+    def _set_rates(self, net: Any, factor: float) -> None:
         for group, rate in zip(_groups(net), self.rates_, strict=True):
-            group["lr"] = rate
+            group["lr"] = rate * factor
 
 
 def _groups(net: Any) -> list[dict[str, Any]]:
