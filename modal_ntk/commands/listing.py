@@ -11,9 +11,8 @@ from modal_ntk import plugins
 from modal_ntk.hooks import NEEDS
 from modal_ntk.host import Host, RegisteredStrategy
 
-# Under docs/methods: what has a page of its own name, and what shares one; the rest are baselines.
-_OF_ITS_OWN = ("ddal", "dynamical", "lookahead", "lpntk", "ntkcpl", "variance_design", "waal")
-_SHARED = {"maxherding": "coverage", "tcm": "coverage", "uherding": "coverage"}
+# Under docs/methods, of the baselines: those that do not stand on the page of that name.
+_ELSEWHERE = {"maxherding": "coverage", "tcm": "coverage", "uherding": "coverage"}
 
 
 def as_text(found: Host) -> str:
@@ -31,7 +30,7 @@ def as_text(found: Host) -> str:
     """
     lines = []
     for strategy in sorted(found.strategies.values(), key=lambda s: s.name):
-        lines.append(f"{strategy.name}  ({strategy.distribution} {strategy.version})\n    {strategy.summary}")
+        lines.append(_headline(strategy))
         needs = ", ".join(sorted(strategy.needs)) or "nothing"
         lines.append(f"    needs: {needs}; from: {strategy.paper or 'not stated'}")
     lines += map(str, found.failures)
@@ -88,7 +87,7 @@ def described(strategy: RegisteredStrategy) -> str:
         Lines.
     """
     factory = strategy.spec.factory
-    lines = [f"{strategy.name}  ({strategy.distribution} {strategy.version})", f"    {strategy.summary}"]
+    lines = [_headline(strategy)]
     lines.append(f"from: {strategy.paper or 'not stated'}")
     if page := _page(strategy):
         lines.append(f"page: {page}")
@@ -99,11 +98,15 @@ def described(strategy: RegisteredStrategy) -> str:
     return "\n".join(lines)
 
 
+def _headline(strategy: RegisteredStrategy) -> str:
+    return f"{strategy.name}  ({strategy.distribution} {strategy.version})\n    {strategy.summary}"
+
+
 def _page(strategy: RegisteredStrategy) -> str:
     # Ours by its place in the source, another distribution's by the first address that it declares.
     if strategy.distribution == plugins.OWN:
-        own = strategy.name if strategy.name in _OF_ITS_OWN else "baselines"
-        return f"docs/methods/{_SHARED.get(strategy.name, own)}.md"
+        own = "baselines" if ".baselines." in strategy.spec.factory.__module__ else strategy.name
+        return f"docs/methods/{_ELSEWHERE.get(strategy.name, own)}.md"
     try:
         declared = metadata(strategy.distribution)
     except PackageNotFoundError:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from modal_ntk import checks
-from modal_ntk.errors import InvalidInputError, ModalNTKError, StorageError
+from modal_ntk.checks import files
+from modal_ntk.errors import InvalidInputError, StorageError
 
 FORMAT = 1
 """Version of the log, kept in the file under the key ``format``."""
@@ -98,18 +99,13 @@ class EventLog:
         self._agree(stored, wanted)
 
     def _agree(self, stored: dict[str, str], wanted: dict[str, str]) -> None:
-        differences = [
-            checks.one_line(f"{key} is {stored.get(key, 'absent')} there and {wanted.get(key, 'absent')} here")
-            for key in sorted(stored.keys() | wanted.keys())
-            if stored.get(key) != wanted.get(key)
-        ]
         if stored.get("format", "").isdecimal() and int(stored["format"][:9]) > FORMAT:
             got = f"format {checks.one_line(stored['format'])}"
             remedy = "It is a newer modal-ntk's: upgrade this one."
             raise checks.expected(f"a log of format {FORMAT} or before at {self.path}", got, remedy)
-        if differences:
+        if found := files.differences(stored, wanted):
             remedy = "Pass the pool and options of that session, or another path."
-            raise InvalidInputError(f"{self.path} holds another session: {'; '.join(differences)}. {remedy}")
+            raise InvalidInputError(f"{self.path} holds another session: {found}. {remedy}")
 
     def append(self, decide: Callable[[list[Event]], tuple[str, int | None, Any] | None], *, after: int) -> list[Event]:
         """Add an event, with nobody else adding in between.
@@ -179,19 +175,16 @@ class EventLog:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        # Whatever a file from elsewhere holds, the reader is told that it is no log, never shown a traceback.
-        try:
-            yield
-        except ModalNTKError:
-            raise
-        except Exception as error:
-            if isinstance(error, sqlite3.OperationalError) and re.search("full|readonly|disk I/O", str(error)):
+        remedy = "Name a file that a LabelingSession has written, or a new one in a folder that is there."
+        with files.reading(f"{self.path} to be the log of a labelling session", remedy):
+            try:
+                yield
+            except sqlite3.OperationalError as error:
+                if not re.search("full|readonly|disk I/O", str(error)):
+                    raise
                 remedy = "Free space, or make it writable, and answer again."
                 message = f"{self.path} could not be written: {error}. Every answer up to now is kept. {remedy}"
                 raise StorageError(message) from error
-            remedy = "Name a file that a LabelingSession has written, or a new one in a folder that is there."
-            got = checks.one_line(str(error))
-            raise checks.expected(f"{self.path} to be the log of a labelling session", got, remedy) from error
 
 
 def _event(values: tuple[Any, ...]) -> Event:

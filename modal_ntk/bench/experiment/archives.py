@@ -12,9 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from modal_ntk import checks
-from modal_ntk.errors import InvalidInputError
-
-_REMEDY = "Write one with numpy.savez_compressed."
+from modal_ntk.checks.files import reading
 
 
 def read_arrays(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
@@ -38,26 +36,19 @@ def read_arrays(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
         If the file is damaged, lacks one of them, or holds anything but plain arrays under their names; says where.
     """
     found = {}
-    place = str(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            if missing := [key for key in keys if key not in members]:
-                got = f"{sorted(members)}, without {', '.join(missing)}"
-                raise checks.expected(f"the keys {', '.join(keys)} in {path}", got, "Rename its arrays.")
-            for key in keys:
-                place = f"{key} of {path}"
+    what, remedy = f"{path} to be an .npz of plain arrays", "Write one with numpy.savez_compressed."
+    with reading(what, remedy), zipfile.ZipFile(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        if missing := [key for key in keys if key not in members]:
+            got = f"{sorted(members)}, without {', '.join(missing)}"
+            raise checks.expected(f"the keys {', '.join(keys)} in {path}", got, "Rename its arrays.")
+        for key in keys:
+            with reading(f"{key} of {what}", remedy):
                 with archive.open(members[key]) as file:
                     _check_size(file, members[key].file_size)
                 with archive.open(members[key]) as file:
                     # Pickled objects stay closed: reading a file must never run what it holds.
                     found[key] = npy.read_array(file, allow_pickle=False)
-    except InvalidInputError:
-        raise
-    except Exception as error:
-        # Whatever is damaged, the decoder in charge has an error of its own for it.
-        got = checks.one_line(f"{error}" or type(error).__name__)
-        raise checks.expected(f"{place} to be an .npz of plain arrays", got, _REMEDY) from error
     return found
 
 

@@ -115,7 +115,7 @@ class Plan:
         def task(cell: Cell) -> Any:
             label, seed = cell
             simulation = clone(bare).set_params(query_strategy=self.strategies[label], random_state=seed)
-            return delayed(_cell)(simulation, data.x_train, data.y_train, *held_out, label, seed, workers, reached)
+            return delayed(_cell)(simulation, data.x_train, data.y_train, *held_out, cell, workers, reached)
 
         running: set[Cell] = set()
         failed: list[Exception] = []
@@ -132,32 +132,26 @@ class Plan:
         # What a cell raises comes back as its result, so an exception here is a worker's end. Any of the cells under
         # way may be to blame: each is tried again by itself, so that only the one that ends its worker again is lost.
         rest = iter(cells)
-        alone: list[list[Cell]] = []
+        to_try: list[Cell] = []
         while True:
-            group = alone.pop() if alone else None
+            alone = to_try.pop() if to_try else None
             with workers.parallel() as parallel:
                 try:
-                    for found in parallel(tasks(rest if group is None else group)):
+                    for found in parallel(tasks(rest if alone is None else [alone])):
                         running.discard(found[:2])
                         yield found
-                    if group is None and not failed:
-                        # A pool that ends may have asked for one more on another thread, which nobody has run.
-                        if not running:
-                            return
-                        alone = [[cell] for cell in sorted(running)]
+                    # A pool that ends may have asked for one more on another thread, which nobody has run.
+                    if alone is None and not running and not failed:
+                        return
                 except Exception as error:  # noqa: BLE001 - backends have classes of their own for it
-                    if group is None:
-                        alone = [[cell] for cell in sorted(running)]
-                        running.difference_update(cell for [cell] in alone)
-                    else:
-                        reason = (
-                            f"its worker was killed twice ({type(error).__name__}). Give it more memory, or lower jobs"
-                        )
-                        lost = [(*cell, reason) for cell in group]
-                        running.difference_update(group)
-                        yield from lost
+                    if alone is not None:
+                        running.discard(alone)
+                        reason = f"its worker was killed twice ({type(error).__name__})"
+                        yield *alone, f"{reason}. Give it more memory, or lower jobs"
             if failed:
                 raise failed[0]
+            if alone is None:
+                to_try = sorted(running)
 
 
 def _cell(
@@ -168,40 +162,21 @@ def _cell(
     y_test: Any,
     x_validation: Any,
     y_validation: Any,
-    label: str,
-    seed: int,
+    cell: Cell,
     workers: Workers,
     store: Store | None,
 ) -> tuple[str, int, list[Round] | str]:
     try:
-        return (
-            label,
-            seed,
-            _curve(simulation, X, y, (x_test, y_test), (x_validation, y_validation), label, seed, workers, store),
-        )
+        held_out = None if x_validation is None else (x_validation, y_validation)
+        simulation.set_params(evaluation_set=(x_test, y_test), validation_set=held_out)
+        if workers.devices:
+            simulation.set_params(estimator__device=workers.devices[worker_number() % len(workers.devices)])
+        rounds: dict[str, Any] = {}
+        if store is not None:
+            done = store.stored(*cell)
+            rounds = {"past": done + store.noted(*cell, len(done)), "on_round": partial(store.note, *cell)}
+        # The comparison has a bar of its own.
+        with limited_threads(workers.threads), config.config_context(progress=False):
+            return *cell, simulation.replay(X, y, **rounds).curve_
     except Exception as error:  # noqa: BLE001 - one run that fails must not take the others along
-        return label, seed, checks.one_line(f"{type(error).__name__}: {error}")
-
-
-def _curve(
-    simulation: Any,
-    X: Any,
-    y: Any,
-    evaluation_set: tuple[Any, Any],
-    validation_set: tuple[Any, Any],
-    label: str,
-    seed: int,
-    workers: Workers,
-    store: Store | None,
-) -> list[Round]:
-    held_out = None if validation_set[0] is None else validation_set
-    simulation.set_params(evaluation_set=evaluation_set, validation_set=held_out)
-    if workers.devices:
-        simulation.set_params(estimator__device=workers.devices[worker_number() % len(workers.devices)])
-    rounds: dict[str, Any] = {}
-    if store is not None:
-        done = store.stored(label, seed)
-        rounds = {"past": done + store.noted(label, seed, len(done)), "on_round": partial(store.note, label, seed)}
-    # The comparison has a bar of its own.
-    with limited_threads(workers.threads), config.config_context(progress=False):
-        return simulation.replay(X, y, **rounds).curve_
+        return *cell, checks.one_line(f"{type(error).__name__}: {error}")

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
-from types import TracebackType
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -167,9 +166,7 @@ class Progress:
             self._watcher.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         if self._watcher.is_alive():
             self._watcher.join()

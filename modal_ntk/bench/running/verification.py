@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,10 +114,9 @@ def verify(
     threads = how.get("threads")
     workers = Workers(threads=threads if isinstance(threads, int) else None) if workers is None else workers
     workers.check()
-    stored: dict[Cell, list[Row]] = {cell: [] for cell in chosen}
+    stored: dict[Cell, list[Row]] = defaultdict(list)
     for row in store.rows():
-        if (row.strategy, row.seed) in stored:
-            stored[row.strategy, row.seed].append(row)
+        stored[row.strategy, row.seed].append(row)
     lengths = _lengths(store)
     differences = []
     for label, seed, curve in plan.curves(chosen, workers):

@@ -27,6 +27,7 @@ from modal_ntk.bench.storage.storefile import (
     use_journal,
     wherever,
 )
+from modal_ntk.checks import files
 from modal_ntk.errors import InvalidInputError, ModalNTKError, StorageError
 
 FILE_NAME = "results.sqlite"
@@ -166,14 +167,9 @@ class Store:
         self._refuse_another(stored, wanted)
 
     def _refuse_another(self, stored: dict[str, str], wanted: dict[str, str]) -> None:
-        differences = [
-            checks.one_line(f"{key} is {stored.get(key, 'absent')} there and {wanted.get(key, 'absent')} here")
-            for key in sorted(stored.keys() | wanted.keys())
-            if stored.get(key) != wanted.get(key)
-        ]
-        if differences:
+        if found := files.differences(stored, wanted):
             remedy = "Use another folder, or ask for the same protocol."
-            raise InvalidInputError(f"{self.folder} holds another comparison: {'; '.join(differences)}. {remedy}")
+            raise InvalidInputError(f"{self.folder} holds another comparison: {found}. {remedy}")
 
     def protocol(self) -> dict[str, Any]:
         """Return what all cells share.

@@ -7,14 +7,13 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from modal_ntk import checks
 from modal_ntk.bench.loop.rounds import Row, row_from
-from modal_ntk.errors import ModalNTKError
+from modal_ntk.checks import files
 
 SCHEMA = 2
 """Version of the tables, kept in the file as SQLite's ``user_version``; stores from before it was kept have zero, and
@@ -50,18 +49,9 @@ TABLES = {
 _MOST_NESTED = 30  # levels of a manifest's or a protocol's values
 
 
-@contextmanager
-def reading(path: Any) -> Iterator[None]:
+def reading(place: Any) -> AbstractContextManager[None]:
     """Context in which whatever a file from elsewhere holds is an error about it, never a traceback."""
-    # Whatever a file from elsewhere holds, the reader is told that it is no store, never shown a traceback.
-    try:
-        yield
-    except ModalNTKError:
-        raise
-    except Exception as error:
-        remedy = "Name a folder that `modal-ntk bench` has written."
-        got = checks.one_line(str(error) or type(error).__name__)
-        raise checks.expected(f"{path} to be a store of results", got, remedy) from error
+    return files.reading(f"{place} to be a store of results", "Name a folder that `modal-ntk bench` has written.")
 
 
 def opened_for_reading(path: Path) -> sqlite3.Connection:
