@@ -1,8 +1,6 @@
-"""Where cells run changes nothing: processes, Dask, several runs on one store, kills at any moment, verification."""
+"""Where cells run changes nothing: processes, Dask, several runs on one store, kills at any moment."""
 
 import contextlib
-import dataclasses
-import json
 import os
 import random
 import signal
@@ -13,25 +11,20 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import zoo
 from elsewhere import OnDevice
-from sklearn.linear_model import LogisticRegression
 from slow_study import write_study
+from small_runs import X, small_run, y
 
-from modal_ntk.bench import Dataset, Protocol, Workers, run_protocol, verify
-from modal_ntk.bench.loop.simulation import Round
+from modal_ntk.bench import Workers
 from modal_ntk.bench.running import clusters
 from modal_ntk.bench.running.workers import limited_threads
-from modal_ntk.bench.storage.manifest import manifest
 from modal_ntk.bench.storage.store import FILE_NAME, Store
 from modal_ntk.cli import main
 from modal_ntk.errors import InvalidInputError, MissingExtraError
 
-X, y = zoo.blobs(n=90)
-DATA = Dataset("blobs", X[:60], y[:60], X[60:], y[60:], np.arange(3))
 KILLS = int(os.environ.get("MODAL_NTK_KILLS", 1))
 SEEDS = 4 + 4 * KILLS  # enough that the last kill too comes before the end
 
@@ -100,16 +93,6 @@ def finished(study):
 
 def results(out):
     return [row.result for row in Store(out).rows()]
-
-
-def protocol(**changes):
-    return Protocol(**{"strategies": ["margin", "random_sampling"], "seeds": 2, "n_initial": 6, "batch_size": 4,
-                       "n_rounds": 2, **changes})  # fmt: skip
-
-
-def small_run(out, workers=None, estimator=None, **changes):
-    estimator = LogisticRegression() if estimator is None else estimator
-    return run_protocol(protocol(**changes), out=out, dataset=DATA, estimator=estimator, workers=workers)
 
 
 @pytest.mark.timeout(60 + 60 * KILLS)
@@ -273,212 +256,6 @@ def test_backends_that_are_not_installed(tmp_path, monkeypatch, backend, module)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=f'backend="{backend}" needs {module}.*pip install'):
         small_run(tmp_path / "out", Workers(backend=backend))
-
-
-class Dies(LogisticRegression):
-    """Raises at the fit that would be number `lives`; counts fits in a file."""
-
-    def __init__(self, folder=None, lives=None):
-        super().__init__()
-        self.folder = folder
-        self.lives = lives
-
-    def __repr__(self):
-        return "Dies()"  # how long it lives is no part of the protocol
-
-    def fit(self, X, y):
-        with open(os.path.join(self.folder, "fits"), "a+") as file:
-            file.write(".")
-            file.seek(0)
-            fits = len(file.read())
-        if self.lives is not None and fits > self.lives:
-            raise KeyboardInterrupt
-        return super().fit(X, y)
-
-
-class TestUnfinishedCells:
-    @pytest.mark.parametrize("strategy", ["margin", "random_sampling", "ntkcpl:variant=self", "ddal"])
-    @pytest.mark.parametrize("initial", ["random", "query"])
-    @pytest.mark.parametrize("lives", [1, 3])
-    def test_rounds_are_not_run_again(self, tmp_path, strategy, initial, lives):
-        """A cell broken off goes on after its last whole round, with one fit repeated; its rows are a calm cell's."""
-        if (strategy, initial) == ("margin", "query"):
-            pytest.skip("margin does not start without labels")
-        settings = {"strategies": [strategy], "seeds": 1, "n_rounds": 4, "initial": initial}
-        with pytest.raises(KeyboardInterrupt):
-            small_run(tmp_path / "out", estimator=Dies(str(tmp_path), lives), **settings)
-        assert len(Store(tmp_path / "out").noted(strategy, 0)) == lives
-        assert Store(tmp_path / "out").rows() == []
-        before = len((tmp_path / "fits").read_text())
-        resumed = small_run(tmp_path / "out", estimator=Dies(str(tmp_path)), **settings)
-        assert len((tmp_path / "fits").read_text()) - before == 5 - lives + 1
-        assert resumed.noted(strategy, 0) == []
-        calm = small_run(tmp_path / "calm", estimator=Dies(str(tmp_path)), **settings)
-        assert [row.result for row in resumed.rows()] == [row.result for row in calm.rows()]
-
-    @pytest.mark.parametrize(
-        ("strategy", "reinitialise"), [("albl", True), ("random_sampling", False)], ids=["bandit", "continued"]
-    )
-    def test_what_no_round_tells_is_run_from_the_start(self, tmp_path, strategy, reinitialise):
-        """A strategy with a state of its own, and training that goes on, begin anew and end as a calm cell does."""
-        from sklearn.linear_model import SGDClassifier
-
-        class Breaks(SGDClassifier):
-            left = 3
-
-            def __repr__(self):
-                return "Breaks()"
-
-            def fit(self, X, y):
-                Breaks.left -= 1
-                return super().fit(X, y)
-
-            def score(self, X, y):
-                if Breaks.left == 0:
-                    Breaks.left = 10**6
-                    raise KeyboardInterrupt
-                if not reinitialise:
-                    Breaks.left -= 1
-                return super().score(X, y)
-
-        settings = {"strategies": [strategy], "seeds": 1, "n_rounds": 4, "reinitialise": reinitialise}
-        model = Breaks(loss="log_loss", max_iter=5, tol=None)
-        with pytest.raises(KeyboardInterrupt):
-            small_run(tmp_path / "out", estimator=model, **settings)
-        resumed = small_run(tmp_path / "out", estimator=model, **settings)
-        calm = small_run(tmp_path / "calm", estimator=model, **settings)
-        assert [row.result for row in resumed.rows()] == [row.result for row in calm.rows()]
-
-    def test_rounds_of_another_replay_are_left_unread(self, tmp_path):
-        """Rounds that do not fit seed, schedule or pool change nothing."""
-        settings = {"strategies": ["margin"], "seeds": 1}
-        calm = small_run(tmp_path / "calm", **settings)
-        right = [Round(r.n_labels, r.score, 0.0, 0.0, np.array(r.indices), fit_seed=r.fit_seed) for r in calm.rows()]
-        wrong = [
-            dataclasses.replace(right[0], fit_seed=1),
-            dataclasses.replace(right[0], indices=right[0].indices + 1000),
-            dataclasses.replace(right[0], indices=right[0].indices[:3]),
-            dataclasses.replace(right[0], indices=right[0].indices[::-1]),
-        ]
-        for i, entry in enumerate(wrong):
-            store = Store(tmp_path / str(i))
-            store.note("margin", 0, 0, entry)
-            again = small_run(tmp_path / str(i), **settings)
-            assert [row.result for row in again.rows()] == [row.result for row in calm.rows()]
-
-
-class TestStore:
-    curve = [
-        Round(6, 0.5, 0.0, 0.1, np.arange(6)),
-        Round(10, 0.75, 0.2, 0.1, np.arange(6, 10), np.ones(4), {"f1": 1.0}),
-    ]
-
-    def test_rows_come_back_as_they_went_in(self, tmp_path):
-        """Scores, metrics, seeds and memory survive to the bit; what an initial round lacks is None."""
-        store = Store(tmp_path)
-        assert store.add("a", 3, self.curve)
-        first, second = store.rows()
-        assert (first.scores, second.scores, second.metrics) == (None, (1.0,) * 4, {"f1": 1.0})
-        assert second.indices == (6, 7, 8, 9)
-
-    def test_the_first_to_finish_a_cell_wins(self, tmp_path):
-        """A cell that is there is not written again."""
-        store = Store(tmp_path)
-        other = [Round(6, 0.9, 0.0, 0.1, np.arange(6))]
-        assert store.add("a", 0, self.curve)
-        assert not Store(tmp_path).add("a", 0, other)
-        assert [row.score for row in store.rows()] == [0.5, 0.75]
-
-    def test_initial_labels_are_shared_or_refused(self, tmp_path):
-        """A cell that starts from other labels than its seed's cells is an error and not stored; unpaired it may."""
-        store = Store(tmp_path)
-        store.add("a", 0, self.curve, paired=True)
-        odd = [Round(6, 0.5, 0.0, 0.1, np.arange(1, 7))]
-        with pytest.raises(InvalidInputError, match="the initial labels of seed 0 to be those of every strategy"):
-            store.add("b", 0, odd, paired=True)
-        assert store.finished() == {("a", 0)}
-        assert store.add("b", 1, odd, paired=True)
-        assert store.add("b", 0, odd)
-
-    def test_stores_of_early_versions_go_on(self, tmp_path):
-        """A store without details and manifests is read, resumed and reported; its rows stay as they are."""
-        done = small_run(tmp_path, seeds=1)
-        with sqlite3.connect(tmp_path / FILE_NAME) as connection:
-            connection.execute("DROP TABLE details")
-            connection.execute("DROP TABLE runs")
-        connection.close()
-        old = Store.open(tmp_path).rows()
-        assert [row.fit_seed for row in old] == [None] * 6
-        more = small_run(tmp_path, seeds=2).rows()
-        assert [row for row in more if row.seed == 0] == old
-        assert {row.fit_seed is None for row in more if row.seed == 1} == {False}
-        assert len(done.manifests()) == 1
-
-    def test_many_processes_make_one_store(self, tmp_path):
-        """Stores made and agreed on at the same moment by several processes are one."""
-        code = "import sys; from modal_ntk.bench.storage.store import Store; Store(sys.argv[1]).agree({'a': 1, 'b': 2})"
-        made = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out")]) for _ in range(3)]
-        assert [process.wait(timeout=100) for process in made] == [0] * 3
-        assert Store(tmp_path / "out").protocol() == {"a": 1, "b": 2}
-
-
-class TestVerify:
-    def test_what_was_run_is_reproduced(self, study, monkeypatch, capsys):
-        """`modal-ntk verify` runs cells again from the manifest once it is told what may be called, with status 0."""
-        monkeypatch.setattr(sys, "path", [str(study), *sys.path])
-        monkeypatch.chdir(study)
-        assert main(["bench", "study.toml", "--out", "out", "--quiet"]) == 0
-        capsys.readouterr()
-        assert main(["verify", "out", "--cells", "3", "--run-estimator", "slow_estimator:Slow"]) == 0
-        assert capsys.readouterr().out == "3 of 3 cells reproduced\n"
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            ("UPDATE rounds SET score = score + 1e-12 WHERE round = 1", "round 1: score"),
-            ("UPDATE rounds SET indices = '[1, 2, 3, 4]' WHERE round = 2", "round 2: other samples were labelled"),
-            ("UPDATE details SET scores = '[0, 0, 0, 0]' WHERE round = 1", "round 1: the strategy gave other scores"),
-            ("UPDATE details SET metrics = '{\"f1\": 1}' WHERE round = 0", "round 0: f1 1.0 stored, nan run"),
-            ("UPDATE details SET fit_seed = 1 WHERE round = 0", "round 0: seed 1 stored"),
-            ("DELETE FROM rounds WHERE round = 2", "2 rounds stored, 3 run"),
-        ],
-    )
-    def test_every_difference_is_found(self, tmp_path, change, message):
-        """Whatever of a row differs is named, with the round."""
-        small_run(tmp_path, seeds=1, strategies=["margin"])
-        with sqlite3.connect(tmp_path / FILE_NAME) as connection:
-            connection.execute(change)
-        connection.close()
-        given = {"dataset": DATA, "estimator": LogisticRegression()}
-        (found,) = verify(tmp_path, **given).differences
-        assert found.startswith(f"margin, seed 0: {message}")
-        if "1e-12" in change:
-            assert verify(tmp_path, tolerance=1e-9, **given).differences == []
-
-    def test_what_was_given_as_an_object_is_asked_for(self, tmp_path):
-        """A store made from objects needs them again, and refuses others."""
-        small_run(tmp_path, seeds=1)
-        with pytest.raises(InvalidInputError, match=r"no dataset and no estimator.*dataset=\.\.\., est"):
-            verify(tmp_path)
-        with pytest.raises(InvalidInputError, match=r"estimator is .* there and .* here"):
-            verify(tmp_path, dataset=DATA, estimator=LogisticRegression(C=2))
-
-    def test_chosen_cells(self, tmp_path):
-        """Cells may be named, on other workers; one that is not there is an error that lists what is."""
-        small_run(tmp_path, seeds=1)
-        given = {"dataset": DATA, "estimator": LogisticRegression()}
-        found = verify(tmp_path, cells=[("random_sampling", 0)], workers=Workers(jobs=2), **given)
-        assert (found.cells, found.differences) == ([("random_sampling", 0)], [])
-        with pytest.raises(LookupError, match="Unknown finished cell"):
-            verify(tmp_path, cells=[("random_sampling", 9)], **given)
-
-
-def test_a_manifest_names_everything():
-    """Versions, hardware, commits and the protocol's hash are there, and JSON can hold them."""
-    made = json.loads(json.dumps(manifest(protocol(), Workers().describe())))
-    assert made["protocol_hash"] == protocol().digest
-    assert made["hardware"]["cores"] == os.cpu_count()
-    assert set(made["commits"]) == {"modal_ntk", "working_directory"}
 
 
 @pytest.mark.parametrize("address", ["nohost", "foo://here:1"])

@@ -1,4 +1,4 @@
-"""Stores on disks that are full or read-only: our words, the rows kept, nothing left beside."""
+"""What a store keeps and refuses, and disks that are full or read-only: our words, the rows kept, nothing left over."""
 
 import os
 import sqlite3
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_runs import small_run
 
 from modal_ntk.bench.loop.rounds import Round
 from modal_ntk.bench.storage.store import FILE_NAME, Store
@@ -33,6 +34,56 @@ def contents(folder):
 
 def read(store):
     return store.rows(), store.protocol(), store.manifests(), store.under_way(), store.stored("margin", 0)
+
+
+class TestRows:
+    def test_rows_come_back_as_they_went_in(self, tmp_path):
+        """Scores, metrics, seeds and memory survive to the bit; what an initial round lacks is None."""
+        store = Store(tmp_path)
+        assert store.add("a", 3, CURVE)
+        first, second = store.rows()
+        assert (first.scores, second.scores, second.metrics) == (None, (1.0,) * 4, {"f1": 1.0})
+        assert second.indices == (6, 7, 8, 9)
+
+    def test_the_first_to_finish_a_cell_wins(self, tmp_path):
+        """A cell that is there is not written again."""
+        store = Store(tmp_path)
+        other = [Round(6, 0.9, 0.0, 0.1, np.arange(6))]
+        assert store.add("a", 0, CURVE)
+        assert not Store(tmp_path).add("a", 0, other)
+        assert [row.score for row in store.rows()] == [0.5, 0.75]
+
+    def test_initial_labels_are_shared_or_refused(self, tmp_path):
+        """A cell that starts from other labels than its seed's cells is an error and not stored; unpaired it may."""
+        store = Store(tmp_path)
+        store.add("a", 0, CURVE, paired=True)
+        odd = [Round(6, 0.5, 0.0, 0.1, np.arange(1, 7))]
+        with pytest.raises(InvalidInputError, match="the initial labels of seed 0 to be those of every strategy"):
+            store.add("b", 0, odd, paired=True)
+        assert store.finished() == {("a", 0)}
+        assert store.add("b", 1, odd, paired=True)
+        assert store.add("b", 0, odd)
+
+    def test_stores_of_early_versions_go_on(self, tmp_path):
+        """A store without details and manifests is read, resumed and reported; its rows stay as they are."""
+        done = small_run(tmp_path, seeds=1)
+        with sqlite3.connect(tmp_path / FILE_NAME) as connection:
+            connection.execute("DROP TABLE details")
+            connection.execute("DROP TABLE runs")
+        connection.close()
+        old = Store.open(tmp_path).rows()
+        assert [row.fit_seed for row in old] == [None] * 6
+        more = small_run(tmp_path, seeds=2).rows()
+        assert [row for row in more if row.seed == 0] == old
+        assert {row.fit_seed is None for row in more if row.seed == 1} == {False}
+        assert len(done.manifests()) == 1
+
+    def test_many_processes_make_one_store(self, tmp_path):
+        """Stores made and agreed on at the same moment by several processes are one."""
+        code = "import sys; from modal_ntk.bench.storage.store import Store; Store(sys.argv[1]).agree({'a': 1, 'b': 2})"
+        made = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out")]) for _ in range(3)]
+        assert [process.wait(timeout=100) for process in made] == [0] * 3
+        assert Store(tmp_path / "out").protocol() == {"a": 1, "b": 2}
 
 
 class TestReading:
