@@ -9,8 +9,6 @@ import numpy as np
 
 from modal_ntk.checks.wording import expected
 
-_MISSING = "None, NaN or a missing value"
-
 
 def check_labels(y: Any, n_samples: int, *, multilabel: bool = False) -> np.ndarray:
     """Return labels as a one-dimensional array, one for each labelled sample.
@@ -56,7 +54,7 @@ def check_labels(y: Any, n_samples: int, *, multilabel: bool = False) -> np.ndar
     missing = np.fromiter(map(_is_missing, labels), bool, n_samples) if labels.dtype == object else _missing(labels)
     if missing.any():
         remedy = "Move unlabelled rows to the pool."
-        got = f"{_MISSING}, first in row {int(missing.argmax())}"
+        got = f"None, NaN or a missing value, first in row {int(missing.argmax())}"
         raise expected("a label for every labelled sample", got, remedy)
     return _of_one_kind(labels)
 

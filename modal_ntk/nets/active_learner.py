@@ -117,7 +117,7 @@ class ActiveLearner(modAL.models.ActiveLearner):
         return self._fit(self.X_training, self.y_training, bootstrap, fit_kwargs)
 
     def _fit_on_new(self, X: Any, y: Any, bootstrap: bool = False, **fit_kwargs: Any) -> ActiveLearner:
-        return self._fit(*self._checked(X, y), bootstrap, fit_kwargs)
+        return self._fit(X, y, bootstrap, fit_kwargs)
 
     def _fit(self, X: Any, y: Any, bootstrap: bool, fit_kwargs: dict[str, Any]) -> ActiveLearner:
         X = checks.check_samples("X", X, finite=self.force_all_finite)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import skorch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
@@ -300,7 +300,8 @@ class LabelEncoded(WrappedNet):
         numpy.ndarray (n,)
             Labels.
         """
-        numbers = self._fitted().predict(X)
+        check_is_fitted(self)
+        numbers = self.estimator.predict(X)
         # skorch's NeuralNet predicts what its module returns, and a classifier also by outputs that no label names yet.
         if numbers.ndim > 1 or int(numbers.max(initial=0)) >= len(self.classes_):
             numbers = self.estimator.predict_proba(X)[:, : len(self.classes_)].argmax(axis=1)
@@ -320,12 +321,8 @@ class LabelEncoded(WrappedNet):
         numpy.ndarray (n, C)
             The first columns in the order of `classes_`; outputs without a label follow.
         """
-        return self._fitted().predict_proba(X)
-
-    def _fitted(self) -> Any:
-        if not hasattr(self, "classes_"):
-            raise NotFittedError(f"{type(self).__name__} is not fitted yet. Call fit first.")
-        return self.estimator
+        check_is_fitted(self)
+        return self.estimator.predict_proba(X)
 
     def _numbers(self, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
         numbers = numbers_of(labels, classes)

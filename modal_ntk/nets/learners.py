@@ -203,8 +203,7 @@ def asks_again(learner: Any) -> bool:
     bool
         Whether it does; `modal_ntk.ActiveLearner` does not.
     """
-    query = getattr(type(learner), "query", None)
-    return wants_metrics(learner) and str(getattr(query, "__module__", "")).startswith("modAL")
+    return wants_metrics(learner) and str(getattr(type(learner).query, "__module__", "")).startswith("modAL")
 
 
 def warn_if_it_cannot_teach(learner: Any) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from modal_ntk import checks
-from modal_ntk.nets.datasets import LabeledDataset
-from modal_ntk.nets.encoded import WrappedNet, final_of
+from modal_ntk.nets.encoded import WrappedNet, attached, final_of
 from modal_ntk.nets.reading.outputs import has_label_loss
 from modal_ntk.nets.reading.view import NetView
 
@@ -43,7 +42,7 @@ class MultiLabelNet(WrappedNet):
             remedy = "Pass criterion=torch.nn.BCEWithLogitsLoss, and a module with an output for each label."
             raise checks.expected("a net whose loss takes each output for a label, for labels in a matrix", got, remedy)
         labels = checks.check_labels(y, checks.n_rows(X), multilabel=True).astype(np.float32)
-        train(LabeledDataset(X, labels) if checks.is_dataset(X) else X, labels, **fit_params)
+        train(*attached(self.estimator, X, labels), **fit_params)
         self.classes_ = np.arange(labels.shape[1])
 
     def predict_proba(self, X: Any) -> np.ndarray:

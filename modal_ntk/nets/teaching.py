@@ -49,9 +49,7 @@ def for_labels(estimator: Any, y: Any, classes: Any = None) -> Any:
         return estimator
     if y.ndim > 1 and isinstance(final_of(estimator), skorch.NeuralNet):
         return MultiLabelNet(estimator)
-    if not needs_encoding(estimator, y):
-        return estimator
-    return LabelEncoded(estimator, classes)
+    return LabelEncoded(estimator, classes) if needs_encoding(estimator, y) else estimator
 
 
 def readable(estimator: Any, X: Any) -> Any:

@@ -127,9 +127,7 @@ class FrozenBackbone(nn.Module):
 
     def __init__(self, d: int = 6, n_classes: int = 3) -> None:
         super().__init__()
-        self.backbone = nn.Sequential(nn.Linear(d, 7), nn.Tanh())
-        for parameter in self.backbone.parameters():
-            parameter.requires_grad_(False)
+        self.backbone = nn.Sequential(nn.Linear(d, 7), nn.Tanh()).requires_grad_(False)
         self.classifier = MLP(7, 8, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:

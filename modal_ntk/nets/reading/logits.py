@@ -15,9 +15,7 @@ from modal_ntk import checks
 from modal_ntk.nets.datasets import in_order
 from modal_ntk.nets.encoded import numbers_of
 from modal_ntk.nets.reading.outputs import (
-    cast,
     first_output,
-    float_type,
     on_simplex,
     plain_logits,
     sums_to_one,
@@ -81,21 +79,13 @@ def logit_module(view: NetView, X: Any) -> nn.Module:
     """
     net, module = view.net, view.module
     view._refuse_several_labels(X)
-    if checks.n_rows(X) > 0:
-        view.probe(X)
+    outputs = view.probe(X) if checks.n_rows(X) > 0 else torch.zeros(0)
     assert net is not None  # `view.module` has required it
     if (to_logits := plain_logits(net)) is not None:
         return LogitModule(module, to_logits)
     # The accessor is skorch's own resolution of `predict_nonlinearity`; it has no public name.
     to_output = net._get_predict_nonlinearity()
-    batch = next(input_batches(view, X))
-    named = batch if isinstance(batch, dict) else {}
-    first = [batch] if isinstance(batch, Tensor) else []
-    seen = cast([part[:1].to(view.device) for part in (*first, *named.values())], float_type(module))
-    with view.no_trace(), torch.no_grad():
-        module.eval()
-        to_values = LogitModule(module, to_output)
-        values = to_values(**dict(zip(named, seen, strict=True))) if named else to_values(*seen)
+    values = to_output(outputs)
     if trained_by(net, nn.MSELoss) and not sums_to_one(values):
         return LogitModule(module, to_output)
     if torch.equal(on_simplex(values), values):

@@ -178,24 +178,6 @@ def has_label_loss(net: Any) -> bool:
     return issubclass(loss_class(net), LOSSES)
 
 
-def from_outputs(net: Any, outputs: Tensor) -> Tensor:
-    """Return the probability of every label.
-
-    Parameters
-    ----------
-    net : skorch net
-        With a loss of `LOSSES`.
-    outputs : Tensor (n, K)
-        What its module returned.
-
-    Returns
-    -------
-    Tensor (n, K), float64
-        Sigmoids of logits; outputs of a net trained by ``nn.BCELoss`` are probabilities.
-    """
-    return outputs.double() if issubclass(loss_class(net), nn.BCELoss) else outputs.double().sigmoid()
-
-
 def gives_a_matrix(classifier: Any) -> bool:
     """Tell whether a fitted scikit-learn classifier was taught a matrix of labels.
 

@@ -206,5 +206,4 @@ _BLOCK = 2**22  # entries that are looked at together
 def checked(what: str, values: Tensor, bad: Callable[[Tensor], Tensor] = lambda x: ~x.isfinite()) -> Tensor:
     """Return values (n, ...) unless some are bad, which by default are those not finite."""
     blocks = values.split(max(1, _BLOCK // max(1, values[:1].numel())))
-    checks.check_outputs(what, values, torch.cat([flat(bad(block)).any(dim=1) for block in blocks]).numpy())
-    return values
+    return checks.check_outputs(what, values, torch.cat([flat(bad(block)).any(dim=1) for block in blocks]).numpy())

@@ -17,9 +17,9 @@ from modal_ntk import checks
 from modal_ntk.errors import UnmetNeedError
 from modal_ntk.hooks import NEEDS
 from modal_ntk.nets.cached_pool import held
+from modal_ntk.nets.encoded import loss_class
 from modal_ntk.nets.reading.outputs import (
     flat,
-    from_outputs,
     gives_a_matrix,
     has_label_loss,
     on_simplex,
@@ -185,7 +185,8 @@ class NetView(PassView):
                 remedy = "Train it by BCEWithLogitsLoss on a matrix of labels, or pass one label per sample."
                 got = f"{type(self.net).__name__} for one label"
                 raise checks.expected("a net with an output for each of several labels", got, remedy)
-            return from_outputs(self.net, outputs)
+            # Outputs of a net trained by nn.BCELoss are probabilities.
+            return outputs.double() if issubclass(loss_class(self.net), nn.BCELoss) else outputs.double().sigmoid()
         return stacked_columns(self._classifier("predict_proba")(self._as_rows(X)))
 
     def _refuse_several_labels(self, X: Any) -> None:

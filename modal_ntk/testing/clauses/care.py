@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-from typing import Any
 from unittest import SkipTest
 
 import numpy as np
 import torch
 from sklearn.base import clone
 
-from modal_ntk import nets
+from modal_ntk import checks, nets
 from modal_ntk.errors import UnmetNeedError
 from modal_ntk.nets.traceless import seeded
 from modal_ntk.testing.situations import ConvNet, device, images, skorch_net, taught
@@ -89,17 +88,14 @@ def changes_nothing_of_the_users(trial: Trial) -> None:
 def keeps_nothing_of_an_earlier_model(trial: Trial) -> None:
     """A strategy that has served one model serves the next as an unused one would."""
     first = trial.with_net()
-    second = first.but(learner=clone(nets.learners.estimator_of(first.learner)), X_pool=_reversed(first.X_pool))
+    backwards = nets.take_rows(first.X_pool, np.arange(checks.n_rows(first.X_pool))[::-1])
+    second = first.but(learner=clone(nets.learners.estimator_of(first.learner)), X_pool=backwards)
     with seeded(7):
         second.learner.fit(first.X_labeled, first.y_labeled)
     used = trial.fresh()
     with contextlib.suppress(UnmetNeedError):
         first.select(used, 4)
         same_picks(second.select(trial.fresh(), 4), second.select(used, 4), "of an unused strategy")
-
-
-def _reversed(X: Any) -> Any:
-    return {name: part[::-1].copy() for name, part in X.items()} if isinstance(X, dict) else X[::-1].copy()
 
 
 @clause()
