@@ -45,7 +45,7 @@ class EstimatorView:
         self.estimator = unwrapped(found)
         self._earlier = list(self.estimator.steps[:-1]) if isinstance(self.estimator, Pipeline) else []
         self._final = final_of(self.estimator)
-        self.net = self._final if isinstance(self._final, skorch.NeuralNet) else None
+        self.net: Any = self._final if isinstance(self._final, skorch.NeuralNet) else None
         self._fitted_earlier: Any = None
 
     @property

@@ -80,7 +80,6 @@ def logit_module(view: NetView, X: Any) -> nn.Module:
     net, module = view.net, view.module
     view._refuse_several_labels(X)
     outputs = view.probe(X) if checks.n_rows(X) > 0 else torch.zeros(0)
-    assert net is not None  # `view.module` has required it
     if (to_logits := plain_logits(net)) is not None:
         return LogitModule(module, to_logits)
     # The accessor is skorch's own resolution of `predict_nonlinearity`; it has no public name.
@@ -122,7 +121,7 @@ def label_logit_module(view: NetView, X: Any) -> nn.Module:
     torch.Size([4, 3])
     """
     view.label_probabilities(take_rows(X, np.arange(min(1, checks.n_rows(X)))))
-    if isinstance(uncompiled(view.net.criterion_), nn.BCELoss):  # type: ignore[union-attr]
+    if isinstance(uncompiled(view.net.criterion_), nn.BCELoss):
         return LogitModule(view.module, lambda p: torch.logit(p, eps=torch.finfo(p.dtype).eps))
     return LogitModule(view.module, lambda out: out)
 
@@ -148,7 +147,6 @@ def input_batches(view: NetView, X: Any) -> Iterator[Tensor | dict[str, Tensor]]
         If the net takes several inputs that have no names.
     """
     net = view.net
-    assert net is not None  # callers have required it
     loader = in_order(net.get_iterator(net.get_dataset(view.prepare(X)), training=False))
     if _only_stacks(loader):
         rows, size = loader.dataset.X, loader.batch_size

@@ -123,7 +123,6 @@ class PassView(EstimatorView):
 
     def _forward(self, X: Any) -> Iterator[Any]:
         net = self.net
-        assert net is not None  # callers have required it
         dtype = float_type(self.module)
         with self.no_trace():
             for batch in unwarned(in_order(net.get_iterator(net.get_dataset(X), training=False))):
@@ -135,7 +134,6 @@ class PassView(EstimatorView):
 
     def _evaluated(self, inputs: Any, target: Any, X: Any) -> Iterator[Any]:
         # A batch; where the GPU has no room for it in halves, and for these again: a sample's outputs are its own.
-        assert self.net is not None
         try:
             with read_by("the net", X):
                 found = [self.net.evaluation_step((inputs, target), training=False)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -81,4 +82,4 @@ class PairSampler(Sampler[tuple[int, int]]):
         order = torch.randperm(n)
         labeled = order % self.n_labeled if self.fixed else torch.randint(self.n_labeled, (n,))
         pairs = zip(labeled.tolist(), (order % self.n_unlabeled).tolist(), strict=True)
-        return (pair for pair, _ in zip(pairs, range(len(self)), strict=False))
+        return islice(pairs, len(self))
