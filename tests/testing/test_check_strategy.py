@@ -1,6 +1,7 @@
 """The contract suite itself: it catches what it is there to catch, and says so."""
 
 import mutants
+import mutants_inputs
 import pytest
 
 from modal_ntk import Entropy
@@ -62,7 +63,7 @@ def test_an_unexpected_error_is_a_finding_with_its_cause():
     """What else comes out of a strategy fails the check, and stays visible as its cause."""
     check = next(c for c in strategy_checks() if str(c).endswith("[random forest]"))
     with pytest.raises(ContractError, match="got AttributeError") as raised:
-        check(mutants.TakesEveryLearnerForANet())
+        check(mutants_inputs.TakesEveryLearnerForANet())
     assert isinstance(raised.value.__cause__, AttributeError)
 
 
