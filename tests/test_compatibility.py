@@ -109,10 +109,11 @@ def test_repairs_are_switched_off_and_taken_back():
     """With the variable nothing of modAL is replaced; restoring gives its own functions again, and its loader stays."""
     look = "import modal_ntk, modAL.models.base as b, modAL.models.learners as l; from modal_ntk import repairs as r; "
     ask = "c = getattr(b, 'check_X_y', None) or l.check_X_y; print(c.__module__)"
-    assert _python(look + ask).strip() == "modal_ntk.repairs"
-    assert _python(look + "r.restore_modal(); " + ask).strip().startswith("sklearn")
+    loader = "import modAL.models as m; print(type(m.__loader__).__name__)"
+    repaired, loaded, restored = _python("\n".join((look + ask, loader, "r.restore_modal(); " + ask))).split()
+    assert (repaired, loaded) == ("modal_ntk.repairs", "SourceFileLoader")
+    assert restored.startswith("sklearn")
     assert _python(look + ask, MODAL_NTK_REPAIR="0").strip().startswith("sklearn")
-    assert _python(look + "import modAL.models as m; print(type(m.__loader__).__name__)").strip() == "SourceFileLoader"
     states = ast.literal_eval(_python(look + "print(list(r.states().values()))", MODAL_NTK_REPAIR="off"))
     assert repairs.OFF in states
     assert repairs.ACTIVE not in states

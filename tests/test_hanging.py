@@ -112,7 +112,7 @@ from modal_ntk import hanging, plugins
 from modal_ntk.host import build_host
 from modal_ntk.plugins import installed
 from modal_ntk.strategies.baselines.scores import margin
-hanging.HANGING_SECONDS = hanging.IDLE_SECONDS = 0.5
+hanging.HANGING_SECONDS = hanging.IDLE_SECONDS = 0.2
 signal.signal(signal.SIGINT, {handler})
 modules = {{"margin": margin.__name__}} | {{name: name for name in {names}}}
 pairs = [(EntryPoint(name, module, "modal_ntk"), installed()[0][0][1]) for name, module in modules.items()]

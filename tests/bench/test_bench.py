@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import closing
 
+import apart
 import numpy as np
 import pytest
 import zoo
@@ -153,15 +154,14 @@ class TestRun:
     def test_a_killed_run_is_finished_by_the_same_command(self, npz, tmp_path):
         """After kill -9 the store holds whole cells only, and resuming gives an undisturbed run's rows."""
         out, calm = tmp_path / "out", tmp_path / "calm"
-        start = [sys.executable, "-c", "import sys; from modal_ntk.cli import main; sys.exit(main())"]
         command = ["bench", "--dataset", str(npz), "--strategy", "margin", "--strategy", "random_sampling"]
         command += ["--seeds", "3", "--initial", "6", "--batch", "4", "--rounds", "2", "--quiet", "--out"]
-        process = subprocess.Popen([*start, *command, str(out)], stdout=subprocess.DEVNULL)
+        process = apart.command(tmp_path, *command, out)
         # However slow the machine is; the suite's own limit ends what never comes.
-        while process.poll() is None and not ((out / "results.sqlite").exists() and Store(out).finished()):
+        while process.is_alive() and not ((out / "results.sqlite").exists() and Store(out).finished()):
             time.sleep(0.05)
         process.kill()
-        process.wait()
+        process.join()
         with closing(sqlite3.connect(out / "results.sqlite")) as connection:
             counts = connection.execute("SELECT COUNT(*) FROM rounds GROUP BY strategy, seed").fetchall()
         assert {n for (n,) in counts} == {3}

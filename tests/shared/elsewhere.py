@@ -1,4 +1,4 @@
-"""Estimators and strategies that go to other processes, which must be able to import them: hence a module apart."""
+"""What goes to other processes, which must be able to import it: hence a module apart."""
 
 import os
 import signal
@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from modal_ntk import Entropy
 from modal_ntk.bench.running.workers import worker_number
+from modal_ntk.bench.storage.store import Store
 
 
 class Whose(Entropy):
@@ -77,3 +78,8 @@ class Fragile(LogisticRegression):
                     return number
             except FileExistsError:
                 number += 1
+
+
+def agreed(folder):
+    """Make a store and agree on a protocol."""
+    Store(folder).agree({"a": 1, "b": 2})

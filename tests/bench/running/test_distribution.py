@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import apart
 import pytest
 import torch
 import zoo
@@ -62,25 +63,8 @@ def calm(tmp_path_factory):
     return results(folder / "out")
 
 
-def command(*arguments):
-    start = "import sys; from modal_ntk.cli import main; sys.exit(main())"
-    return [sys.executable, "-c", start, "bench", "study.toml", "--quiet", *map(str, arguments)]
-
-
-def environment(study):
-    # Workers of a cluster started apart import the factory too.
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(study), os.environ.get("PYTHONPATH", "")])}
-
-
 def started(study, *arguments):
-    return subprocess.Popen(
-        command(*arguments),
-        cwd=study,
-        env=environment(study),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    return apart.command(study, "bench", "study.toml", "--quiet", *arguments)
 
 
 def finished(study):
@@ -95,8 +79,67 @@ def results(out):
     return [row.result for row in Store(out).rows()]
 
 
+def last_fits(study):
+    """Process numbers, one for each fit of a last round."""
+    fits = [line.split() for line in (study / "fits").read_text().splitlines()]
+    return [pid for pid, n_labels in fits if n_labels == "14"]
+
+
+def test_two_runs_share_a_store(study, calm):
+    """Two processes on one store at once share its cells, run each once, and leave the rows of one and no claim."""
+    out = study / "out"
+    both = [started(study, "--out", out) for _ in range(2)]
+    for process in both:
+        process.join(timeout=200)
+    assert [process.exitcode for process in both] == [0, 0]
+    fits = last_fits(study)
+    assert len(fits) == 2 * SEEDS
+    assert set(fits) == {str(process.pid) for process in both}
+    assert claims(out) == []
+    assert results(out) == calm
+    assert len(Store(out).manifests()) == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="elsewhere the other waits for the lease's end")
+def test_a_killed_runs_cells_are_taken_up(study, calm):
+    """Of two processes one is killed: the other runs what it was at, no more than that twice, and loses nothing."""
+    out = study / "out"
+    one, other = (started(study, "--out", out) for _ in range(2))
+    while not any(str(one.pid) == pid for pid in (last_fits(study) if (study / "fits").exists() else ())):
+        time.sleep(0.01)
+    os.kill(one.pid, signal.SIGKILL)
+    other.join(timeout=200)
+    assert other.exitcode == 0
+    assert len(last_fits(study)) <= 2 * SEEDS + 1
+    assert claims(out) == []
+    assert results(out) == calm
+
+
+def claims(out):
+    with sqlite3.connect(out / FILE_NAME) as connection:
+        found = connection.execute("SELECT * FROM claims").fetchall()
+    connection.close()
+    return found
+
+
+def with_workers(study, *options):
+    """The command as a user starts it, whose workers are of its group."""
+    # Workers of a cluster started apart import the factory too.
+    path = {"PYTHONPATH": os.pathsep.join([str(study), os.environ.get("PYTHONPATH", "")])}
+    start = "import sys; from modal_ntk.cli import main; sys.exit(main())"
+    return subprocess.Popen(
+        [sys.executable, "-c", start, "bench", "study.toml", "--quiet", *map(str, options)],
+        cwd=study,
+        env={**os.environ, **path},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(60 + 60 * KILLS)
-@pytest.mark.parametrize("backend", ["loky", pytest.param("dask", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["loky", "dask"])
 def test_killed_at_random_moments_a_run_loses_and_repeats_nothing(study, calm, backend):
     """After kill -9 at random moments the store is whole, what was finished stays, and the end is a calm run's.
 
@@ -108,7 +151,7 @@ def test_killed_at_random_moments_a_run_loses_and_repeats_nothing(study, calm, b
     options = ("--out", out, "--backend", backend, "--jobs", 2)
     kept = {}
     for kills in range(KILLS):
-        process = started(study, *options)
+        process = with_workers(study, *options)
         # Every fifth kill comes as the run begins, the others after it has stored more than there was.
         before, early = len(kept) // 3, kills % 5 == 4
         while process.poll() is None:
@@ -140,47 +183,6 @@ def _end_group(process):
     # Workers that outlive their parent for a moment; the group is this test's own.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def last_fits(study):
-    """Process numbers, one for each fit of a last round."""
-    fits = [line.split() for line in (study / "fits").read_text().splitlines()]
-    return [pid for pid, n_labels in fits if n_labels == "14"]
-
-
-def test_two_runs_share_a_store(study, calm):
-    """Two processes on one store at once share its cells, run each once, and leave the rows of one and no claim."""
-    out = study / "out"
-    both = [started(study, "--out", out) for _ in range(2)]
-    assert [process.wait(timeout=200) for process in both] == [0, 0]
-    fits = last_fits(study)
-    assert len(fits) == 2 * SEEDS
-    assert set(fits) == {str(process.pid) for process in both}
-    assert claims(out) == []
-    assert results(out) == calm
-    assert len(Store(out).manifests()) == 2
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="elsewhere the other waits for the lease's end")
-def test_a_killed_runs_cells_are_taken_up(study, calm):
-    """Of two processes one is killed: the other runs what it was at, no more than that twice, and loses nothing."""
-    out = study / "out"
-    one, other = (started(study, "--out", out) for _ in range(2))
-    while not any(str(one.pid) == pid for pid in (last_fits(study) if (study / "fits").exists() else ())):
-        time.sleep(0.01)
-    os.kill(one.pid, signal.SIGKILL)
-    one.wait()
-    assert other.wait(timeout=200) == 0
-    assert len(last_fits(study)) <= 2 * SEEDS + 1
-    assert claims(out) == []
-    assert results(out) == calm
-
-
-def claims(out):
-    with sqlite3.connect(out / FILE_NAME) as connection:
-        found = connection.execute("SELECT * FROM claims").fetchall()
-    connection.close()
-    return found
 
 
 def test_dask_gives_the_rows_of_one_process(tmp_path):
@@ -220,7 +222,7 @@ def test_threads_are_bounded_and_put_back():
         assert torch.get_num_threads() == before
 
 
-@pytest.mark.parametrize("backend", ["loky", "dask"])
+@pytest.mark.parametrize("backend", ["loky", pytest.param("dask", marks=pytest.mark.slow)])
 def test_every_worker_keeps_to_its_device(tmp_path, backend):
     """With as many devices as workers, each worker's fits are all on one device, and no two workers share one."""
     if backend == "dask":

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import apart
 import numpy as np
 import pytest
+from elsewhere import agreed
 from small_runs import small_run
 
 from modal_ntk.bench.loop.rounds import Round
@@ -80,9 +82,10 @@ class TestRows:
 
     def test_many_processes_make_one_store(self, tmp_path):
         """Stores made and agreed on at the same moment by several processes are one."""
-        code = "import sys; from modal_ntk.bench.storage.store import Store; Store(sys.argv[1]).agree({'a': 1, 'b': 2})"
-        made = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out")]) for _ in range(3)]
-        assert [process.wait(timeout=100) for process in made] == [0] * 3
+        made = [apart.process(agreed, tmp_path / "out") for _ in range(3)]
+        for process in made:
+            process.join(timeout=100)
+        assert [process.exitcode for process in made] == [0] * 3
         assert Store(tmp_path / "out").protocol() == {"a": 1, "b": 2}
 
 

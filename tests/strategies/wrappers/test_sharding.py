@@ -2,8 +2,6 @@
 
 import os
 import pickle
-import subprocess
-import sys
 import threading
 
 import joblib
@@ -185,6 +183,7 @@ def test_the_net_is_sent_once_to_each_worker(small_shards, jobs, monkeypatch):
     assert Counted.sent == min(jobs, -(-len(POOL) // 16))
 
 
+@pytest.mark.slow  # two processes that import torch
 def test_dask_picks_from_a_mapped_pool_what_one_process_picks(tmp_path):
     """Over several shards of a mapped pool a LocalCluster's picks and scores are those of this process."""
     distributed = pytest.importorskip("distributed")
@@ -226,34 +225,31 @@ class TestMemoryMaps:
             assert isinstance(sent, np.ndarray)
             np.testing.assert_array_equal(sent, odd[:3])
 
+    @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is read from /proc")
     def test_a_mapped_pool_is_never_read_whole(self, tmp_path):
         """A query over a map of 400 MiB takes far less memory than that, and picks what is picked in memory."""
-        code = f"""
-import numpy as np
-from sklearn.linear_model import LogisticRegression
-from modal_ntk import Margin
-pool = np.memmap({os.fspath(tmp_path / "pool.raw")!r}, dtype="float32", mode="w+", shape=(100_000, 1024))
-rng = np.random.default_rng(0)
-pool[:, 0] = rng.normal(size=100_000)
-pool.flush()
-pool = np.memmap({os.fspath(tmp_path / "pool.raw")!r}, dtype="float32", mode="r", shape=(100_000, 1024))
-model = LogisticRegression().fit(np.eye(2, 1024), [0, 1])
-def anonymous():
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
-import threading, time
-Margin().select(model, np.array(pool[:9]), 1)  # what it imports is not the pool's
-before, most, done = anonymous(), [0], threading.Event()
-def watch():
-    while not done.wait(0.005):
-        most[0] = max(most[0], anonymous())
-watcher = threading.Thread(target=watch); watcher.start()
-picked = Margin(random_state=0).select(model, pool, 5).indices
-done.set(); watcher.join()
-assert set(picked) == set(np.argsort(np.abs(model.decision_function(np.array(pool))))[:5])
-print(most[0] - before)
-"""
-        if not os.path.exists("/proc/self/status"):
-            pytest.skip("memory is read from /proc")
-        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-        assert int(done.stdout) < 200 * 1024
+        pool = np.memmap(tmp_path / "pool.raw", dtype="float32", mode="w+", shape=(100_000, 1024))
+        pool[:, 0] = np.random.default_rng(0).normal(size=100_000)
+        pool.flush()
+        pool = np.memmap(tmp_path / "pool.raw", dtype="float32", mode="r", shape=(100_000, 1024))
+        model = LogisticRegression().fit(np.eye(2, 1024), [0, 1])
+        Margin().select(model, np.array(pool[:9]), 1)  # what it imports is not the pool's
+        before, most, done = anonymous_memory(), [0], threading.Event()
+
+        def watch():
+            while not done.wait(0.005):
+                most[0] = max(most[0], anonymous_memory())
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        picked = Margin(random_state=0).select(model, pool, 5).indices
+        done.set()
+        watcher.join()
+        assert set(picked) == set(np.argsort(np.abs(model.decision_function(np.array(pool))))[:5])
+        assert most[0] - before < 200 * 1024
+
+
+def anonymous_memory():
+    """KiB of this process that no file holds."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon"))
