@@ -83,8 +83,7 @@ def given_labels(kind: str, labels: Any, logits: Tensor) -> Tensor:
 
 def class_numbers(labels: Any, logits: Tensor) -> Tensor:
     """Return labels as a vector of class numbers beside their logits (n, K), checked against these."""
-    plain = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else labels
-    classes = torch.from_numpy(checks.check_rows("labels", plain, None, length=len(logits))).to(logits.device)
+    classes = torch.from_numpy(checks.check_rows("labels", labels, None, length=len(logits))).to(logits.device)
     k = logits.shape[1]
     if len(classes) and int(classes.max()) >= k:
         raise checks.expected(f"labels below {k}, the number of outputs", int(classes.max()), "Count from zero.")

@@ -21,7 +21,51 @@ from modal_ntk.kernels.regression import ntk_regression
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
-class NTKRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class _KernelMachine(BaseEstimator):
+    # What both estimators are given, and the regression that they fit.
+    def __init__(
+        self,
+        module: nn.Module | None = None,
+        *,
+        n_hidden: int = 512,
+        kind: Kind = "pseudo",
+        method: Method = "auto",
+        time: float | None = None,
+        rel_jitter: float = 1e-6,
+        add_initial: bool = False,
+        memory_budget: int = 2**30,
+        dtype: str = "float64",
+        random_state: Any = None,
+    ) -> None:
+        self.module = module
+        self.n_hidden = n_hidden
+        self.kind = kind
+        self.method = method
+        self.time = time
+        self.rel_jitter = rel_jitter
+        self.add_initial = add_initial
+        self.memory_budget = memory_budget
+        self.dtype = dtype
+        self.random_state = random_state
+
+    def _fit_to(self, samples: np.ndarray, targets: np.ndarray) -> None:
+        self._machine = _Machine(self, samples, torch.from_numpy(targets))
+        self.module_, self.X_fit_, self.n_features_in_ = self._machine.module, self._machine.x, samples.shape[1]
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        samples = _samples(X)
+        if samples.shape[1] != self.n_features_in_:
+            # In scikit-learn's own words, which its checks of estimators look for.
+            name, n = type(self).__name__, self.n_features_in_
+            raise InvalidInputError(
+                f"X has {samples.shape[1]} features, but {name} is expecting {n} features as input. "
+                "Pass samples prepared as those of fit were."
+            )
+        return self._machine.outputs(samples).cpu().numpy()
+
+
+class NTKRegressor(MultiOutputMixin, RegressorMixin, _KernelMachine):
     """Regression with the tangent kernel of a network at its present parameters.
 
     Parameters
@@ -65,31 +109,6 @@ class NTKRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     [-2.0, -1.5]
     """
 
-    def __init__(
-        self,
-        module: nn.Module | None = None,
-        *,
-        n_hidden: int = 512,
-        kind: Kind = "pseudo",
-        method: Method = "auto",
-        time: float | None = None,
-        rel_jitter: float = 1e-6,
-        add_initial: bool = False,
-        memory_budget: int = 2**30,
-        dtype: str = "float64",
-        random_state: Any = None,
-    ) -> None:
-        self.module = module
-        self.n_hidden = n_hidden
-        self.kind = kind
-        self.method = method
-        self.time = time
-        self.rel_jitter = rel_jitter
-        self.add_initial = add_initial
-        self.memory_budget = memory_budget
-        self.dtype = dtype
-        self.random_state = random_state
-
     def fit(self, X: Any, y: Any) -> NTKRegressor:
         """Keep training samples and targets; the kernel is solved when predicting.
 
@@ -111,8 +130,7 @@ class NTKRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         targets = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
         check_consistent_length(samples, targets)
         self._one_target = targets.ndim == 1
-        self._machine = _Machine(self, samples, torch.from_numpy(targets.reshape(len(samples), -1)))
-        self.module_, self.X_fit_, self.n_features_in_ = self._machine.module, self._machine.x, samples.shape[1]
+        self._fit_to(samples, targets.reshape(len(samples), -1))
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -128,11 +146,11 @@ class NTKRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         numpy.ndarray (m,) or (m, K)
             Predictions, shaped as the targets were.
         """
-        out = _outputs(self, X)
+        out = self._outputs(X)
         return out[:, 0] if self._one_target else out
 
 
-class NTKClassifier(ClassifierMixin, BaseEstimator):
+class NTKClassifier(ClassifierMixin, _KernelMachine):
     """Classification by tangent-kernel regression on one-hot targets.
 
     Parameters
@@ -177,31 +195,6 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
     ['a']
     """
 
-    def __init__(
-        self,
-        module: nn.Module | None = None,
-        *,
-        n_hidden: int = 512,
-        kind: Kind = "pseudo",
-        method: Method = "auto",
-        time: float | None = None,
-        rel_jitter: float = 1e-6,
-        add_initial: bool = False,
-        memory_budget: int = 2**30,
-        dtype: str = "float64",
-        random_state: Any = None,
-    ) -> None:
-        self.module = module
-        self.n_hidden = n_hidden
-        self.kind = kind
-        self.method = method
-        self.time = time
-        self.rel_jitter = rel_jitter
-        self.add_initial = add_initial
-        self.memory_budget = memory_budget
-        self.dtype = dtype
-        self.random_state = random_state
-
     def fit(self, X: Any, y: Any) -> NTKClassifier:
         """Keep training samples and labels; the kernel is solved when predicting.
 
@@ -221,9 +214,7 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         labels = checks.check_labels(column_or_1d(y, warn=True), len(samples))
         self.classes_, numbers = np.unique(labels, return_inverse=True)
-        one_hot = torch.from_numpy(np.eye(len(self.classes_))[numbers])
-        self._machine = _Machine(self, samples, one_hot)
-        self.module_, self.X_fit_, self.n_features_in_ = self._machine.module, self._machine.x, samples.shape[1]
+        self._fit_to(samples, np.eye(len(self.classes_))[numbers])
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -239,7 +230,7 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
         numpy.ndarray (m, K), or (m,) for two classes
             One near the class of a sample and zero elsewhere; for two classes, the difference of the two.
         """
-        out = _outputs(self, X)
+        out = self._outputs(X)
         return out[:, 1] - out[:, 0] if out.shape[1] == 2 else out
 
     def predict(self, X: Any) -> np.ndarray:
@@ -255,7 +246,7 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
         numpy.ndarray (m,)
             Labels.
         """
-        best = _outputs(self, X).argmax(1)
+        best = self._outputs(X).argmax(1)
         return self.classes_[best]
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -272,13 +263,13 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
             Rows that sum to one. Outputs are regressed on zeros and ones, so these rank classes well and
             are far less certain than a network trained on the cross-entropy.
         """
-        return torch.from_numpy(_outputs(self, X)).softmax(1).numpy()
+        return torch.from_numpy(self._outputs(X)).softmax(1).numpy()
 
 
 class _Machine:
     """Module, training samples and targets, and the regression between them."""
 
-    def __init__(self, options: NTKRegressor | NTKClassifier, samples: np.ndarray, targets: Tensor) -> None:
+    def __init__(self, options: _KernelMachine, samples: np.ndarray, targets: Tensor) -> None:
         rng = checks.check_random_state(options.random_state)
         self.options = options
         self.dtype = _DTYPES[checks.check_choice("dtype", options.dtype, tuple(_DTYPES))]
@@ -296,11 +287,9 @@ class _Machine:
 
     def outputs(self, samples: np.ndarray) -> Tensor:
         o, x = self.options, self._tensor(samples)
-        initial = [self._initial(x), self._initial(self.x)] if o.add_initial else [None, None]
-        targets = self.targets.to(self.train.device)
-        cross = self._kernel(x, self.x)
-        options = {"f0_test": initial[0], "f0_train": initial[1]}
-        return ntk_regression(self.train, cross, targets, time=o.time, rel_jitter=o.rel_jitter, **options)
+        initial = {"f0_test": self._initial(x), "f0_train": self._initial(self.x)} if o.add_initial else {}
+        targets, cross = self.targets.to(self.train.device), self._kernel(x, self.x)
+        return ntk_regression(self.train, cross, targets, time=o.time, rel_jitter=o.rel_jitter, **initial)
 
     def _kernel(self, x1: Tensor, x2: Tensor | None) -> Tensor:
         o = self.options
@@ -317,19 +306,6 @@ class _Machine:
 
     def _tensor(self, samples: np.ndarray) -> Tensor:
         return torch.from_numpy(samples).to(self.dtype)
-
-
-def _outputs(fitted: NTKRegressor | NTKClassifier, X: Any) -> np.ndarray:
-    check_is_fitted(fitted)
-    samples = _samples(X)
-    if samples.shape[1] != fitted.n_features_in_:
-        # In scikit-learn's own words, which its checks of estimators look for.
-        name, n = type(fitted).__name__, fitted.n_features_in_
-        raise InvalidInputError(
-            f"X has {samples.shape[1]} features, but {name} is expecting {n} features as input. "
-            "Pass samples prepared as those of fit were."
-        )
-    return fitted._machine.outputs(samples).cpu().numpy()
 
 
 def _samples(X: Any) -> np.ndarray:

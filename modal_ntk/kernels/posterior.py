@@ -86,21 +86,18 @@ def posterior(
     (1.5, 0.5)
     """
     source = square("kernel", kernel, dtype=None)
-    rows = _row_numbers("labeled", labeled, source)
+    rows = row_numbers("labeled", labeled, source)
     scale = float(source.diagonal().to(torch.float64).mean())
     goal = outputs_of("targets", targets, source, torch.float64)
     mean = torch.zeros_like(goal) if f0 is None else outputs_of("f0", f0, source, torch.float64).clone()
     if mean.shape != goal.shape:
         raise checks.expected(f"f0 of shape {tuple(goal.shape)}", f"{tuple(mean.shape)}", "Match the targets.")
     cross = source[rows].to(torch.float64)
-    covariance = source.to(dtype, copy=not overwrite)
-    if len(rows) == 0:
-        return Posterior(covariance, mean.to(dtype), known_below(source.diagonal(), dtype, rel_jitter * scale))
-    factor, jitter = jittered_cholesky(cross[:, rows], rel=rel_jitter)
-    half = torch.linalg.solve_triangular(factor, cross, upper=False)
-    mean += half.T @ torch.linalg.solve_triangular(factor, goal[rows] - mean[rows], upper=False)
-    _subtract_square(covariance, half)
-    return Posterior(covariance, mean.to(dtype), known_below(source.diagonal(), dtype, jitter))
+    state = Posterior(source.to(dtype, copy=not overwrite), mean, rel_jitter * scale)
+    if len(rows):
+        factor, state.jitter = jittered_cholesky(cross[:, rows], rel=rel_jitter)
+        _absorb(state, factor, cross, goal[rows] - mean[rows])
+    return Posterior(state.covariance, mean.to(dtype), known_below(source.diagonal(), dtype, state.jitter))
 
 
 def known_below(diagonal: Tensor, dtype: torch.dtype, jitter: float) -> float:
@@ -198,7 +195,7 @@ def condition_block(state: Posterior, indices: Any, target_rows: Tensor) -> floa
     >>> state.mean.flatten().round(decimals=3).tolist()
     [1.0, 0.0, 1.0]
     """
-    rows = _row_numbers("indices", indices, state.covariance)
+    rows = row_numbers("indices", indices, state.covariance)
     if len(rows) == 0:
         return 0.0
     cross = state.covariance[rows]
@@ -227,6 +224,6 @@ def _subtract_square(covariance: Tensor, half: Tensor) -> None:
         band.copy_(band.to(half) - part.T @ half)
 
 
-def _row_numbers(name: str, rows: Any, matrix: Tensor) -> Tensor:
-    plain = rows.detach().cpu().numpy() if isinstance(rows, Tensor) else rows
-    return torch.from_numpy(checks.check_rows(name, plain, len(matrix))).to(matrix.device)
+def row_numbers(name: str, rows: Any, matrix: Tensor) -> Tensor:
+    """Return numbers of rows of a matrix, checked, as a tensor on its device."""
+    return torch.from_numpy(checks.check_rows(name, rows, len(matrix))).to(matrix.device)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from modal_ntk import checks
+from modal_ntk.kernels.posterior import row_numbers
 from modal_ntk.kernels.regression import jittered_cholesky
 
 
@@ -122,8 +123,7 @@ def mmd(kernel: Tensor, subset: Any) -> MMD:
     0.116667
     """
     matrix = torch.as_tensor(kernel).detach().to(torch.float64)
-    plain = subset.detach().cpu().numpy() if isinstance(subset, Tensor) else subset
-    rows = torch.from_numpy(checks.check_rows("subset", plain, len(matrix))).to(matrix.device)
+    rows = row_numbers("subset", subset, matrix)
     n, m = len(matrix), len(rows)
     if m < 2:
         raise checks.expected("a subset of two rows or more", f"{m}", "One sample has no spread.")
