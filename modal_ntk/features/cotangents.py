@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from modal_ntk import checks
+from modal_ntk.features.samples import Samples, by_sample
 
 KINDS = ("pseudo", "trace", "full", "labelled", "loss", "mse")
 
@@ -63,6 +64,35 @@ def cotangents(kind: str, logits: Tensor, signs: Any, labels: Any) -> Tensor:
         return (2 * one_hot - 1)[:, None] / math.sqrt(k)
     outputs = logits.softmax(1) if kind == "loss" else logits
     return (outputs - one_hot)[:, None]
+
+
+class Combined:
+    """Samples, and the combination of each one's outputs that is differentiated.
+
+    Parameters
+    ----------
+    x : Tensor (n, ...) or NamedTensors
+        Samples.
+    kind : str
+        As for `cotangents`.
+    signs, labels : array-like (n, ...) or None
+        As there; cut with the samples.
+    """
+
+    def __init__(self, x: Samples, kind: str, signs: Any = None, labels: Any = None) -> None:
+        self.x, self.kind = x, kind
+        self.signs, self.labels = by_sample("signs", signs, len(x)), by_sample("labels", labels, len(x))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, rows: slice) -> Combined:
+        signs, labels = (None if values is None else values[rows] for values in (self.signs, self.labels))
+        return Combined(self.x[rows], self.kind, signs, labels)
+
+    def weights(self, logits: Tensor) -> Tensor:
+        """Return the weights (n, r, K) of the samples' outputs."""
+        return cotangents(self.kind, logits, self.signs, self.labels)
 
 
 def predicted_labels(kind: str, logits: Tensor) -> Tensor:

@@ -9,25 +9,49 @@ An Outer with one position never needs its (n, a * b) gradient: inner products o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 
+class _OfRows:
+    # What the three forms have in common: their tensors, whose first axis is the rows.
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what is held, by the names of the fields."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def mapped(self: _Form, change: Callable[[Tensor], Tensor]) -> _Form:
+        """Return gradients of the same form, each tensor changed."""
+        return self.of({name: change(tensor) for name, tensor in self.tensors().items()})
+
+    def of(self: _Form, tensors: dict[str, Tensor]) -> _Form:
+        """Return gradients of the same form, of other tensors."""
+        return replace(self, **tensors)  # type: ignore[type-var]
+
+    def rows(self: _Form, start: int, stop: int) -> _Form:
+        """Return some of the rows."""
+        return self.mapped(lambda tensor: tensor[start:stop])
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors().values())))
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors().values())
+
+
+_Form = TypeVar("_Form", bound=_OfRows)
+
+
 @dataclass(frozen=True)
-class Dense:
+class Dense(_OfRows):
     """Gradients of one parameter, written out: (n, p)."""
 
     gradient: Tensor
-
-    def __len__(self) -> int:
-        return len(self.gradient)
-
-    def rows(self, start: int, stop: int) -> Dense:
-        """Return some of the rows."""
-        return Dense(self.gradient[start:stop])
 
     def dense(self) -> Tensor:
         """Return the gradients (n, p)."""
@@ -40,18 +64,11 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class Outer:
+class Outer(_OfRows):
     """Gradients that are sums of outer products: inputs (n, g, t, a), output gradients (n, g, t, b)."""
 
     inputs: Tensor
     outputs: Tensor
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def rows(self, start: int, stop: int) -> Outer:
-        """Return some of the rows."""
-        return Outer(self.inputs[start:stop], self.outputs[start:stop])
 
     def dense(self) -> Tensor:
         """Return the gradients (n, g * b * a)."""
@@ -64,19 +81,12 @@ class Outer:
 
 
 @dataclass(frozen=True)
-class Lookup:
+class Lookup(_OfRows):
     """Gradients of a table of which each row reads some lines: indices (n, t), output gradients (n, t, b)."""
 
     indices: Tensor
     outputs: Tensor
     n_lines: int
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def rows(self, start: int, stop: int) -> Lookup:
-        """Return some of the rows."""
-        return Lookup(self.indices[start:stop], self.outputs[start:stop], self.n_lines)
 
     def dense(self) -> Tensor:
         """Return the gradients (n, n_lines * b)."""
@@ -95,11 +105,17 @@ Factor: TypeAlias = Dense | Outer | Lookup
 
 def n_bytes(factor: Factor) -> int:
     """Return what a factor holds, with its gradients written out where `add_gram` may do so."""
-    if isinstance(factor, Outer):
-        held = factor.inputs.nbytes + factor.outputs.nbytes
-        several = factor.inputs.shape[2] > 1
-        return held + several * len(factor) * factor.size * factor.inputs.element_size()
-    return factor.gradient.nbytes if isinstance(factor, Dense) else factor.indices.nbytes + factor.outputs.nbytes
+    held = factor.held_bytes
+    if isinstance(factor, Outer) and factor.inputs.shape[2] > 1:
+        held += len(factor) * factor.size * factor.inputs.element_size()
+    return held
+
+
+def concatenated(factors: list[Factor]) -> Factor:
+    """Return the rows of several factors of one parameter as one, written out if they are not of one form."""
+    if len({_form(factor) for factor in factors}) > 1:
+        return Dense(torch.cat([factor.dense() for factor in factors]))
+    return _side_by_side(factors, 0)
 
 
 def joined(factors: list[Factor]) -> Factor | None:
@@ -109,16 +125,19 @@ def joined(factors: list[Factor]) -> Factor | None:
         return first
     if len({_widths(f) for f in factors}) > 1:
         return None
-    if all(isinstance(f, Dense) for f in factors):
+    if isinstance(first, Dense):
         return Dense(torch.stack([f.dense() for f in factors]).sum(0))
-    if all(isinstance(f, Outer) for f in factors):
-        outer = [f for f in factors if isinstance(f, Outer)]
-        return Outer(torch.cat([f.inputs for f in outer], 2), torch.cat([f.outputs for f in outer], 2))
-    if all(isinstance(f, Lookup) for f in factors):
-        lookups = [f for f in factors if isinstance(f, Lookup)]
-        indices = torch.cat([f.indices for f in lookups], 1)
-        return Lookup(indices, torch.cat([f.outputs for f in lookups], 1), lookups[0].n_lines)
-    return None
+    return _side_by_side(factors, 2 if isinstance(first, Outer) else 1)
+
+
+def _side_by_side(factors: list[Factor], axis: int) -> Factor:
+    columns = {name: torch.cat([f.tensors()[name] for f in factors], axis) for name in factors[0].tensors()}
+    return factors[0].of(columns)
+
+
+def _form(factor: Factor) -> tuple[Any, ...]:
+    # What must be the same for rows to be laid below one another.
+    return type(factor), *(tensor.shape[1:] for tensor in factor.tensors().values())
 
 
 def _widths(factor: Factor) -> tuple[Any, ...]:

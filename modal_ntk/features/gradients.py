@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from modal_ntk import checks
 from modal_ntk.errors import InvalidInputError
 from modal_ntk.features.capture.routes import Routes
+from modal_ntk.features.cotangents import Combined
 from modal_ntk.features.directional import Direction, Directional, by_forward_mode
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.loss_gradients import Loss, LossGradients
@@ -255,22 +256,20 @@ def gradient_sketch(
     checks.check_choice("kind", kind, ("pseudo", "labelled", "loss"))
     size = checks.check_integer("dim", dim)
     seed = int(checks.check_random_state(random_state).integers(2**31))
-    net = FunctionalNet(module, dtype)
-    samples = net.batch(x)
-    own = [by_sample(name, v, len(samples)) for name, v in (("signs", signs), ("labels", labels))]
     budget = checks.check_integer("memory_budget", memory_budget)
+    net = FunctionalNet(module, dtype)
+    every = Combined(net.batch(x), kind, signs, labels)
+    seeds = {name: seed + number for number, name in enumerate(net.parameters)}
     with net.evaluating():
-        routes = Routes(net, samples, verify=verify)
+        routes = Routes(net, every.x, verify=verify)
 
         def projected(start: int, stop: int) -> Tensor:
-            chosen = [None if v is None else v[start:stop] for v in own]
-            gradients = routes.gradients(samples[start:stop], routes.weights(kind, *chosen))
+            part = every[start:stop]
+            gradients = routes.gradients(part.x, part.weights)
             features = gradients.recording.logits.new_zeros(stop - start, size)
-            numbers = {name: number for number, name in enumerate(net.parameters)}
             for name in gradients.names:
-                number = numbers[name]
-                features += sketch(gradients.factor(name, joint=True), size, seed + number, keep_small=False)
+                features += sketch(gradients.factor(name, joint=True), size, seeds[name], keep_small=False)
             return features
 
         step = max(1, budget // max(1, routes.bytes_per_direction))
-        return torch.cat(list(in_parts(projected, len(samples), step)))
+        return torch.cat(list(in_parts(projected, len(every), step)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modal_ntk.features.factors import Dense, Factor, Lookup, Outer, add_gram, squared_norms
+from modal_ntk.features.factors import Dense, Factor, add_gram, concatenated, squared_norms
 from modal_ntk.features.functional import FunctionalNet
 
 # Bytes that intermediate results of a block may take.
@@ -17,45 +17,7 @@ def packed(factor: Factor) -> Factor:
     if isinstance(factor, Dense):
         return factor
     written = len(factor) * factor.size * factor.outputs.element_size()
-    return Dense(factor.dense()) if written <= held_bytes(factor) else factor
-
-
-def held_bytes(factor: Factor) -> int:
-    """Return the bytes of a factor's own tensors."""
-    if isinstance(factor, Dense):
-        return factor.gradient.nbytes
-    other = factor.inputs if isinstance(factor, Outer) else factor.indices
-    return other.nbytes + factor.outputs.nbytes
-
-
-def concatenated(factors: list[Factor]) -> Factor:
-    """Return the rows of several factors of one parameter as one, written out if they are not of one form."""
-    first = factors[0]
-    if len({_form(factor) for factor in factors}) > 1:
-        return Dense(torch.cat([f.dense() for f in factors]))
-    if isinstance(first, Outer):
-        outer = [f for f in factors if isinstance(f, Outer)]
-        return Outer(torch.cat([f.inputs for f in outer]), torch.cat([f.outputs for f in outer]))
-    if isinstance(first, Lookup):
-        lookups = [f for f in factors if isinstance(f, Lookup)]
-        return Lookup(torch.cat([f.indices for f in lookups]), torch.cat([f.outputs for f in lookups]), first.n_lines)
-    return Dense(torch.cat([f.dense() for f in factors]))
-
-
-def _form(factor: Factor) -> tuple[object, ...]:
-    if isinstance(factor, Dense):
-        return Dense, factor.size
-    other = factor.inputs if isinstance(factor, Outer) else factor.indices
-    return type(factor), other.shape[1:], factor.outputs.shape[1:]
-
-
-def _zeros(n: int, like: Factor) -> Factor:
-    if isinstance(like, Outer):
-        return Outer(*(side.new_zeros(n, *side.shape[1:]) for side in (like.inputs, like.outputs)))
-    if isinstance(like, Lookup):
-        indices, outputs = (side.new_zeros(n, *side.shape[1:]) for side in (like.indices, like.outputs))
-        return Lookup(indices, outputs, like.n_lines)
-    return Dense(like.gradient.new_zeros(n, like.size))
+    return Dense(factor.dense()) if written <= factor.held_bytes else factor
 
 
 def held_together(parts: list[tuple[int, dict[str, Factor]]], net: FunctionalNet) -> PackedGradients:
@@ -85,13 +47,8 @@ def held_together(parts: list[tuple[int, dict[str, Factor]]], net: FunctionalNet
     return PackedGradients(held)
 
 
-def taken(factor: Factor, rows: Tensor) -> Factor:
-    """Return some rows of a factor, by number, as copies."""
-    if isinstance(factor, Outer):
-        return Outer(factor.inputs[rows], factor.outputs[rows])
-    if isinstance(factor, Lookup):
-        return Lookup(factor.indices[rows], factor.outputs[rows], factor.n_lines)
-    return Dense(factor.gradient[rows])
+def _zeros(n: int, like: Factor) -> Factor:
+    return like.mapped(lambda tensor: tensor.new_zeros(n, *tensor.shape[1:]))
 
 
 def mirror(out: Tensor, step: int = 1024) -> None:
@@ -148,7 +105,7 @@ class PackedGradients:
     @property
     def n_bytes(self) -> int:
         """Bytes held."""
-        return sum(held_bytes(factor) for factor in self.factors)
+        return sum(factor.held_bytes for factor in self.factors)
 
     def squared_norms(self) -> Tensor:
         """Return the squared length of every gradient: (n,)."""
@@ -190,7 +147,7 @@ class PackedGradients:
 
     def take(self, rows: Tensor) -> PackedGradients:
         """Return the gradients of some samples, by number."""
-        return PackedGradients({name: taken(factor, rows) for name, factor in self.by_name().items()})
+        return PackedGradients({name: f.mapped(lambda tensor: tensor[rows]) for name, f in self.by_name().items()})
 
     def _any(self) -> Tensor:
         first = self.factors[0]

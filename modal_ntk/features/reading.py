@@ -85,8 +85,12 @@ def plainly(module: nn.Module, device: torch.device) -> Iterator[Callable[[], No
         restore = stack.enter_context(attributes_restored(module))
         if hasattr(nn, "attention"):  # torch 2.3
             stack.enter_context(nn.attention.sdpa_kernel(nn.attention.SDPBackend.MATH))
-        stack.enter_context(_slow_encoders())
-        stack.enter_context(_eager())
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)
+        # Parts that are compiled run as they were written: what is compiled cannot be watched. Nothing is where torch
+        # has not loaded its compiler, which takes seconds.
+        if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):  # torch 2.6
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(without_checkpoints())
         for kind in {"cpu", device.type}:
             with suppress(RuntimeError):  # a device without autocast
@@ -99,27 +103,6 @@ def plainly(module: nn.Module, device: torch.device) -> Iterator[Callable[[], No
             remedy = "Pass the module that was exported."
             raise checks.expected("a module with an evaluation mode", f"{error}", remedy) from error
         yield restore
-
-
-@contextmanager
-def _slow_encoders() -> Iterator[None]:
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextmanager
-def _eager() -> Iterator[None]:
-    # Parts that are compiled run as they were written: what is compiled cannot be watched. Nothing is where torch has
-    # not loaded its compiler, which takes seconds.
-    if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):  # torch before 2.6
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
-        yield
 
 
 class _Unchecked:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Literal, overload
 
 import torch
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from modal_ntk import checks, progress
 from modal_ntk.features.capture.routes import Routes, SampleGradients
-from modal_ntk.features.cotangents import KINDS
-from modal_ntk.features.factors import Factor, add_gram
+from modal_ntk.features.cotangents import KINDS, Combined
+from modal_ntk.features.factors import Dense, Factor, add_gram
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.packed import PackedGradients, held_together, mirror, packed
-from modal_ntk.features.samples import Samples, by_sample
 from modal_ntk.features.sketches import sketch
 from modal_ntk.nets.room import in_parts
 
 Kind = Literal["pseudo", "trace", "full", "labelled", "loss", "mse"]
 Method = Literal["auto", "explicit", "factored", "sketch"]
 Info = dict[str, Any]
+Form = Callable[[SampleGradients], dict[str, Factor]]
 
 
 @overload
@@ -160,8 +160,12 @@ def empirical_ntk(
     checks.check_choice("method", method, ("auto", "explicit", "factored", "sketch"))
     budget = checks.check_integer("memory_budget", memory_budget)
     net = FunctionalNet(module, dtype)
-    left = _side(net, x1, signs, labels, 0)
-    right = None if x2 is None else _side(net, x2, signs, labels, 1)
+
+    def side(x: Any, number: int) -> Combined:
+        pairs = (own if isinstance(own, tuple) else (own, None) for own in (signs, labels))
+        return Combined(net.batch(x), kind, *(pair[number] for pair in pairs))
+
+    left, right = side(x1, 0), None if x2 is None else side(x2, 1)
     with progress.work("empirical_ntk", verbose), net.evaluating():
         job = _Job(net, Routes(net, left.x, explicit=method == "explicit", verify=verify), kind, budget)
         if method == "sketch":
@@ -176,28 +180,6 @@ def empirical_ntk(
     return (kernel, info) if return_info else kernel
 
 
-@dataclass(frozen=True)
-class _Side:
-    """The samples of rows or of columns, with what belongs to each."""
-
-    x: Samples
-    signs: Any
-    labels: Any
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def rows(self, start: int, stop: int) -> _Side:
-        signs, labels = (None if v is None else v[start:stop] for v in (self.signs, self.labels))
-        return _Side(self.x[start:stop], signs, labels)
-
-
-def _side(net: FunctionalNet, x: Any, signs: Any, labels: Any, number: int) -> _Side:
-    samples = net.batch(x)
-    own = [values[number] if isinstance(values, tuple) else (None if number else values) for values in (signs, labels)]
-    return _Side(samples, *(by_sample(name, v, len(samples)) for name, v in zip(("signs", "labels"), own, strict=True)))
-
-
 class _Job:
     """One kernel under way: chunks of rows against chunks of columns, parameter by parameter."""
 
@@ -208,108 +190,90 @@ class _Job:
         self.n_directions = routes.n_outputs if kind in ("trace", "full") else 1
         self.n_chunk = max(1, budget // max(1, routes.bytes_per_direction * self.n_directions))
 
-    def exact(self, left: _Side, right: _Side | None) -> Tensor:
+    def exact(self, left: Combined, right: Combined | None) -> Tensor:
         other = left if right is None else right
         n = len(left) + (0 if right is None else len(right))
         whole = n <= self.n_chunk
-        if not whole and len(left) and len(other) and self._can_hold(n, left):
-            return self._held_whole(left, right)
         out = self._zeros(left, other)
+        if not whole and len(left) and len(other) and self._can_hold(n, left):
+            # Every sample is read once for each output, and none of them again for another chunk.
+            step = max(1, self.n_chunk * self.n_directions // 2)
+            for direction in range(self.n_directions):
+                self._add_held(out, left, right, _packed, step, direction)
+            return self._shaped(out, left, right)
         # Columns are recomputed for every chunk of rows, so rows get the larger share.
         n_rows = self.n_chunk if whole else max(1, self.n_chunk * 3 // 4)
         n_columns = max(1, len(other) if whole else self.n_chunk - n_rows)
+        w = self.width
 
-        def filled(start: int, stop: int) -> None:
-            rows = self._gradients(left.rows(start, stop))
+        def fill(start: int, stop: int) -> None:
+            rows = self._gradients(left[start:stop])
+            band = out[start * w : stop * w]
             if right is None:
-                self._fill(out, start, start, rows, rows, stop - start, stop - start)
+                self._fill(band[:, start * w : stop * w], rows, rows)
 
-            def beside(begin: int, end: int) -> None:
-                columns = self._gradients(other.rows(begin, end))
-                self._fill(out, start, begin, rows, columns, stop - start, end - begin)
+            def fill_beside(begin: int, end: int) -> None:
+                self._fill(band[:, begin * w : end * w], rows, self._gradients(other[begin:end]))
 
-            for _ in in_parts(beside, len(other), n_columns, start=stop if right is None else 0):
-                pass
+            list(in_parts(fill_beside, len(other), n_columns, start=stop if right is None else 0))
 
-        for _ in in_parts(filled, len(left), n_rows, stage="kernel"):
-            pass
-        if right is None:
-            mirror(out)
-        return self._shaped(out, left, other)
+        list(in_parts(fill, len(left), n_rows, stage="kernel"))
+        return self._shaped(out, left, right)
 
-    def _can_hold(self, n: int, left: _Side) -> bool:
+    def _can_hold(self, n: int, left: Combined) -> bool:
         # Where not all samples can be read at once, their gradients alone may still fit: half of the budget is theirs.
         if not self.joint or not self.routes.names():
             return False
-        one = held_together([self._packed(left.rows(0, 1), 0)], self.net)
-        return 2 * n * one.n_bytes <= self.budget
+        one = _packed(self._gradients(left[:1], 0))
+        return 2 * n * sum(factor.held_bytes for factor in one.values()) <= self.budget
 
-    def _held_whole(self, left: _Side, right: _Side | None) -> Tensor:
-        # Every sample is read once for each output, and none of them again for another chunk.
+    def _add_held(
+        self, out: Tensor, left: Combined, right: Combined | None, form: Form, step: int, direction: int | None = None
+    ) -> None:
+        # Adds the products of gradients that are all held at once, in the form given.
+        def held(side: Combined) -> PackedGradients:
+            def part(start: int, stop: int) -> tuple[int, dict[str, Factor]]:
+                return (stop - start) * self.width, form(self._gradients(side[start:stop], direction))
+
+            return held_together(list(in_parts(part, len(side), step, stage="kernel")), self.net)
+
+        held(left).add_gram_to(out, None if right is None else held(right))
+
+    def sketched(self, left: Combined, right: Combined | None, dim: int, seed: int) -> Tensor:
+        seeds = {name: seed + number for number, name in enumerate(self.net.parameters)}
+
+        def projected(gradients: SampleGradients) -> dict[str, Factor]:
+            # Rows are samples and outputs by turns: the kinds that sum over outputs take a sample's as one.
+            n_rows = len(gradients.recording.logits) * self.width
+            sketches = {name: sketch(gradients.factor(name, joint=False), dim, seeds[name]) for name in gradients.names}
+            return {name: Dense(numbers.reshape(n_rows, -1)) for name, numbers in sketches.items()}
+
         out = self._zeros(left, left if right is None else right)
-        for direction in range(self.n_directions):
-            rows = self._held(left, direction)
-            rows.add_gram_to(out, None if right is None else self._held(right, direction))
-        if right is None:
-            mirror(out)
-        return out
+        self._add_held(out, left, right, projected, self.n_chunk)
+        return self._shaped(out, left, right)
 
-    def _held(self, side: _Side, direction: int) -> PackedGradients:
-        step = max(1, self.n_chunk * self.n_directions // 2)
-        parts = in_parts(lambda i, j: self._packed(side.rows(i, j), direction), len(side), step, stage="kernel")
-        return held_together(list(parts), self.net)
-
-    def _packed(self, side: _Side, direction: int) -> tuple[int, dict[str, Factor]]:
-        gradients = self._gradients(side, direction)
-        return len(side), {name: packed(gradients.factor(name, joint=True)) for name in gradients.names}
-
-    def sketched(self, left: _Side, right: _Side | None, dim: int, seed: int) -> Tensor:
-        rows = self._sketches(left, dim, seed)
-        columns = rows if right is None else self._sketches(right, dim, seed)
-        out = self._zeros(left, left if right is None else right)
-        for name in [name for name in rows if name in columns]:
-            out.addmm_(rows[name], columns[name].T)
-        if right is None:
-            mirror(out)
-        return self._shaped(out, left, left if right is None else right)
-
-    def _sketches(self, side: _Side, dim: int, seed: int) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
-
-        def project(start: int, stop: int) -> None:
-            gradients = self._gradients(side.rows(start, stop))
-            for number, name in enumerate(self.net.parameters):
-                if name not in gradients.names:
-                    continue
-                part = sketch(gradients.factor(name, joint=False), dim, seed + number)
-                # Rows are samples and outputs by turns: the kinds that sum over outputs take a sample's as one.
-                part = part.reshape((stop - start) * self.width, -1)
-                if name not in found:
-                    found[name] = part.new_zeros(len(side) * self.width, part.shape[1])
-                found[name][start * self.width : stop * self.width] = part
-
-        for _ in in_parts(project, len(side), self.n_chunk, stage="kernel"):
-            pass
-        return found
-
-    def _gradients(self, side: _Side, direction: int | None = None) -> SampleGradients:
-        every = self.routes.weights(self.kind, side.signs, side.labels)
+    def _gradients(self, side: Combined, direction: int | None = None) -> SampleGradients:
         one = slice(None) if direction is None else slice(direction, direction + 1)
-        return self.routes.gradients(side.x, lambda logits: every(logits)[:, one])
+        return self.routes.gradients(side.x, lambda logits: side.weights(logits)[:, one])
 
-    def _fill(self, out: Tensor, top: int, first: int, rows: Any, columns: Any, n_rows: int, n_columns: int) -> None:
-        w = self.width
-        block = out[top * w : (top + n_rows) * w, first * w : (first + n_columns) * w].zero_()
+    def _fill(self, block: Tensor, rows: SampleGradients, columns: SampleGradients) -> None:
+        block.zero_()
         for name in [name for name in rows.names if name in columns.names]:
             factor = rows.factor(name, joint=self.joint)
             other = factor if columns is rows else columns.factor(name, joint=self.joint)
             add_gram(block, factor, other, budget=self.budget // 4)
 
-    def _zeros(self, left: _Side, right: _Side) -> Tensor:
+    def _zeros(self, left: Combined, right: Combined) -> Tensor:
         shape = (len(left) * self.width, len(right) * self.width)
         return torch.zeros(shape, dtype=self.net.held_dtype, device=self.net.device)
 
-    def _shaped(self, out: Tensor, left: _Side, right: _Side) -> Tensor:
+    def _shaped(self, out: Tensor, left: Combined, right: Combined | None) -> Tensor:
+        if right is None:
+            mirror(out)
         if self.joint:
             return out
-        return out.view(len(left), self.width, len(right), self.width).transpose(1, 2).contiguous()
+        return out.view(len(left), self.width, out.shape[1] // self.width, self.width).transpose(1, 2).contiguous()
+
+
+def _packed(gradients: SampleGradients) -> dict[str, Factor]:
+    return {name: packed(gradients.factor(name, joint=True)) for name in gradients.names}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -10,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from modal_ntk import checks, progress
-from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.features.capture.routes import Routes
+from modal_ntk.features.cotangents import Combined
 from modal_ntk.features.factors import Dense, Factor
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.packed import PackedGradients, held_together, packed
-from modal_ntk.features.samples import Samples, by_sample
+from modal_ntk.features.reporting import warn
 from modal_ntk.features.sketches import sketch
 from modal_ntk.nets.room import in_parts
 
@@ -166,59 +165,41 @@ def kernel_rows(
     dim = checks.check_integer("sketch_dim", sketch_dim)
     seed = int(checks.check_random_state(random_state).integers(2**31))
     net = FunctionalNet(module, dtype)
-    samples = net.batch(x)
+    every = Combined(net.batch(x), kind, signs, labels)
+    n = len(every)
+    seeds = {name: seed + number for number, name in enumerate(net.parameters)}
     with progress.work("kernel_rows", verbose), net.evaluating():
-        reader = _Reader(net, samples, kind, labels, signs, verify)
-        needed = reader.n_bytes()
+        routes = Routes(net, every.x, verify=verify)
+
+        def factors(start: int, stop: int) -> dict[str, Factor]:
+            part = every[start:stop]
+            gradients = routes.gradients(part.x, part.weights)
+            return {name: gradients.factor(name, joint=True) for name in gradients.names}
+
+        first = factors(0, 1).values()
+        needed = n * sum(packed(factor).held_bytes for factor in first)
         if method == "auto":
             method = "exact" if needed <= budget else "sketch"
             if method == "sketch":
-                _warn(needed, budget, dim, reader.n_bytes_projected(dim))
+                projected = n * sum(min(factor.size, dim) for factor in first) * net.held_dtype.itemsize
+                warn(
+                    f"Exact gradients of all samples would take {_size(needed)}, more than memory_budget "
+                    f"({_size(budget)}): each parameter's are projected to {dim} numbers instead, which take "
+                    f"{_size(projected)}."
+                )
         elif method == "exact" and needed > budget:
             remedy = 'Raise memory_budget, or use method="sketch".'
             raise checks.expected(f"gradients of at most {budget} bytes", f"{needed}", remedy)
-        step = max(1, min(1024, budget // max(1, 4 * reader.routes.bytes_per_direction)))
+        step = max(1, min(1024, budget // max(1, 4 * routes.bytes_per_direction)))
 
         def part(start: int, stop: int) -> tuple[int, dict[str, Factor]]:
             return stop - start, {
-                name: packed(factor) if method == "exact" else Dense(sketch(factor, dim, seed + number))
-                for number, name, factor in reader.factors(start, stop)
+                name: packed(factor) if method == "exact" else Dense(sketch(factor, dim, seeds[name]))
+                for name, factor in factors(start, stop).items()
             }
 
-        gradients = held_together(list(in_parts(part, len(samples), step, stage="gradients")), net)
-    return KernelRows(gradients, {"method": method, "bytes": gradients.n_bytes, "routes": reader.routes.by_name})
-
-
-class _Reader:
-    # Factors of a batch's gradients, by parameter.
-    def __init__(self, net: FunctionalNet, samples: Samples, kind: str, labels: Any, signs: Any, verify: bool) -> None:
-        self.net, self.samples, self.kind = net, samples, kind
-        self.labels, self.signs = (
-            by_sample(name, v, len(samples)) for name, v in (("labels", labels), ("signs", signs))
-        )
-        self.routes = Routes(net, samples, verify=verify)
-
-    def factors(self, start: int, stop: int) -> list[tuple[int, str, Factor]]:
-        signs, labels = (None if v is None else v[start:stop] for v in (self.signs, self.labels))
-        gradients = self.routes.gradients(self.samples[start:stop], self.routes.weights(self.kind, signs, labels))
-        numbers = {name: number for number, name in enumerate(self.net.parameters)}
-        return [(numbers[name], name, gradients.factor(name, joint=True)) for name in gradients.names]
-
-    def n_bytes(self) -> int:
-        one = held_together([(1, {name: packed(factor) for _, name, factor in self.factors(0, 1)})], self.net)
-        return one.n_bytes * len(self.samples)
-
-    def n_bytes_projected(self, dim: int) -> int:
-        numbers = sum(min(factor.size, dim) for _, _, factor in self.factors(0, 1))
-        return numbers * torch.empty(0, dtype=self.net.held_dtype).element_size() * len(self.samples)
-
-
-def _warn(needed: int, budget: int, dim: int, projected: int) -> None:
-    message = (
-        f"Exact gradients of all samples would take {_size(needed)}, more than memory_budget ({_size(budget)}): each "
-        f"parameter's are projected to {dim} numbers instead, which take {_size(projected)}."
-    )
-    warnings.warn(message, ModalNTKWarning, stacklevel=3)
+        gradients = held_together(list(in_parts(part, n, step, stage="gradients")), net)
+    return KernelRows(gradients, {"method": method, "bytes": gradients.n_bytes, "routes": routes.by_name})
 
 
 def _size(n_bytes: int) -> str:

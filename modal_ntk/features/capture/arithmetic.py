@@ -29,23 +29,27 @@ def _elementwise(
         axes = len(shape) - operand.ndim
         if axes < 0 or not shape or (axes == 0 and operand.shape[0] != 1):
             return None
-        padded = (1,) * axes + tuple(operand.shape)
-        summed = tuple(axis for axis in range(1, len(shape)) if padded[axis] == 1 and shape[axis] != 1)
         fixed = operand.detach()
 
         def factor(data: Tensor, gradient: Tensor, joint: bool, _name: str) -> Factor:
-            n, r, m = gradient.shape[:3]
+            n, _, m = gradient.shape[:3]
             slope = derivative(data, fixed.to(gradient.dtype), role)
             if isinstance(slope, Tensor):
                 slope = slope.expand(n * m, *shape[1:]).reshape(n, 1, m, *shape[1:])
-            product = (gradient * slope).sum(2)
-            product = product.sum([axis + 1 for axis in summed]) if summed else product
-            return Dense(merged(product.reshape(n, r, -1), joint))
+            return _gathered(gradient * slope, fixed, joint)
 
         input_role = None if not reads else "other" if role == "input" else "input"
         return Maker(factor, input_role=input_role, spread=True)
 
     return known
+
+
+def _gathered(product: Tensor, operand: Tensor, joint: bool) -> Dense:
+    # The sum of (n, r, m, ...) over m, and over the axes along which an operand was spread.
+    n, r = product.shape[:2]
+    axes = product.ndim - 2 - operand.ndim
+    own = (1,) * axes + tuple(operand.shape)
+    return Dense(merged(product.sum(2).sum_to_size(n, r, *own[1:]).reshape(n, r, -1), joint))
 
 
 def _quotient(data: Any, operand: Tensor, role: str) -> Any:
@@ -56,15 +60,7 @@ def _expanded(call: Arguments, _names: Names) -> Maker:
     operand = call["input"]
 
     def factor(_data: Tensor, gradient: Tensor, joint: bool, _name: str) -> Factor:
-        n, r = gradient.shape[:2]
-        product = gradient.sum(2)
-        # Axes in front of the operand's own, and those that were one line wide.
-        for _ in range(product.ndim - 1 - operand.ndim):
-            product = product.sum(2)
-        sizes = operand.shape if product.ndim - 2 == operand.ndim else operand.shape[1:]
-        wide = [axis for axis, size in enumerate(sizes, 2) if size == 1 and product.shape[axis] != 1]
-        product = product.sum(wide) if wide else product
-        return Dense(merged(product.reshape(n, r, -1), joint))
+        return _gathered(gradient, operand, joint)
 
     return Maker(factor, input_role=None)
 

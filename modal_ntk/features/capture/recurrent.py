@@ -36,10 +36,7 @@ def _by(bend: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, State], S
 _STEPS: dict[Any, Callable[[Tensor, Tensor, State], State]] = {
     torch.lstm: _long_short, torch.gru: _gated, torch.rnn_tanh: _by(torch.tanh), torch.rnn_relu: _by(torch.relu)
 }  # fmt: skip
-_CELLS = {
-    torch.lstm_cell: _long_short, torch.gru_cell: _gated, torch.rnn_tanh_cell: _by(torch.tanh),
-    torch.rnn_relu_cell: _by(torch.relu),
-}  # fmt: skip
+_CELLS = {getattr(torch, f"{layer.__name__}_cell"): step for layer, step in _STEPS.items()}
 
 
 def written_out(func: Any, args: tuple[Any, ...]) -> Callable[[], Any] | None:
@@ -110,18 +107,17 @@ def _layers(
     step: Any, x: Tensor, sizes: Tensor | None, state: State, weights: Iterator[tuple[Any, ...]], both: bool
 ) -> tuple[Tensor, State]:
     last: list[State] = []
+    n_directions = 1 + both
     for number, own in enumerate(weights):
+        direction = number % n_directions
+        if direction == 0:
+            outputs: list[Tensor] = []
         start = tuple(part[number] for part in state)
-        backward = both and number % 2 == 1
-        if backward or not both:
-            found, end = _direction(step, x, sizes, start, own, backward)
-        else:
-            ahead, end = _direction(step, x, sizes, start, own, False)
+        out, end = _direction(step, x, sizes, start, own, backward=direction == 1)
+        outputs.append(out)
         last.append(end)
-        if not both:
-            x = found
-        elif backward:
-            x = torch.cat([ahead, found], -1)
+        if len(outputs) == n_directions:
+            x = torch.cat(outputs, -1) if both else out
     return x, tuple(torch.stack(parts) for parts in zip(*last, strict=True))
 
 

@@ -25,7 +25,6 @@ from modal_ntk.features.capture.per_sample import looped_gradients, vectorised_g
 from modal_ntk.features.capture.proof import Draws, agree, multiplied, tolerance
 from modal_ntk.features.capture.recording import Cotangents, Recording, record
 from modal_ntk.features.capture.watching import Call
-from modal_ntk.features.cotangents import cotangents
 from modal_ntk.features.factors import Dense, Factor, n_bytes
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.reporting import warn
@@ -123,10 +122,6 @@ class Routes:
         written = sum(g.nbytes for g in found.written.values()) // len(pair)
         # Beside what is recorded, autograd keeps about as much again, and writing gradients out takes copies.
         self.bytes_per_direction = 3 * written + 2 * held + 2 * recording.n_bytes // len(pair)
-
-    def weights(self, kind: str, signs: Any, labels: Any) -> Callable[[Tensor], Tensor]:
-        """Return what makes the weights of the outputs for a kind of kernel, as `cotangents` does, from the logits."""
-        return lambda logits: cotangents(kind, logits, signs, labels)
 
     def gradients(self, batch: Samples, cotangents: Cotangents) -> SampleGradients:
         """Differentiate a batch, each parameter by the first of its routes that is right.

@@ -18,6 +18,7 @@ from modal_ntk.features.capture import recording as recordings
 from modal_ntk.features.capture.graphs import apart
 from modal_ntk.features.capture.routes import Routes
 from modal_ntk.features.capture.watching import Watch, mark_samples
+from modal_ntk.features.cotangents import Combined
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.kernels import empirical_ntk
 
@@ -227,7 +228,7 @@ def test_tables_are_shown_and_every_line_of_theirs_is_compared(options, kind):
     net = FunctionalNet(module)
     with net.evaluating():
         routes = Routes(net, x)
-        found = routes.gradients(x, routes.weights(kind, None, None)).recording
+        found = routes.gradients(x, Combined(x, kind).weights).recording
     if not options.get("sparse"):
         assert found.is_plain
     rows = empirical_ntk(module, x, kind=kind)
