@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,14 +17,20 @@ from modal_ntk.features.capture.independence import Independence
 from modal_ntk.features.capture.proof import Draws, tolerance
 from modal_ntk.features.capture.recurrent import StepByStep
 from modal_ntk.features.capture.routes import Routes
+from modal_ntk.features.cotangents import Combined
 from modal_ntk.features.factors import products
-from modal_ntk.features.functional import FunctionalNet
-from modal_ntk.features.reporting import warn
+from modal_ntk.features.functional import FunctionalNet, dense
+from modal_ntk.features.reporting import let_out, warn
 from modal_ntk.features.samples import Samples
 from modal_ntk.nets.room import in_parts
 
 Direction = dict[str, Tensor]
 Weigh = Callable[[Tensor], Tensor]
+
+
+def added(one: Direction, other: Direction) -> Direction:
+    """Return the sum of two directions."""
+    return {name: one[name] + gradient for name, gradient in other.items()}
 
 
 class NotAutogradsError(RuntimeError):
@@ -98,7 +104,7 @@ def kernel_times(
         def pulled(start: int, stop: int) -> Direction:
             def part(logits: Tensor) -> Tensor:
                 own = given[start:stop]
-                if given.ndim != 2 or len(given) != len(right) or own.shape != logits.shape:
+                if len(given) != len(right) or own.shape != logits.shape:
                     got = f"shape {tuple(given.shape)}"
                     what = f"weights of shape ({len(right)}, {logits.shape[1]})"
                     raise checks.expected(what, got, "Pass one weight per sample and output.")
@@ -109,26 +115,43 @@ def kernel_times(
         for found in in_parts(pulled, len(right), size):
             for name, gradient in found.items():
                 direction[name] += gradient
-        try:
-            pushed = in_parts(
-                lambda i, j: pass_.pushed(left[i:j], direction, by_two_backward_passes)[1], len(left), size
-            )
-            return torch.cat(list(pushed))
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except (NotImplementedError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            warn(f"No second derivatives of this module ({reason}): per-sample gradients are taken instead.")
-            routes = Routes(net, left)
-            return torch.cat(list(in_parts(lambda i, j: _by_sample(routes, left[i:j], direction), len(left), size)))
+
+        def pushed(start: int, stop: int) -> Tensor:
+            return pass_.pushed(left[start:stop], direction, by_two_backward_passes)[1]
+
+        moved = in_parts_if_known(pushed, len(left), size, "second derivatives")
+        if moved is not None:
+            return moved
+        routes = Routes(net, left)
+        return torch.cat(list(in_parts(lambda i, j: _by_sample(routes, left[i:j], direction), len(left), size)))
+
+
+def in_parts_if_known(work: Callable[[int, int], Tensor], n: int, step: int, derivative: str) -> Tensor | None:
+    """Return what `in_parts` gives, as one; None, with a warning, if torch does not know the derivative that it takes.
+
+    Parameters
+    ----------
+    work, n, step
+        As for `in_parts`.
+    derivative : str
+        Its name, for the warning.
+
+    Returns
+    -------
+    Tensor (n, ...) or None
+        What was made.
+    """
+    try:
+        return torch.cat(list(in_parts(work, n, step)))
+    except RuntimeError as error:
+        let_out(error)
+        reason = str(error).splitlines()[0]
+    warn(f"No {derivative} of this module ({reason}): per-sample gradients are taken instead.")
+    return None
 
 
 def _by_sample(routes: Routes, samples: Samples, direction: Direction) -> Tensor:
-    def every(logits: Tensor) -> Tensor:
-        k = logits.shape[1]
-        return torch.eye(k, dtype=logits.dtype, device=logits.device).expand(len(logits), k, k)
-
-    gradients = routes.gradients(samples, every)
+    gradients = routes.gradients(samples, Combined(samples, "full").weights)
     out = torch.zeros_like(gradients.recording.logits).flatten()
     for name in gradients.names:
         out += products(gradients.factor(name, joint=False), direction[name].to(out).flatten())
@@ -180,7 +203,7 @@ class Directional:
                 remedy = "Look for statistics over the batch, and for random numbers."
                 what = "gradients that do not depend on which samples share a batch"
                 raise checks.expected(what, "others for some samples alone than for all together", remedy)
-        return {name: of_part[name] + of_rest[name] for name in of_part}
+        return added(of_part, of_rest)
 
     def _apart(self, net: FunctionalNet, part: Samples, weights: Tensor, together: Direction) -> bool:
         alone = _pulled_back(net, part, lambda _: weights)[2][0]
@@ -248,20 +271,23 @@ def _pulled_back(
         logits = net(leaves, samples)
     seen = logits.detach().to(net.held_dtype)
     weights = weigh(seen)
-    chosen = torch.zeros_like(seen[:, :1])
-    chosen[slice(None) if rows is None else rows] = 1
-    masks = [chosen] if rows is None else [chosen, 1 - chosen]
+    parts = [weights]
+    if rows is not None:
+        of_rows = torch.zeros_like(weights)
+        of_rows[rows] = weights[rows]
+        parts = [of_rows, weights - of_rows]
     held: list[Direction] = []
-    for number, mask in enumerate(masks):
-        total = {name: torch.zeros_like(p, dtype=net.held_dtype) for name, p in net.parameters.items()}
-        held.append(total)
-        if not logits.requires_grad:
-            continue
-        along, more = (weights * mask).to(logits.dtype), number + 1 < len(masks)
-        found = torch.autograd.grad(logits, list(leaves.values()), along, retain_graph=more, allow_unused=True)
-        for name, g in zip(leaves, found, strict=True):
-            if g is not None:
-                total[name] = (g.to_dense() if g.is_sparse else g).to(net.held_dtype)
+    for part in parts:
+        found: Sequence[Tensor | None] = [None] * len(leaves)
+        if logits.requires_grad:
+            along, more = part.to(logits.dtype), part is not parts[-1]
+            found = torch.autograd.grad(logits, list(leaves.values()), along, retain_graph=more, allow_unused=True)
+        held.append(
+            {
+                name: torch.zeros_like(p, dtype=net.held_dtype) if g is None else dense(g).to(net.held_dtype)
+                for (name, p), g in zip(leaves.items(), found, strict=True)
+            }
+        )
     return seen, weights, held
 
 
@@ -313,9 +339,7 @@ def by_two_backward_passes(net: FunctionalNet, samples: Samples, direction: Dire
         weights = torch.zeros_like(logits, requires_grad=True)
         found = torch.autograd.grad(logits, list(leaves.values()), weights, create_graph=True, allow_unused=True)
         terms = [
-            ((g.to_dense() if g.is_sparse else g) * direction[name].to(g)).sum()
-            for name, g in zip(leaves, found, strict=True)
-            if g is not None
+            (dense(g) * direction[name].to(g)).sum() for name, g in zip(leaves, found, strict=True) if g is not None
         ]
         total = torch.stack(terms).sum()
         if not total.requires_grad:  # no derivative of the second order is known

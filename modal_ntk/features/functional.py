@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from modal_ntk import checks
 from modal_ntk.features.reading import plainly, unwrapped
+from modal_ntk.features.reporting import let_out
 from modal_ntk.features.samples import Samples, as_samples, called
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -38,6 +39,7 @@ class FunctionalNet:
     def __init__(self, module: nn.Module, dtype: torch.dtype | None = None) -> None:
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise checks.expected("dtype to be a torch type of floats", repr(dtype), "Pass dtype=torch.float64.")
+        self._given = module
         self.module, prefix = unwrapped(module)
         trainable = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
         if not trainable:
@@ -106,9 +108,8 @@ class FunctionalNet:
 
     def exact(self) -> FunctionalNet:
         """Return the same module in float64."""
-        net = FunctionalNet(self.module, torch.float64)
-        net.parameters = {self._prefix + name: p for name, p in net.parameters.items()}
-        net._prefix, net.complex, net._restore = self._prefix, self.complex, self._restore
+        net = FunctionalNet(self._given, torch.float64)
+        net._restore = self._restore
         return net
 
     def _converted(self, tensor: Tensor, *, copy: bool = False) -> Tensor:
@@ -118,6 +119,47 @@ class FunctionalNet:
         elif plain.is_complex():
             plain = plain.to(torch.promote_types(self.dtype, torch.complex32))
         return plain.clone() if copy else plain
+
+
+def differentiated(
+    logits: Tensor, targets: list[Any], along: Tensor, names: Iterable[str], *, retain_graph: bool = False
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of weighted outputs by some targets, dense; None where they do not depend on one.
+
+    Parameters
+    ----------
+    logits, along : Tensor (n, K)
+        Outputs and their weights.
+    targets : list of Tensor or GradientEdge
+        What to differentiate by.
+    names : iterable of str
+        The parameters concerned, for the message.
+    retain_graph : bool, default=False
+        Whether the outputs will be differentiated again.
+
+    Returns
+    -------
+    tuple of Tensor or None
+        One for each target.
+
+    Raises
+    ------
+    InvalidInputError
+        If torch cannot.
+    """
+    try:
+        found = torch.autograd.grad(logits, targets, along, retain_graph=retain_graph, allow_unused=True)
+    except RuntimeError as error:
+        let_out(error)
+        remedy = "Freeze them with requires_grad_(False), or replace the operation."
+        what = f"a module that can be differentiated by {', '.join(names)}"
+        raise checks.expected(what, f"the error {error}", remedy) from error
+    return tuple(None if g is None else dense(g) for g in found)
+
+
+def dense(gradient: Tensor) -> Tensor:
+    """Return a gradient as a plain tensor: tables may have sparse ones."""
+    return gradient.to_dense() if gradient.is_sparse else gradient
 
 
 def _has_twins(module: nn.Module) -> bool:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from modal_ntk import checks
-from modal_ntk.errors import InvalidInputError
 from modal_ntk.features.capture.routes import Routes
 from modal_ntk.features.cotangents import Combined
-from modal_ntk.features.directional import Direction, Directional, by_forward_mode
+from modal_ntk.features.directional import Direction, Directional, added, by_forward_mode, in_parts_if_known
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.loss_gradients import Loss, LossGradients
-from modal_ntk.features.reporting import warn
 from modal_ntk.features.samples import by_sample
 from modal_ntk.features.sketches import sketch
 from modal_ntk.nets.room import in_parts
@@ -108,14 +107,13 @@ def loss_gradient_sum(
     [[0.0], [0.0]]
     """
     gradients = LossGradients(module, loss=loss, dtype=dtype, verify=verify)
-    samples, total = gradients.net.batch(x), None
+    samples = gradients.net.batch(x)
     labels = by_sample("labels", labels, len(samples))
     with gradients.evaluating():
-        for start in range(0, max(1, len(samples)), batch_size):
-            part = gradients.sum(samples[start : start + batch_size], labels[start : start + batch_size])
-            total = part if total is None else {name: total[name] + gradient for name, gradient in part.items()}
-    assert total is not None  # no samples make one part
-    return total
+        starts = range(0, max(1, len(samples)), batch_size)  # no samples make one part
+        return functools.reduce(
+            added, (gradients.sum(samples[i : i + batch_size], labels[i : i + batch_size]) for i in starts)
+        )
 
 
 def loss_gradient_products(
@@ -187,16 +185,11 @@ def loss_gradient_products(
         logits, change = pass_.pushed(samples[start:stop], tangent, by_forward_mode)
         return (gradients.residuals(labels[start:stop])(logits) * change).sum(1)
 
-    none = torch.zeros(0, dtype=net.held_dtype, device=net.device)
+    if not len(samples):
+        return torch.zeros(0, dtype=net.held_dtype, device=net.device)
     with net.evaluating():
-        try:
-            return torch.cat([none, *in_parts(product, len(samples), batch_size)])
-        except (InvalidInputError, torch.cuda.OutOfMemoryError):
-            raise
-        except (NotImplementedError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-        warn(f"No forward-mode derivative of this module ({reason}): per-sample gradients are taken instead.")
-        return gradients.products(samples, direction, labels)
+        found = in_parts_if_known(product, len(samples), batch_size, "forward-mode derivative")
+        return gradients.products(samples, direction, labels) if found is None else found
 
 
 def gradient_sketch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from modal_ntk import checks
 from modal_ntk.features.capture.routes import Routes, SampleGradients
 from modal_ntk.features.cotangents import LOSSES, cotangents, given_labels, predicted_labels
-from modal_ntk.features.directional import Direction, Directional
+from modal_ntk.features.directional import Direction, Directional, added
 from modal_ntk.features.factors import norms_and_products, products, squared_norms
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.samples import Samples, by_sample
@@ -146,10 +147,7 @@ class LossGradients:
         def part(start: int, stop: int) -> Direction:
             return pass_.pulled_back(samples[start:stop], self.residuals(labels[start:stop]))
 
-        first, *more = in_parts(part, len(samples), len(samples))
-        for found in more:
-            first = {name: first[name] + gradient for name, gradient in found.items()}
-        return self.net.in_own_shapes(first)
+        return self.net.in_own_shapes(functools.reduce(added, in_parts(part, len(samples), len(samples))))
 
     def residuals(self, labels: Any) -> Callable[[Tensor], Tensor]:
         """Return what makes of logits (n, K) the derivative of each sample's loss by them (n, K), against labels."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 
+import torch
+
 from modal_ntk.errors import ModalNTKWarning
 
 
@@ -20,3 +22,20 @@ def warn(message: str) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "modal_ntk":
         level, frame = level + 1, frame.f_back
     warnings.warn(message, ModalNTKWarning, stacklevel=level)
+
+
+def let_out(error: Exception) -> None:
+    """Raise an error of torch again if it tells of a full device and not of what a module cannot do.
+
+    Parameters
+    ----------
+    error : Exception
+        What was caught.
+
+    Raises
+    ------
+    torch.cuda.OutOfMemoryError
+        If it is that.
+    """
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        raise error

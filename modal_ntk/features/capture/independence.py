@@ -13,14 +13,11 @@ from modal_ntk import checks
 from modal_ntk.errors import InvalidInputError
 from modal_ntk.features.capture.proof import Draws, agree, tolerance
 from modal_ntk.features.functional import FunctionalNet
+from modal_ntk.features.reporting import let_out
 from modal_ntk.features.samples import Samples
 
 Together = Callable[[FunctionalNet, Samples], Tensor]
 _Found = TypeVar("_Found")
-
-
-def _outputs(net: FunctionalNet, part: Samples) -> Tensor:
-    return net.logits(part)
 
 
 class Independence:
@@ -42,7 +39,7 @@ class Independence:
         """The module in float64: the judge where rounding may be to blame."""
         return self.net.exact()
 
-    def check(self, batch: Samples, together: Tensor, compute: Together | None = None) -> None:
+    def check(self, batch: Samples, together: Tensor, compute: Together = FunctionalNet.logits) -> None:
         """Compare what is computed for some samples of a batch alone with what it is for all together.
 
         Parameters
@@ -62,11 +59,10 @@ class Independence:
         if len(batch) == 1:
             return
         rows = self.draws.rows(len(batch))
-        compute = compute or _outputs
         self.compare(batch, rows, self.alone(compute, batch[rows]), together, compute)
 
     def compare(
-        self, batch: Samples, rows: list[int], alone: Tensor, together: Tensor, compute: Together = _outputs
+        self, batch: Samples, rows: list[int], alone: Tensor, together: Tensor, compute: Together = FunctionalNet.logits
     ) -> None:
         """Compare what was computed for some samples alone with what was for all, as `check` does."""
         dtype = max((self.net.dtype, together.dtype), key=tolerance)
@@ -85,9 +81,10 @@ class Independence:
         """Compute something for a part of a batch, with an error of ours if the module takes no part."""
         try:
             return compute(self.net, part)
-        except (InvalidInputError, torch.cuda.OutOfMemoryError):
+        except InvalidInputError:
             raise
         except (RuntimeError, ValueError, IndexError) as error:
+            let_out(error)
             remedy = "Normalise with running statistics, and treat every sample alike however many there are."
             what = "a module that takes samples that share a batch with fewer others"
             raise checks.expected(what, f"the error {error}", remedy) from error
@@ -97,8 +94,7 @@ class Independence:
         try:
             net, exact = self.exact_net, self.exact_net.batch(batch)
             together, alone = compute(net, exact), compute(net, exact[rows])
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except (RuntimeError, TypeError, ValueError):
+        except (RuntimeError, TypeError, ValueError) as error:
+            let_out(error)
             return False
         return agree(alone, together[rows], float(together.abs().max()), torch.float64)

@@ -183,30 +183,22 @@ def _batch_norm(call: Arguments, names: Names) -> Maker | None:
     return _scale_and_shift(lambda data: (data - mean) * scale, 0, names)
 
 
-def _layer_norm(call: Arguments, names: Names) -> Maker | None:
-    shape, eps = tuple(call["normalized_shape"]), call.get("eps", 1e-5)
-    if call["input"].ndim <= len(shape):
-        return None
-    return _scale_and_shift(lambda data: F.layer_norm(data, shape, eps=eps), len(shape), names)
+def _own_norm(function: Any, *settings: str) -> Callable[[Arguments, Names], Maker | None]:
+    # A layer that normalises each sample by its own numbers: called again without weight and bias.
+    def known(call: Arguments, names: Names) -> Maker | None:
+        given = {name: call[name] for name in settings if name in call}
+        n_axes = len(given.get("normalized_shape", ()))
+        if n_axes and call["input"].ndim <= n_axes:
+            return None
+        return _scale_and_shift(lambda data: function(data, **given), n_axes, names)
 
-
-def _rms_norm(call: Arguments, names: Names) -> Maker | None:
-    shape, eps = tuple(call["normalized_shape"]), call.get("eps")
-    if call["input"].ndim <= len(shape):
-        return None
-    return _scale_and_shift(lambda data: F.rms_norm(data, shape, eps=eps), len(shape), names)
+    return known
 
 
 def _instance_norm(call: Arguments, names: Names) -> Maker | None:
     if not call.get("use_input_stats", True):
         return _batch_norm({**call, "training": False}, names)
-    eps = call.get("eps", 1e-5)
-    return _scale_and_shift(lambda data: F.instance_norm(data, eps=eps), 0, names)
-
-
-def _group_norm(call: Arguments, names: Names) -> Maker | None:
-    groups, eps = call["num_groups"], call.get("eps", 1e-5)
-    return _scale_and_shift(lambda data: F.group_norm(data, groups, eps=eps), 0, names)
+    return _own_norm(F.instance_norm, "eps")(call, names)
 
 
 def _embedding(call: Arguments, _names: Names) -> Maker | None:
@@ -247,8 +239,11 @@ LAYERS: dict[Any, tuple[tuple[str, ...], Callable[[Arguments, Names], Maker | No
         ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
         _batch_norm,
     ),
-    F.layer_norm: (("input", "normalized_shape", "weight", "bias", "eps"), _layer_norm),
-    F.group_norm: (("input", "num_groups", "weight", "bias", "eps"), _group_norm),
+    F.layer_norm: (
+        ("input", "normalized_shape", "weight", "bias", "eps"),
+        _own_norm(F.layer_norm, "normalized_shape", "eps"),
+    ),
+    F.group_norm: (("input", "num_groups", "weight", "bias", "eps"), _own_norm(F.group_norm, "num_groups", "eps")),
     F.instance_norm: (
         ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps"),
         _instance_norm,
@@ -260,5 +255,8 @@ LAYERS: dict[Any, tuple[tuple[str, ...], Callable[[Arguments, Names], Maker | No
     ),
 }
 if hasattr(F, "rms_norm"):  # torch 2.4
-    LAYERS[F.rms_norm] = (("input", "normalized_shape", "weight", "eps"), _rms_norm)
+    LAYERS[F.rms_norm] = (
+        ("input", "normalized_shape", "weight", "eps"),
+        _own_norm(F.rms_norm, "normalized_shape", "eps"),
+    )
 """The layer functions that are known: the names of their arguments in order, and how their gradients arise."""

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modal_ntk import checks
 from modal_ntk.features.capture.recurrent import StepByStep
-from modal_ntk.features.functional import FunctionalNet
+from modal_ntk.features.functional import FunctionalNet, differentiated
 from modal_ntk.features.samples import NamedTensors, Samples
 
 Gradients = dict[str, Tensor]
@@ -96,19 +95,9 @@ def looped_gradients(net: FunctionalNet, batch: Samples, cotangents: Tensor, nam
         if not logits.requires_grad:
             continue
         for j in range(r):
-            for name, gradient in zip(names, _pulled(logits, leaves, names, cotangents[i : i + 1, j]), strict=True):
+            along = cotangents[i : i + 1, j].to(logits.dtype)
+            found = differentiated(logits, [leaves[name] for name in names], along, names, retain_graph=True)
+            for name, gradient in zip(names, found, strict=True):
                 if gradient is not None:
-                    out[name][i, j] = (gradient.to_dense() if gradient.is_sparse else gradient).detach().flatten()
+                    out[name][i, j] = gradient.detach().flatten()
     return out
-
-
-def _pulled(logits: Tensor, leaves: Gradients, names: list[str], direction: Tensor) -> tuple[Tensor | None, ...]:
-    targets = [leaves[name] for name in names]
-    try:
-        return torch.autograd.grad(logits, targets, direction.to(logits.dtype), retain_graph=True, allow_unused=True)
-    except torch.cuda.OutOfMemoryError:
-        raise
-    except (RuntimeError, NotImplementedError) as error:
-        remedy = "Freeze them with requires_grad_(False), or replace the operation."
-        what = f"a module that can be differentiated by {', '.join(names)}"
-        raise checks.expected(what, f"the error {error}", remedy) from error

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modal_ntk import checks
 from modal_ntk.features.capture.graphs import apart, is_special
 from modal_ntk.features.capture.owners import grouped, owners_of
 from modal_ntk.features.capture.proof import coarsest, multiplied
 from modal_ntk.features.capture.watching import Call, Operand, Watch, mark_samples
 from modal_ntk.features.factors import Dense, Factor, joined, total
-from modal_ntk.features.functional import FunctionalNet
+from modal_ntk.features.functional import FunctionalNet, dense, differentiated
 from modal_ntk.features.samples import Samples
 
 Cotangents = Tensor | Callable[[Tensor], Tensor]
@@ -84,8 +83,6 @@ class Recording:
         These random weights.
     coarsest : torch.dtype
         The float type of least precision seen.
-    layout : list
-        Which parameters were read by which calls, and how many rows a sample had in each.
     is_plain : bool
         Whether the graph shows that the gradients are those of the samples; then `truth` is that of the outputs as
         they are, by those parameters alone that special calls read.
@@ -94,24 +91,17 @@ class Recording:
     """
 
     def __init__(
-        self,
-        n: int,
-        logits: Tensor,
-        cotangents: Tensor,
-        parameters: dict[str, Tensor] | None = None,
-        held_dtype: torch.dtype | None = None,
+        self, n: int, logits: Tensor, cotangents: Tensor, parameters: dict[str, Tensor], held_dtype: torch.dtype
     ) -> None:
         self.n, self.logits, self.cotangents = n, logits, cotangents
         self.truth: dict[str, Tensor] = {}
         self.weights: Tensor | None = None
         self.coarsest = logits.dtype
-        self.layout: list[tuple[tuple[str, ...], int]] = []
         self.is_plain = self.is_proof = False
-        self._parameters = parameters or {}
-        self._dtype = held_dtype or logits.dtype
+        self._parameters, self._dtype = parameters, held_dtype
         self._uses: dict[str, list[tuple[Use, Operand]]] = {}
         self._unread: set[str] = set()
-        self._calls: list[tuple[tuple[str, ...], Call]] = []
+        self._calls: list[tuple[tuple[str, ...], Call, int]] = []
         self.operands: set[str] = set()
 
     def add(self, call: Call, gradient: Tensor | None, owners: Tensor | None = None) -> None:
@@ -120,10 +110,9 @@ class Recording:
         reached = tuple(sorted({name for found in names.values() for name in found}))
         if gradient is None or not reached:
             return
-        self._calls.append((reached, call))
         self.operands.update(operand.name for operand in call.operands if names[id(operand)])
         use = self._use(call, gradient.to(self._dtype), owners)
-        self.layout.append((reached, 0 if use is None else use.gradient.shape[2]))
+        self._calls.append((reached, call, 0 if use is None else use.gradient.shape[2]))
         if use is None:
             self._unread.update(reached)
             return
@@ -159,26 +148,32 @@ class Recording:
     @property
     def seen(self) -> set[str]:
         """Parameters that some call read."""
-        return {name for names, _ in self.layout for name in names}
+        return {name for names, *_ in self._calls for name in names}
 
     @property
     def n_bytes(self) -> int:
         """What the recording holds: inputs and output gradients of all calls."""
-        return sum(use.gradient.nbytes + (0 if use.data is None else use.data.nbytes) for use in self._all_uses())
+        return sum(tensor.nbytes for tensor in self._held())
 
     @property
     def is_finite(self) -> bool:
         """Whether all that is held is finite."""
-        held = [t for use in self._all_uses() for t in (use.gradient, use.data) if t is not None]
         # A finite sum has finite terms only, and is had in one pass; an infinite one may have, too.
-        return all(bool(t.sum().isfinite()) or bool(t.isfinite().all()) for t in held)
+        return all(bool(t.sum().isfinite()) or bool(t.isfinite().all()) for t in self._held())
 
     def keys_of(self, names: set[str]) -> set[tuple[Any, ...]]:
         """Return the keys of the calls that read only some parameters."""
-        return {call.key for reached, call in self._calls if names.issuperset(reached)}
+        return {call.key for reached, call, _ in self._calls if names.issuperset(reached)}
+
+    def layout(self, names: set[str]) -> list[tuple[tuple[str, ...], int]]:
+        """Return which parameters each call read that read any of some, and how many rows a sample had in it."""
+        return [(reached, n_rows) for reached, _, n_rows in self._calls if names.intersection(reached)]
 
     def _all_uses(self) -> list[Use]:
         return list({id(use): use for found in self._uses.values() for use, _ in found}.values())
+
+    def _held(self) -> list[Tensor]:
+        return [t for use in self._all_uses() for t in (use.gradient, use.data) if t is not None]
 
     def part(self, rows: list[int], alone: Recording) -> Recording:
         """Return the recording of some samples, with the truth that is known of them alone."""
@@ -313,7 +308,7 @@ def record(
     for number, direction in enumerate(weights.unbind(1) if edges else ()):
         more = weigh is not None or number + 1 < weights.shape[1]
         along = direction.to(logits.dtype)
-        by_direction.append(_backward(logits, targets, along, leaves, retain_graph=more))
+        by_direction.append(differentiated(logits, targets, along, leaves, retain_graph=more))
     by_target = list(zip(*by_direction, strict=True))
     stacked = [None if g[0] is None else _side_by_side(g) for g in by_target[: len(edges)]]
     owners: list[Tensor | None] = [None] * len(calls)
@@ -323,7 +318,7 @@ def record(
         along = (drawn[:, :, None] * weights).sum(1).to(logits.dtype)
         stand_ins = [o for call in calls for o in call.operands if not o.is_parameter]
         targets = [*leaves.values(), *(o.met for o in stand_ins), *(edges if sort else ())]
-        found = _backward(logits, targets, along, leaves)
+        found = differentiated(logits, targets, along, leaves)
         recording.weights, recording.is_proof = drawn, True
         recording.truth = _truth(leaves, stand_ins, found, net.held_dtype)
         if sort:
@@ -336,24 +331,11 @@ def record(
         recording.weights = torch.ones_like(weights[..., 0])
         found_of = zip(names, by_target[len(edges) :], strict=True)
         recording.truth = {
-            name: functools.reduce(torch.add, [_whole(g, net.held_dtype) for g in found if g is not None])
+            name: functools.reduce(torch.add, [g.detach().to(net.held_dtype) for g in found if g is not None])
             for name, found in found_of
             if found[0] is not None
         }
     return recording
-
-
-def _backward(
-    logits: Tensor, targets: list[Any], along: Tensor, leaves: dict[str, Tensor], *, retain_graph: bool = False
-) -> tuple[Tensor | None, ...]:
-    try:
-        return torch.autograd.grad(logits, targets, along, retain_graph=retain_graph, allow_unused=True)
-    except torch.cuda.OutOfMemoryError:
-        raise
-    except (RuntimeError, NotImplementedError) as error:
-        remedy = "Freeze them with requires_grad_(False), or replace the operation."
-        what = f"a module that can be differentiated by {', '.join(leaves)}"
-        raise checks.expected(what, f"the error {error}", remedy) from error
 
 
 def _truth(
@@ -368,12 +350,8 @@ def _truth(
         )
         for name, g in zip(leaves, back, strict=True):
             if g is not None:
-                truth[name] = truth[name] + g if name in truth else g
-    return {name: _whole(g, dtype) for name, g in truth.items()}
-
-
-def _whole(gradient: Tensor, dtype: torch.dtype) -> Tensor:
-    return (gradient.to_dense() if gradient.is_sparse else gradient).detach().to(dtype)
+                truth[name] = truth[name] + dense(g) if name in truth else dense(g)
+    return {name: g.detach().to(dtype) for name, g in truth.items()}
 
 
 def _side_by_side(gradients: tuple[Tensor | None, ...]) -> Tensor:

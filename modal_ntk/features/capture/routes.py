@@ -10,7 +10,7 @@ one another shows in the same sum, and, where no gradient tells of it, in the ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,10 +27,12 @@ from modal_ntk.features.capture.recording import Cotangents, Recording, record
 from modal_ntk.features.capture.watching import Call
 from modal_ntk.features.factors import Dense, Factor, n_bytes
 from modal_ntk.features.functional import FunctionalNet
-from modal_ntk.features.reporting import warn
+from modal_ntk.features.reporting import let_out, warn
 from modal_ntk.features.samples import Samples
 
 FACTORED, BACKPACK, TORCH_FUNC, LOOP, NONE = "factored", "backpack", "torch.func", "loop", "none"
+
+Maker = Callable[[FunctionalNet, Samples, Tensor, list[str]], dict[str, Tensor]]
 
 _SPEED = (NONE, FACTORED, BACKPACK, TORCH_FUNC, LOOP)
 
@@ -102,7 +104,7 @@ class Routes:
         self._independence = Independence(net, self._draws)
         self._sort = False
         self._failed: set[tuple[str, str]] = set()
-        self._told: set[tuple[str, str]] = set()
+        self._told: set[str] = set()
         self._known: set[tuple[Any, ...]] = set()
         self._layout: list[tuple[tuple[str, ...], int]] | None = None
         self._settle(x[[0, -1]])
@@ -117,7 +119,7 @@ class Routes:
             if name not in found.written:
                 self.bytes_by_name[name] = n_bytes(found.factor(name, joint=True)) // len(pair)
         if not self._sort:
-            self._layout = _calls(recording, set(found.names) - set(found.written))
+            self._layout = recording.layout(set(found.names) - set(found.written))
         held = max(self.bytes_by_name.values(), default=0)
         written = sum(g.nbytes for g in found.written.values()) // len(pair)
         # Beside what is recorded, autograd keeps about as much again, and writing gradients out takes copies.
@@ -145,7 +147,7 @@ class Routes:
         """
         if not self.verify:
             return self._trusted(batch, cotangents)
-        recording = self._recorded(batch, cotangents, self._is_known)
+        recording = self._recorded(batch, cotangents, lambda call: call.key in self._known)
         _check_finite(recording)
         if recording.is_plain and self._borne_out(batch, recording):
             names = [name for name in self.net.parameters if name in recording.names]
@@ -155,33 +157,29 @@ class Routes:
             recording = self._recorded(batch, recording.cotangents)
         self._independence.check(batch, recording.logits)
         work = _Batch(self, batch, recording)
-        present = [name for name in self.net.parameters if work.is_present(name)]
-        left = [] if self.explicit else work.factored(present)
-        if not self.explicit and not self._sort and recording.seen & set(left):
-            # Rows that are not where they are expected may yet be told apart, at the price of another pass.
-            self._sort = True
-            again = self._recorded(batch, recording.cotangents)
-            sorted_work = _Batch(self, batch, again)
-            left_sorted = sorted_work.factored(present)
-            self._sort = len(left_sorted) < len(left)
-            if self._sort:
-                recording, work, left = again, sorted_work, left_sorted
         if self.explicit:
-            left = work.try_route(BACKPACK, present, self._by_backpack)
-        left = work.try_route(TORCH_FUNC, left, vectorised_gradients)
-        if left:
-            work.loop(left)
+            work.try_route(BACKPACK)
+        else:
+            work.try_factors()
+            if not self._sort and recording.seen.intersection(work.left):
+                # Rows that are not where they are expected may yet be told apart, at the price of another pass.
+                self._sort = True
+                again = _Batch(self, batch, self._recorded(batch, recording.cotangents))
+                again.try_factors()
+                self._sort = len(again.left) < len(work.left)
+                work = again if self._sort else work
+        work.try_route(TORCH_FUNC)
+        work.loop()
         self._note(work.routes)
-        self._known.update(recording.keys_of({name for name, route in work.routes.items() if route == FACTORED}))
-        return SampleGradients(recording, work.written, present)
-
-    def _is_known(self, call: Call) -> bool:
-        return call.key in self._known
+        served = {name for name, route in work.routes.items() if route == FACTORED}
+        self._known.update(work.recording.keys_of(served))
+        return SampleGradients(work.recording, work.written, work.present)
 
     def _borne_out(self, batch: Samples, recording: Recording) -> bool:
         # What the graph shows is tried on a part of the samples, which plain backward passes know alone; rules that may
         # be wrong for some numbers alone, on all.
-        if _Batch(self, batch, recording).factored(list(recording.truth)):
+        whole = _Batch(self, batch, recording)
+        if not all(whole.sums_up(name) for name in recording.truth):
             return False
         rows = self._draws.rows(len(batch), one_in=8)
         weights = recording.cotangents[rows]
@@ -190,7 +188,11 @@ class Routes:
         )
         self._independence.compare(batch, rows, seen.logits, recording.logits)
         part = _Batch(self, batch, recording.part(rows, seen))
-        return not part.factored([name for name in part.norms if part.is_present(name)])
+        return all(part.sums_up(name) for name in part.present)
+
+    def makers(self) -> dict[str, Maker]:
+        """Return what writes gradients out, by route, the faster first."""
+        return {BACKPACK: self._by_backpack, TORCH_FUNC: vectorised_gradients, LOOP: looped_gradients}
 
     def _note(self, taken: dict[str, str]) -> None:
         # Of what a faster route served before, warn once; one sample at a time has a warning of its own.
@@ -204,12 +206,6 @@ class Routes:
         for (before, route), names in fallen.items():
             what = f"The route {before!r} of {', '.join(names)} is not right on every batch"
             warn(f"{what}: there {route!r} is taken.")
-
-    def untold(self, found: Iterable[tuple[str, str]]) -> list[str]:
-        """Return the parameters among pairs with a route that were not given out before, and note them."""
-        new = [pair for pair in found if pair not in self._told]
-        self._told.update(new)
-        return [name for name, _ in new]
 
     def names(self) -> list[str]:
         """Return the parameters that had gradients in some batch, in the module's order."""
@@ -227,12 +223,11 @@ class Routes:
         by_route = {r: [n for n, route in self.by_name.items() if route == r] for r in _SPEED}
         weigh = self._draws.weights if self._sort else None
         recording = record(self.net, batch, cotangents, weigh=weigh, watched=bool(by_route[FACTORED]), sort=self._sort)
-        if self._layout is not None and _calls(recording, set(by_route[FACTORED])) != self._layout:
+        if self._layout is not None and recording.layout(set(by_route[FACTORED])) != self._layout:
             remedy = "Leave verify=True, or use a module that does the same for every batch."
             raise checks.expected("the same layers called for every batch", "others than for the first", remedy)
         written: dict[str, Tensor] = {}
-        makers = {BACKPACK: self._by_backpack, TORCH_FUNC: vectorised_gradients, LOOP: looped_gradients}
-        for route, make in makers.items():
+        for route, make in self.makers().items():
             if by_route[route]:
                 written.update(make(self.net, batch, recording.cotangents, by_route[route]))
         return SampleGradients(recording, written, self.names())
@@ -246,9 +241,8 @@ class Routes:
             if self._copy is None:
                 self._copy = BackpackCopy(net, batch)
             found = self._copy.gradients(batch, cotangents)
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except (RuntimeError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        except (RuntimeError, AttributeError, TypeError, ValueError) as error:
+            let_out(error)
             # What BackPACK raises on a module that it cannot follow; `torch.func` then serves all of it.
             self.backpack_error = f"{type(error).__name__}: {error}"
             return {}
@@ -256,7 +250,7 @@ class Routes:
 
 
 class _Batch:
-    # One batch on its way through the routes.
+    # One batch on its way through the routes: what is left has not been served by any so far.
     def __init__(self, routes: Routes, batch: Samples, recording: Recording) -> None:
         self.parent, self.net, self.batch, self.recording = routes, routes.net, batch, recording
         self.written: dict[str, Tensor] = {}
@@ -265,46 +259,43 @@ class _Batch:
         self.norms = {name: float(g.norm()) for name, g in recording.truth.items()}
         self.scale = 0.01 * sum(norm**2 for norm in self.norms.values()) ** 0.5
         self.dtype = max((recording.coarsest, self.net.dtype), key=tolerance)
+        self.present = [name for name in self.net.parameters if self.norms.get(name, 0.0) > 0]
+        self.left = self.present
 
-    def is_present(self, name: str) -> bool:
-        return self.norms.get(name, 0.0) > 0
+    def try_factors(self) -> None:
+        self.routes.update({name: FACTORED for name in self.present if self.sums_up(name)})
+        self.left = [name for name in self.present if name not in self.routes]
 
-    def factored(self, names: list[str]) -> list[str]:
-        # Serves what it can, and returns the others.
-        left = []
-        for name in names:
-            if name in self.recording.names and self._sums_up(name):
-                self.routes[name] = FACTORED
-            else:
-                left.append(name)
-        return left
-
-    def _sums_up(self, name: str) -> bool:
+    def sums_up(self, name: str) -> bool:
+        # Whether a parameter's gradients by factors have the sum that they should have.
+        if name not in self.recording.names:
+            return False
         truth = self.recording.truth[name]
         pairs = self.parent._draws.pairs(self.net.parameters[name].shape, truth)
         got = self.recording.projected(name, pairs)
         return agree(got, multiplied(truth, pairs), self.norms[name] + self.scale, self.dtype)
 
-    def try_route(self, route: str, names: list[str], make: Any) -> list[str]:
-        wanted = [name for name in names if (name, route) not in self.parent._failed]
+    def try_route(self, route: str) -> None:
+        wanted = [name for name in self.left if (name, route) not in self.parent._failed]
         if not wanted:
-            return names
+            return
         try:
-            found = make(self.net, self.batch, self.recording.cotangents, wanted)
-        except (InvalidInputError, torch.cuda.OutOfMemoryError):
+            found = self.parent.makers()[route](self.net, self.batch, self.recording.cotangents, wanted)
+        except InvalidInputError:
             raise
-        except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
+        except (RuntimeError, ValueError, TypeError) as error:
+            let_out(error)
             found, self.reason = {}, f"{type(error).__name__}: {error}".splitlines()[0]
         else:
             self.reason = "it gives other gradients than autograd there"
         wrong = [name for name in wanted if name not in found or not self._right(name, found[name])]
-        forgiven = self._right_in_float64(route, [name for name in wrong if name in found], make)
+        forgiven = self._right_in_float64(route, [name for name in wrong if name in found])
         for name in wanted:
             if name not in wrong or name in forgiven:
                 self.written[name], self.routes[name] = found[name], route
             else:
                 self.parent._failed.add((name, route))
-        return [name for name in names if name not in self.routes]
+        self.left = [name for name in self.left if name not in self.routes]
 
     def _right(self, name: str, gradients: Tensor, recording: Recording | None = None) -> bool:
         seen = recording or self.recording
@@ -318,7 +309,7 @@ class _Batch:
         dtype = self.dtype if recording is None else torch.float64
         return bool(((got - want).norm() <= tolerance(dtype) * size).item())
 
-    def _right_in_float64(self, route: str, names: list[str], make: Any) -> set[str]:
+    def _right_in_float64(self, route: str, names: list[str]) -> set[str]:
         # A rectifier near zero may go one way in one pass and the other in another: that is rounding, and no error.
         if not names or route == BACKPACK or self.net.dtype == torch.float64:
             return set()
@@ -326,28 +317,24 @@ class _Batch:
         try:
             batch, weights = net.batch(self.batch), self.recording.cotangents.double()
             recording = record(net, batch, weights, weigh=self.parent._draws.weights, watched=False)
-            found = make(net, batch, weights, names)
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except (RuntimeError, NotImplementedError, ValueError, TypeError):
+            found = self.parent.makers()[route](net, batch, weights, names)
+        except (RuntimeError, ValueError, TypeError) as error:
+            let_out(error)
             return set()
         return {name for name in names if self._right(name, found[name], recording)}
 
-    def loop(self, names: list[str]) -> None:
+    def loop(self) -> None:
         # The last route, by definition right: where it is not, there are no per-sample gradients.
-        reason = self.reason
-        left = self.try_route(LOOP, names, looped_gradients)
-        if left:
+        names, reason = self.left, self.reason
+        self.try_route(LOOP)
+        if self.left:
             remedy = "Look for normalisation over the batch, random numbers, and gradients changed on their way."
-            what = f"gradients by {', '.join(left)} that are the same for a sample alone and in a batch"
+            what = f"gradients by {', '.join(self.left)} that are the same for a sample alone and in a batch"
             raise checks.expected(what, "others, by every route", remedy)
-        untold = self.parent.untold((name, LOOP) for name in names)
+        untold = [name for name in names if name not in self.parent._told]
+        self.parent._told.update(untold)
         if untold:
             warn(f"torch.func cannot batch {', '.join(untold)} ({reason}): one sample at a time, which is slow.")
-
-
-def _calls(recording: Recording, names: set[str]) -> list[tuple[tuple[str, ...], int]]:
-    return [call for call in recording.layout if names & set(call[0])]
 
 
 def _check_finite(recording: Recording) -> None:

@@ -284,13 +284,13 @@ def plain_net():
 def test_a_plain_net_is_differentiated_once_and_a_part_of_it_again(monkeypatch):
     """After the first two samples have shown the rules right, the whole batch takes no pass of random weights."""
     passes = []
-    make = recordings._backward
+    make = recordings.differentiated
 
     def counted(logits, targets, *args, **options):
         passes.append(len(logits))
         return make(logits, targets, *args, **options)
 
-    monkeypatch.setattr(recordings, "_backward", counted)
+    monkeypatch.setattr(recordings, "differentiated", counted)
     module, x = plain_net(), torch.randn(64, 5).double()
     kernel = empirical_ntk(module, x)
     assert passes == [2, 2, 64, 8]
