@@ -162,23 +162,19 @@ class LossGradients:
     def _measured(self, samples: Samples, direction: Direction | None, labels: Any, start: int) -> Measured:
         given = None if labels is None else labels[start : start + len(samples)]
         gradients, classes = self._gradients(samples, given)
-        total = torch.zeros(2, len(samples), dtype=self.net.held_dtype, device=self.net.device)
         if direction is None:
-            total[:1] += self._summed(gradients, lambda f, _: (squared_norms(f),), self.net.parameters, len(samples))
-        else:
-            total += self._summed(gradients, norms_and_products, direction, len(samples))
-        return Measured(classes, total[0], total[1])
+            norms = self._summed(gradients, lambda f, _: (squared_norms(f),), self.net.parameters, len(samples))
+            return Measured(classes, norms[0], torch.zeros_like(norms[0]))
+        return Measured(classes, *self._summed(gradients, norms_and_products, direction, len(samples)))
 
     def _gradients(self, samples: Samples, labels: Any) -> tuple[SampleGradients, Tensor]:
         assert self.routes is not None  # settled by _in_parts
         seen: list[Tensor] = []
 
         def weights(logits: Tensor) -> Tensor:
-            classes = predicted_labels(self._kind, logits)
-            if labels is not None:
-                classes = given_labels(self._kind, labels, logits)
-            seen.append(classes)
-            return cotangents(self._kind, logits, None, classes)
+            given = None if labels is None else given_labels(self._kind, labels, logits)
+            seen.append(predicted_labels(self._kind, logits) if given is None else given)
+            return cotangents(self._kind, logits, None, seen[-1])
 
         return self.routes.gradients(samples, weights), seen[0]
 
@@ -187,14 +183,10 @@ class LossGradients:
         parts = []
         for name in gradients.names:
             vector = direction[name].to(self.net.held_dtype).flatten()
-            step = self._rows_at_once(name, n)
+            # So few rows that on a processor what is made of them stays in its cache; a graphics card wants them all.
+            size = self.routes.bytes_by_name.get(name, 0) if self.net.device.type == "cpu" else 0
+            step = max(_FEW, _CACHED // size) if size else n
             blocks = (gradients.factor(name, joint=True, rows=slice(i, i + step)) for i in range(0, n, step))
             parts.append(torch.cat([torch.stack(measure(block, vector)) for block in blocks], 1))
-        none = torch.zeros(1, n, dtype=self.net.held_dtype, device=self.net.device)
+        none = torch.zeros(2, n, dtype=self.net.held_dtype, device=self.net.device)
         return torch.stack(parts).sum(0) if parts else none
-
-    def _rows_at_once(self, name: str, n: int) -> int:
-        # So few that on a processor what is made of them stays in its cache; a graphics card wants them all.
-        assert self.routes is not None
-        size = self.routes.bytes_by_name.get(name, 0)
-        return n if size == 0 or self.net.device.type != "cpu" else max(_FEW, _CACHED // size)

@@ -116,11 +116,6 @@ class PackedGradients:
         ]
         return torch.cat(parts)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the gradients are held."""
-        return self._any().device
-
     def gram(
         self, start: int, stop: int, columns: PackedGradients | None = None, *, n_columns: int | None = None
     ) -> Tensor:

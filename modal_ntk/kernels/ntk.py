@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 import torch
 from torch import Tensor, nn
@@ -17,49 +17,38 @@ from modal_ntk.features.packed import PackedGradients, held_together, mirror, pa
 from modal_ntk.features.sketches import sketch
 from modal_ntk.nets.room import in_parts
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 Kind = Literal["pseudo", "trace", "full", "labelled", "loss", "mse"]
 Method = Literal["auto", "explicit", "factored", "sketch"]
 Info = dict[str, Any]
 Form = Callable[[SampleGradients], dict[str, Factor]]
 
 
+class _Options(TypedDict, total=False):
+    # Of `empirical_ntk`, whatever it returns.
+    kind: Kind
+    signs: Any
+    labels: Any
+    method: Method
+    memory_budget: int
+    dtype: torch.dtype | None
+    sketch_dim: int
+    random_state: Any
+    verbose: int
+    verify: bool
+
+
 @overload
 def empirical_ntk(
-    module: nn.Module,
-    x1: Any,
-    x2: Any = None,
-    *,
-    kind: Kind = "pseudo",
-    signs: Any = None,
-    labels: Any = None,
-    method: Method = "auto",
-    memory_budget: int = 2**30,
-    dtype: torch.dtype | None = None,
-    sketch_dim: int = 1024,
-    random_state: Any = None,
-    verbose: int = 0,
-    verify: bool = True,
-    return_info: Literal[False] = False,
+    module: nn.Module, x1: Any, x2: Any = None, *, return_info: Literal[False] = False, **options: Unpack[_Options]
 ) -> Tensor: ...
 
 
 @overload
 def empirical_ntk(
-    module: nn.Module,
-    x1: Any,
-    x2: Any = None,
-    *,
-    kind: Kind = "pseudo",
-    signs: Any = None,
-    labels: Any = None,
-    method: Method = "auto",
-    memory_budget: int = 2**30,
-    dtype: torch.dtype | None = None,
-    sketch_dim: int = 1024,
-    random_state: Any = None,
-    verbose: int = 0,
-    verify: bool = True,
-    return_info: Literal[True],
+    module: nn.Module, x1: Any, x2: Any = None, *, return_info: Literal[True], **options: Unpack[_Options]
 ) -> tuple[Tensor, Info]: ...
 
 

@@ -85,7 +85,7 @@ class KernelRows:
             Over k samples; their gradients are copied.
         """
         chosen = torch.from_numpy(checks.check_rows("rows", rows, len(self)))
-        return KernelRows(self.gradients.take(chosen.to(self.gradients.device)), self.info)
+        return KernelRows(self.gradients.take(chosen), self.info)
 
     def matrix(self) -> np.ndarray:
         """Return the whole kernel, symmetric to the last bit: (n, n)."""

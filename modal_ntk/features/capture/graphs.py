@@ -56,7 +56,7 @@ def apart(logits: Tensor, n: int, calls: Sequence[Call], leaves: dict[str, Tenso
     while waiting:
         node = waiting.pop()
         shapes = _shapes(node)
-        if shapes is None or any(not shape or shape[0] % n for shape in shapes):
+        if not shapes or any(not shape or shape[0] % n for shape in shapes):
             return None
         given: list[Shape | None] = []
         for ahead, number in node.next_functions:
@@ -81,19 +81,17 @@ def is_special(call: Call) -> bool:
     return call.key[0] in _SPECIAL
 
 
-def _shapes(node: Any) -> list[Shape] | None:
-    # What the outputs of a node's forward step were like; torch 2.1 and later tell.
-    if not hasattr(node, "_input_metadata"):
-        return None
+def _shapes(node: Any) -> list[Shape]:
+    # What the outputs of a node's forward step were like; none where torch does not tell, as of outputs without use.
     try:
         return [tuple(about.shape) for about in node._input_metadata]
-    except RuntimeError:  # outputs that nothing uses have none
-        return None
+    except RuntimeError:
+        return []
 
 
-def _shape(node: Any, number: int) -> Shape | None:
+def _shape(node: Any, number: int) -> Shape:
     shapes = _shapes(node)
-    return () if shapes is None else shapes[number]
+    return shapes[number] if shapes else ()
 
 
 def _leaf(node: Any) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -207,14 +207,12 @@ class Recording:
             if found is not None:
                 return found
         # Uses of unlike forms, or by way of something made of the parameter, add up only when written out.
-        made = [(use.factor(operand, slice(start, stop), False), operand) for use, operand in uses]
-        written = [self._written(name, factor, operand) for factor, operand in made]
+        written = [
+            _led_back(operand, self._parameters[name], use.factor(operand, slice(start, stop), False).dense())
+            for use, operand in uses
+        ]
         summed = written[0] if len(written) == 1 else torch.stack(written).sum(0)
         return Dense(summed.reshape(stop - start, -1) if joint else summed)
-
-    def _written(self, name: str, factor: Factor, operand: Operand) -> Tensor:
-        gradient = factor.dense()
-        return gradient if operand.is_parameter else _led_back(operand, self._parameters[name], gradient)
 
     def projected(self, name: str, pairs: tuple[Tensor, Tensor]) -> Tensor:
         """Return the randomly weighted sum of a parameter's gradients, multiplied from both sides by pairs."""
@@ -233,6 +231,8 @@ class Recording:
 
 def _led_back(operand: Operand, parameter: Tensor, gradients: Tensor) -> Tensor:
     # By the chain rule from what was made of a parameter, gradients (n, ...), to the parameter itself: (n, p).
+    if operand.is_parameter:
+        return gradients
     origin = operand.origin
     along = gradients.reshape(-1, *origin.shape).to(origin.dtype)
 
@@ -284,6 +284,7 @@ def record(
     Recording
         From which the factors of each parameter are made when asked for.
     """
+    # Forward, watched.
     leaves = net.leaves()
     watch = Watch(leaves, len(batch), keep=watched)
     mark_samples(batch)
@@ -295,6 +296,7 @@ def record(
     recording.coarsest = coarsest(recording.coarsest, logits.dtype, *watch.dtypes)
     if not logits.requires_grad:
         return recording
+    # Whether the graph shows what random weights would prove: then only special calls are compared, by `names`.
     calls = watch.calls
     special = [operand for call in calls if is_special(call) for operand in call.operands]
     reached = None
@@ -302,6 +304,7 @@ def record(
         reached = apart(logits, len(batch), calls, leaves)
     weigh = weigh if reached is None else None
     names = [] if reached is None else list(dict.fromkeys(operand.name for operand in special))
+    # Back once for each weighted output, as far as the outputs of the calls.
     edges: list[Any] = [call.edge for call in calls]
     targets = [*edges, *(leaves[name] for name in names)]
     by_direction: list[tuple[Tensor | None, ...]] = []
@@ -311,6 +314,7 @@ def record(
         by_direction.append(differentiated(logits, targets, along, leaves, retain_graph=more))
     by_target = list(zip(*by_direction, strict=True))
     stacked = [None if g[0] is None else _side_by_side(g) for g in by_target[: len(edges)]]
+    # Back once more from the outputs randomly weighted, as far as the parameters.
     owners: list[Tensor | None] = [None] * len(calls)
     if weigh is not None:
         drawn = weigh(len(batch), weights.shape[1], weights)
@@ -329,29 +333,26 @@ def record(
     recording.is_plain = reached is not None and reached == recording.operands and recording.names == recording.seen
     if recording.is_plain:
         recording.weights = torch.ones_like(weights[..., 0])
-        found_of = zip(names, by_target[len(edges) :], strict=True)
-        recording.truth = {
-            name: functools.reduce(torch.add, [g.detach().to(net.held_dtype) for g in found if g is not None])
-            for name, found in found_of
-            if found[0] is not None
-        }
+        recording.truth = _sums(names, by_target[len(edges) :], net.held_dtype)
     return recording
 
 
 def _truth(
     leaves: dict[str, Tensor], stand_ins: list[Operand], found: tuple[Tensor | None, ...], dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    truth = {name: g for name, g in zip(leaves, found, strict=False) if g is not None}
-    for operand, gradient in zip(stand_ins, found[len(leaves) :], strict=False):
-        if gradient is None:
-            continue
-        back = torch.autograd.grad(
-            operand.origin, list(leaves.values()), gradient, retain_graph=True, allow_unused=True
-        )
-        for name, g in zip(leaves, back, strict=True):
-            if g is not None:
-                truth[name] = truth[name] + dense(g) if name in truth else dense(g)
-    return {name: g.detach().to(dtype) for name, g in truth.items()}
+    # What reaches the parameters themselves, and by the chain rule through what was made of them.
+    met = [(o.origin, g) for o, g in zip(stand_ins, found[len(leaves) :], strict=False) if g is not None]
+    led: Sequence[Tensor | None] = [None] * len(leaves)
+    if met:
+        origins, along = zip(*met, strict=True)
+        led = torch.autograd.grad(origins, list(leaves.values()), along, retain_graph=True, allow_unused=True)
+    return _sums(leaves, zip(found[: len(leaves)], led, strict=True), dtype)
+
+
+def _sums(names: Iterable[str], gradients: Iterable[Sequence[Tensor | None]], dtype: torch.dtype) -> dict[str, Tensor]:
+    # Of the gradients of each parameter; one without any is left out.
+    found = [[dense(g).detach().to(dtype) for g in own if g is not None] for own in gradients]
+    return {name: functools.reduce(torch.add, own) for name, own in zip(names, found, strict=True) if own}
 
 
 def _side_by_side(gradients: tuple[Tensor | None, ...]) -> Tensor:

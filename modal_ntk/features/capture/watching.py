@@ -109,7 +109,6 @@ class Watch(TorchFunctionMode):
         self.keep = keep
         self.dtypes: set[torch.dtype] = set()
         self.names = {id(leaf): name for name, leaf in leaves.items()}
-        self.leaves = leaves
         self.n = n
         self.calls: list[Call] = []
         self.hooked = False
