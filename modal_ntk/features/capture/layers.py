@@ -7,6 +7,7 @@ may be asked for.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -230,33 +231,20 @@ def _prelu(call: Arguments, _names: Names) -> Maker:
 
 _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 
-LAYERS: dict[Any, tuple[tuple[str, ...], Callable[[Arguments, Names], Maker | None]]] = {
-    F.linear: (("input", "weight", "bias"), _linear),
-    F.conv1d: (_CONVOLUTION, _convolution),
-    F.conv2d: (_CONVOLUTION, _convolution),
-    F.conv3d: (_CONVOLUTION, _convolution),
-    F.batch_norm: (
-        ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
-        _batch_norm,
-    ),
-    F.layer_norm: (
-        ("input", "normalized_shape", "weight", "bias", "eps"),
-        _own_norm(F.layer_norm, "normalized_shape", "eps"),
-    ),
-    F.group_norm: (("input", "num_groups", "weight", "bias", "eps"), _own_norm(F.group_norm, "num_groups", "eps")),
-    F.instance_norm: (
-        ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps"),
-        _instance_norm,
-    ),
-    F.prelu: (("input", "weight"), _prelu),
-    F.embedding: (
-        ("input", "weight", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse"),
-        _embedding,
-    ),
+_BY_OWN_SIGNATURE: dict[Any, Callable[[Arguments, Names], Maker | None]] = {
+    F.batch_norm: _batch_norm,
+    F.layer_norm: _own_norm(F.layer_norm, "normalized_shape", "eps"),
+    F.group_norm: _own_norm(F.group_norm, "num_groups", "eps"),
+    F.instance_norm: _instance_norm,
+    F.embedding: _embedding,
 }
 if hasattr(F, "rms_norm"):  # torch 2.4
-    LAYERS[F.rms_norm] = (
-        ("input", "normalized_shape", "weight", "eps"),
-        _own_norm(F.rms_norm, "normalized_shape", "eps"),
-    )
+    _BY_OWN_SIGNATURE[F.rms_norm] = _own_norm(F.rms_norm, "normalized_shape", "eps")
+
+LAYERS: dict[Any, tuple[tuple[str, ...], Callable[[Arguments, Names], Maker | None]]] = {
+    F.linear: (("input", "weight", "bias"), _linear),
+    **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d), (_CONVOLUTION, _convolution)),
+    F.prelu: (("input", "weight"), _prelu),
+    **{layer: (tuple(inspect.signature(layer).parameters), rule) for layer, rule in _BY_OWN_SIGNATURE.items()},
+}
 """The layer functions that are known: the names of their arguments in order, and how their gradients arise."""

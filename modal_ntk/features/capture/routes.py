@@ -147,15 +147,18 @@ class Routes:
         """
         if not self.verify:
             return self._trusted(batch, cotangents)
+        # A plain net by its graph, if a part of the samples alone bears that out.
         recording = self._recorded(batch, cotangents, lambda call: call.key in self._known)
         _check_finite(recording)
         if recording.is_plain and self._borne_out(batch, recording):
             names = [name for name in self.net.parameters if name in recording.names]
             self._note(dict.fromkeys(names, FACTORED))
             return SampleGradients(recording, {}, names)
+        # Any other by numbers: the sum that the gradients by every route must have.
         if not recording.is_proof:
             recording = self._recorded(batch, recording.cotangents)
         self._independence.check(batch, recording.logits)
+        # Route by route, each for the parameters that those before it left.
         work = _Batch(self, batch, recording)
         if self.explicit:
             work.try_route(BACKPACK)
@@ -168,12 +171,14 @@ class Routes:
                 again.try_factors()
                 self._sort = len(again.left) < len(work.left)
                 work = again if self._sort else work
+                recording = work.recording
         work.try_route(TORCH_FUNC)
         work.loop()
+        # What was learnt for the batches to come.
         self._note(work.routes)
         served = {name for name, route in work.routes.items() if route == FACTORED}
-        self._known.update(work.recording.keys_of(served))
-        return SampleGradients(work.recording, work.written, work.present)
+        self._known.update(recording.keys_of(served))
+        return SampleGradients(recording, work.written, work.present)
 
     def _borne_out(self, batch: Samples, recording: Recording) -> bool:
         # What the graph shows is tried on a part of the samples, which plain backward passes know alone; rules that may
