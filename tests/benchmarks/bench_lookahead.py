@@ -24,7 +24,7 @@ from sklearn.ensemble import RandomForestClassifier
 from modal_ntk import NTKCPL, VarianceDesign
 from modal_ntk.kernels import condition, empirical_ntk, ntk_head, posterior
 from modal_ntk.selection import look_ahead
-from modal_ntk.selection.ahead import changes
+from modal_ntk.selection.ahead.changes import Limit
 
 CASES = [(10, 40), (100, 200), (100, 1000), (500, 2000)]
 
@@ -91,10 +91,11 @@ def case(n, n_classes, n_labeled, dtype, n_compared=48):
     copy = seconds(lambda: spare.copy_(state.covariance), 9)
     spare = None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    scored = seconds(lambda: changes.mismatches(state, targets, free, free, reference=targets), 7)
-    counts = changes.mismatches(state, targets, free, free, reference=targets)
-    change = seconds(lambda: changes.output_change(state, targets, free, free), 5)
-    shifted = seconds(lambda: changes.output_change(state, targets, free, free, reference=f0), 3)
+    limit = Limit(state, targets, free, 1.0)
+    scored = seconds(lambda: limit.mismatches(free, targets), 7)
+    counts = limit.mismatches(free, targets)
+    change = seconds(lambda: limit.output_change(free, squared=False, reference=None), 5)
+    shifted = seconds(lambda: limit.output_change(free, squared=False, reference=f0), 3)
     few = free[:: len(free) // n_compared][:n_compared]
     slow, naive = min(
         (timed_once(state, targets, few, free, chunk) for chunk in (1, 4, 16)), key=lambda timed: timed[0]

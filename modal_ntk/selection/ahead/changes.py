@@ -1,8 +1,8 @@
-"""What would change if one more row were trained on, read off a Posterior: the inner loops of look-ahead.
+"""The limit of training time: what one more row would change, read off a Posterior. The inner loops of look-ahead.
 
-Layout: covariance (n, n) and mean (n, C) of a Posterior; ``labels`` (n,) target class of every row;
-``candidates`` (m,) and ``rows`` (e,) row numbers. Every function returns (m,) float64. On the CPU the passes over the
-covariance are compiled; elsewhere they are tensor code over blocks of bounded memory.
+Layout: covariance (n, n) and mean (n, C) of a Posterior; ``candidates`` (m,) row numbers. Every question about
+candidates is answered by (m,) numbers. On the CPU the passes over the covariance are compiled; elsewhere they are
+tensor code over blocks of bounded memory.
 """
 
 from __future__ import annotations
@@ -13,243 +13,143 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modal_ntk.kernels.posterior import Posterior
+from modal_ntk.kernels.posterior import Posterior, condition
 from modal_ntk.selection.ahead.compiled import count_mismatches, first_of_run, sum_changes, sum_shifted_changes
+from modal_ntk.selection.ahead.engines import Engine, gathered, margins_of, one_hot
 
 _BLOCK_BYTES = 2**27
 _CACHE_BYTES = 2**22
 
 
-def mismatches(
-    state: Posterior, labels: np.ndarray, candidates: np.ndarray, rows: np.ndarray, *, reference: np.ndarray
-) -> np.ndarray:
-    """Count, for every candidate, the rows whose predicted class would differ from the reference.
+class Limit(Engine):
+    """A Posterior and its rank-one updates.
 
     Parameters
     ----------
     state : Posterior
-        Mean and covariance over all rows.
-    labels : numpy.ndarray (n,)
-        Class each row would be trained with.
-    candidates : numpy.ndarray (m,)
-        Rows to try.
-    rows : numpy.ndarray (e,)
-        Rows to count over.
-    reference : numpy.ndarray (n,)
-        Class each row is compared with.
-
-    Returns
-    -------
-    numpy.ndarray (m,), float64
-        Counts.
+        Trained on the labelled rows; changed by `accept`.
+    labels, rows
+        As for `Engine`.
+    prior : float
+        Variance of the rows before any label, summed.
     """
-    if not state.covariance.is_cpu:
-        return count_with_tensors(state, labels, candidates, rows, reference)
-    arrays = state.covariance.numpy(), state.mean.numpy()
-    counts = count_mismatches(*arrays, labels, candidates, rows, reference, state.jitter)
-    return counts.astype(np.float64)
 
+    def __init__(self, state: Posterior, labels: np.ndarray, rows: np.ndarray, prior: float) -> None:
+        super().__init__(labels, rows)
+        self.covariance, self.mean, self.jitter, self.prior = state.covariance, state.mean, state.jitter, prior
+        self.state = state
 
-def count_with_tensors(
-    state: Posterior, labels: np.ndarray, candidates: np.ndarray, rows: np.ndarray, reference: np.ndarray
-) -> np.ndarray:
-    """Do as `mismatches` on any device: new outputs are formed only where the class can change.
+    def mismatches(self, candidates: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Count (m,) the rows that each candidate would leave unlike the reference classes (n,)."""
+        if not self.covariance.is_cpu:
+            return self.mismatches_by_tensors(candidates, reference)
+        arrays = self.covariance.numpy(), self.mean.numpy()
+        return count_mismatches(*arrays, self.labels, candidates, self.rows, reference, self.jitter)
 
-    Parameters
-    ----------
-    state, labels, candidates, rows, reference
-        As for `mismatches`.
+    def mismatches_by_tensors(self, candidates: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Do as `mismatches` on any device: new outputs are formed only where the class can change."""
+        outputs, residuals = self.mean[self.rows], self._residuals(candidates)
+        wanted = torch.from_numpy(reference[self.rows]).to(outputs.device)
+        own = outputs.gather(1, wanted[:, None])[:, 0]
+        rival = outputs.scatter(1, wanted[:, None], -torch.inf).amax(dim=1)
+        rounding = 8 * torch.finfo(outputs.dtype).eps
+        room = (own - rival).abs() - rounding * outputs.abs().amax(dim=1)
+        span = residuals.amax(dim=1) - residuals.amin(dim=1)
+        reach = span + rounding * (span + residuals.abs().amax(dim=1))
+        wrong = outputs.argmax(dim=1) != wanted
+        counts = wrong.sum().expand(len(candidates)).clone()
+        n_pairs = max(1, _BLOCK_BYTES // (4 * outputs.shape[1] * outputs.element_size()))
+        for part, gains in self._gains(candidates):
+            for pairs in (gains.abs() * reach[part, None] >= room).nonzero().split(n_pairs):
+                k, e = pairs.unbind(dim=1)
+                after = outputs[e] + gains[k, e][:, None] * residuals[part][k]
+                counts[part].index_add_(0, k, (after.argmax(dim=1) != wanted[e]).long() - wrong[e].long())
+        return counts.cpu().numpy()
 
-    Returns
-    -------
-    numpy.ndarray (m,), float64
-        Counts.
-    """
-    outputs, residuals = state.mean[rows], _residuals(state, labels, candidates)
-    wanted = torch.from_numpy(reference[rows]).to(outputs.device)
-    own = outputs.gather(1, wanted[:, None])[:, 0]
-    rival = outputs.scatter(1, wanted[:, None], -torch.inf).amax(dim=1)
-    rounding = 8 * torch.finfo(outputs.dtype).eps
-    room = (own - rival).abs() - rounding * outputs.abs().amax(dim=1)
-    span = residuals.amax(dim=1) - residuals.amin(dim=1)
-    reach = span + rounding * (span + residuals.abs().amax(dim=1))
-    wrong = outputs.argmax(dim=1) != wanted
-    counts = wrong.sum().expand(len(candidates)).clone()
-    n_pairs = max(1, _BLOCK_BYTES // (4 * outputs.shape[1] * outputs.element_size()))
-    start = 0
-    for gains in _gains(state, candidates, rows):
-        for pairs in (gains.abs() * reach[start : start + len(gains), None] >= room).nonzero().split(n_pairs):
-            k, e = pairs.unbind(dim=1)
-            after = outputs[e] + gains[k, e][:, None] * residuals[start + k]
-            counts.index_add_(0, start + k, (after.argmax(dim=1) != wanted[e]).long() - wrong[e].long())
-        start += len(gains)
-    return counts.cpu().numpy().astype(np.float64)
+    def output_change(self, candidates: np.ndarray, *, squared: bool, reference: Tensor | None) -> np.ndarray:
+        """Sum (m,) how far each candidate would move the outputs from the reference (n, C), or from the present.
 
-
-def output_change(
-    state: Posterior,
-    labels: np.ndarray,
-    candidates: np.ndarray,
-    rows: np.ndarray,
-    *,
-    squared: bool = False,
-    reference: Tensor | None = None,
-) -> np.ndarray:
-    """Sum, for every candidate, the Euclidean change of all predictions.
-
-    Parameters
-    ----------
-    state : Posterior
-        Mean and covariance over all rows.
-    labels : numpy.ndarray (n,)
-        Class each row would be trained with.
-    candidates : numpy.ndarray (m,)
-        Rows to try.
-    rows : numpy.ndarray (e,)
-        Rows to sum over.
-    squared : bool, default=False
-        Whether lengths are squared.
-    reference : Tensor (n, C), optional
-        Outputs that the change is measured from; the present mean by default. Then the change of row x is
-        G_xi / s r, and the sum is in closed form: |r| times the column sum of |G| over s.
-
-    Returns
-    -------
-    numpy.ndarray (m,), float64
-        Total change; from the mean, zero for a candidate that adds nothing new.
-    """
-    if reference is not None:
-        shift = state.mean[rows] - reference[rows].to(state.mean)
-        return _shifted_change(state, labels, candidates, rows, shift, squared)
-    norms = _residuals(state, labels, candidates).norm(dim=1)
-    norms = norms.square() if squared else norms
-    if state.covariance.is_cpu:
-        sums = sum_changes(state.covariance.numpy(), candidates, rows, state.jitter, squared=squared)
-        return sums * norms.numpy().astype(np.float64)
-    power = 2 if squared else 1
-    by_block = [block.abs().pow(power).sum(dim=1) for block in _gains(state, candidates, rows)]
-    return (torch.cat(by_block) * norms).cpu().numpy().astype(np.float64)
-
-
-def _shifted_change(
-    state: Posterior, labels: np.ndarray, candidates: np.ndarray, rows: np.ndarray, shift: Tensor, squared: bool
-) -> np.ndarray:
-    # Row x changes by d + g r, whose squared length is d.d + 2 g d.r + g^2 r.r: one product D R' beside the gains.
-    residuals = _residuals(state, labels, candidates)
-    shift_norms, residual_norms = shift.square().sum(dim=1), residuals.square().sum(dim=1)
-    sums, start = [], 0
-    # On the CPU a block stays in the cache between its product and its sum.
-    block_bytes = _CACHE_BYTES if state.covariance.is_cpu else _BLOCK_BYTES
-    for gains in _gains(state, candidates, rows, width=2, block_bytes=block_bytes):
-        part = slice(start, start + len(gains))
-        start += len(gains)
-        if squared:
-            mixed = ((gains @ shift) * residuals[part]).sum(dim=1)
-            total = shift_norms.sum() + 2 * mixed + gains.square().sum(dim=1) * residual_norms[part]
-        elif gains.is_cpu:
+        From the present the change of row x is G_xi / s r, and the sum is in closed form: the length of r times the
+        column sum of absolute G_xi / s; zero for a candidate that adds nothing new. Lengths may be squared.
+        """
+        residuals = self._residuals(candidates)
+        if reference is None:
+            norms = residuals.norm(dim=1)
+            plain = self._summed_gains(candidates, squared)
+            return gathered([plain * (norms.square() if squared else norms).to(plain)])
+        # Row x changes by d + g r, whose squared length is d.d + 2 g d.r + g^2 r.r: one product D R' beside the gains.
+        shift = self.mean[self.rows] - reference[self.rows].to(self.mean)
+        shift_norms, residual_norms = shift.square().sum(dim=1), residuals.square().sum(dim=1)
+        sums = []
+        # On the CPU a block stays in the cache between its product and its sum.
+        block_bytes = _CACHE_BYTES if self.covariance.is_cpu else _BLOCK_BYTES
+        for part, gains in self._gains(candidates, width=2, block_bytes=block_bytes):
+            if squared:
+                mixed = ((gains @ shift) * residuals[part]).sum(dim=1)
+                sums.append(shift_norms.sum() + 2 * mixed + gains.square().sum(dim=1) * residual_norms[part])
+                continue
             dots = residuals[part] @ shift.T
-            arrays = (values.numpy() for values in (gains, dots, shift_norms, residual_norms[part]))
-            total = torch.from_numpy(sum_shifted_changes(*arrays))
-        else:
-            dots = residuals[part] @ shift.T
-            lengths = shift_norms + gains * (2 * dots + gains * residual_norms[part, None])
-            total = lengths.clamp_min_(0).sqrt_().sum(dim=1)
-        sums.append(total.cpu().double())
-    return torch.cat(sums).numpy()
+            if gains.is_cpu:
+                arrays = (values.numpy() for values in (gains, dots, shift_norms, residual_norms[part]))
+                sums.append(torch.from_numpy(sum_shifted_changes(*arrays)))
+            else:
+                lengths = shift_norms + gains * (2 * dots + gains * residual_norms[part, None])
+                sums.append(lengths.clamp_min_(0).sqrt_().sum(dim=1))
+        return gathered(sums)
 
+    def mean_margin(self, candidates: np.ndarray) -> np.ndarray:
+        """Average (m,) over the rows the lead of the target class over its strongest rival after each candidate."""
+        outputs, residuals, labels = self.mean[self.rows], self._residuals(candidates), self.labels[self.rows]
+        return gathered(
+            margins_of(outputs + gains[:, :, None] * residuals[part, None, :], labels).mean(dim=1)
+            for part, gains in self._gains(candidates, width=outputs.shape[1])
+        )
 
-def variance_reduction(state: Posterior, candidates: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Sum, for every candidate, how much of the rows' posterior variance training on it takes away.
+    def variance_reduction(self, candidates: np.ndarray) -> np.ndarray:
+        """Sum (m,) how much of the rows' variance each candidate would take away; zero where it adds nothing new.
 
-    Parameters
-    ----------
-    state : Posterior
-        Covariance over all rows.
-    candidates : numpy.ndarray (m,)
-        Rows to try.
-    rows : numpy.ndarray (e,)
-        Rows to sum over.
+        Sums of G_xi^2 / G_ii: the V-optimal, or transductive, design of Yu, Bi and Tresp (2006), and "ALC" of
+        Gaussian processes. A finite time has no such sum.
+        """
+        variances = self.covariance.diagonal()[candidates]
+        return gathered([self._summed_gains(candidates, squared=True)]) * gathered([variances])
 
-    Returns
-    -------
-    numpy.ndarray (m,), float64
-        Sums of G_xi^2 / G_ii, zero for a candidate that adds nothing new. The V-optimal, or transductive, design of Yu,
-        Bi and Tresp (2006), and "ALC" of Gaussian processes.
-    """
-    variances = state.covariance.diagonal()[candidates].cpu().numpy().astype(np.float64)
-    if state.covariance.is_cpu:
-        return sum_changes(state.covariance.numpy(), candidates, rows, state.jitter, squared=True) * variances
-    by_block = [block.square().sum(dim=1) for block in _gains(state, candidates, rows)]
-    return torch.cat(by_block).cpu().numpy().astype(np.float64) * variances
+    def variance_left(self, candidates: np.ndarray) -> np.ndarray:
+        """Share (m,) of the prior variance that the rows would keep after each candidate."""
+        now = float(self.covariance.diagonal()[self.rows].to(torch.float64).sum())
+        return (now - self.variance_reduction(candidates)) / self.prior
 
+    def accept(self, pick: int) -> None:
+        """Train on a row with its target, by a rank-one update."""
+        condition(self.state, pick, one_hot(self.labels[[pick]], self.mean)[0])
 
-def mean_margin(state: Posterior, labels: np.ndarray, candidates: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Average, for every candidate, the lead of the target class over its strongest rival after the pick.
+    def _residuals(self, candidates: np.ndarray) -> Tensor:
+        return one_hot(self.labels[candidates], self.mean) - self.mean[candidates]
 
-    Parameters
-    ----------
-    state : Posterior
-        Mean and covariance over all rows.
-    labels : numpy.ndarray (n,)
-        Target class of every row.
-    candidates : numpy.ndarray (m,)
-        Rows to try.
-    rows : numpy.ndarray (e,)
-        Rows to average over.
+    def _summed_gains(self, candidates: np.ndarray, squared: bool) -> Tensor:
+        # Sums (m,) of |g| or g^2 over the rows.
+        if self.covariance.is_cpu:
+            first = first_of_run(self.rows)
+            sums = sum_changes(self.covariance.numpy(), candidates, self.rows, first, self.jitter, squared)
+            return torch.from_numpy(sums)
+        power = 2 if squared else 1
+        return torch.cat([gains.abs().pow(power).sum(dim=1) for _, gains in self._gains(candidates)])
 
-    Returns
-    -------
-    numpy.ndarray (m,), float64
-        Mean margins.
-    """
-    outputs, residuals = state.mean[rows], _residuals(state, labels, candidates)
-    margins, start = [], 0
-    for gains in _gains(state, candidates, rows, width=outputs.shape[1]):
-        after = outputs + gains[:, :, None] * residuals[start : start + len(gains), None, :]
-        margins.append(margins_of(after, labels[rows]).mean(dim=1))
-        start += len(gains)
-    return torch.cat(margins).cpu().numpy().astype(np.float64)
-
-
-def margins_of(outputs: Tensor, labels: np.ndarray) -> Tensor:
-    """Return by how much each row's target class leads its strongest rival.
-
-    Parameters
-    ----------
-    outputs : Tensor (..., e, C)
-        Predictions.
-    labels : numpy.ndarray (e,)
-        Target classes.
-
-    Returns
-    -------
-    Tensor (..., e)
-        Negative where a rival leads.
-    """
-    own = torch.from_numpy(labels).to(outputs.device)[:, None].expand(*outputs.shape[:-1], 1)
-    return (outputs.gather(-1, own) - outputs.scatter(-1, own, -torch.inf).amax(dim=-1, keepdim=True))[..., 0]
-
-
-def _gains(
-    state: Posterior, candidates: np.ndarray, rows: np.ndarray, width: int = 1, block_bytes: int = _BLOCK_BYTES
-) -> Iterator[Tensor]:
-    # G_ix / s for a block of candidates against all rows; zero where a candidate adds nothing new.
-    size = max(1, block_bytes // (len(rows) * width * state.mean.element_size()))
-    columns, variances = _index(rows), state.covariance.diagonal()
-    for start in range(0, len(candidates), size):
-        block = _index(candidates[start : start + size])
-        variance = variances[block]
-        usable = variance > state.jitter
-        scale = torch.where(usable, 1 / torch.where(usable, variance, 1.0), 0.0)
-        yield state.covariance[block][:, columns] * scale[:, None]
+    def _gains(
+        self, candidates: np.ndarray, width: int = 1, block_bytes: int | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        # G_ix / s for a block of candidates, and which these are, against all rows; zero where nothing new is added.
+        size = max(1, (block_bytes or _BLOCK_BYTES) // (len(self.rows) * width * self.mean.element_size()))
+        columns, variances = _index(self.rows), self.covariance.diagonal()
+        for start in range(0, len(candidates), size):
+            part = slice(start, start + size)
+            block = _index(candidates[part])
+            variance = variances[block]
+            scale = 1 / variance.where(variance > self.jitter, torch.inf)
+            yield part, self.covariance[block][:, columns] * scale[:, None]
 
 
 def _index(positions: np.ndarray) -> slice | Tensor:
     # A run of positions is a slice, which copies nothing.
     first = first_of_run(positions)
     return slice(first, first + len(positions)) if first >= 0 else torch.from_numpy(positions)
-
-
-def _residuals(state: Posterior, labels: np.ndarray, candidates: np.ndarray) -> Tensor:
-    targets = torch.from_numpy(labels[candidates]).to(state.mean.device)
-    return torch.nn.functional.one_hot(targets, state.mean.shape[1]).to(state.mean) - state.mean[candidates]

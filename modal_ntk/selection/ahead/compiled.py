@@ -51,15 +51,14 @@ def count_mismatches(
     numpy.ndarray (m,), int64
         Counts, equal to those of an arg max (lower class first) over ``mean + (G / s) * r`` formed entry by entry.
     """
-    outputs = np.ascontiguousarray(mean[rows])
-    one, eps = mean.dtype.type(1), np.finfo(mean.dtype).eps
-    first = first_of_run(rows)
+    outputs, wanted = np.ascontiguousarray(mean[rows]), reference[rows]
     by_class = np.ascontiguousarray(outputs.T)
+    one, rounding = mean.dtype.type(1), 8 * np.finfo(mean.dtype).eps
     with threads_of_torch():
-        own, rival_values, rival_classes, slack = _rivals(outputs, reference[rows], 8 * eps)
+        own, rivals, their_classes, slack = _rivals(outputs, wanted, rounding)
         return _count(
-            covariance, mean, labels, candidates, rows, first, one, 8 * eps,
-            outputs, by_class, reference[rows], own, rival_values, rival_classes, slack, floor,
+            covariance, mean, labels, candidates, rows, first_of_run(rows), one, rounding,
+            outputs, by_class, wanted, own, rivals, their_classes, slack, floor,
         )  # fmt: skip
 
 
@@ -89,82 +88,6 @@ def _rivals(outputs, reference, rounding):  # type: ignore[no-untyped-def]  # no
     return own, values, classes, slack
 
 
-def sum_changes(
-    covariance: np.ndarray,
-    candidates: np.ndarray,
-    rows: np.ndarray,
-    floor: float,
-    *,
-    squared: bool,
-) -> np.ndarray:
-    """Sum, for every candidate, the absolute or squared gains G_xi / s over the rows.
-
-    Parameters
-    ----------
-    covariance : numpy.ndarray (n, n)
-        Posterior covariance, float32 or float64.
-    candidates : numpy.ndarray (m,)
-        Rows to try.
-    rows : numpy.ndarray (e,)
-        Rows to sum over.
-    floor : float
-        A candidate whose variance is no larger has gain zero.
-    squared : bool
-        Whether gains are squared.
-
-    Returns
-    -------
-    numpy.ndarray (m,), float64
-        Sums.
-    """
-    with threads_of_torch():
-        return _sum_gains(covariance, candidates, rows, first_of_run(rows), floor, squared)
-
-
-def sum_shifted_changes(
-    gains: np.ndarray, dots: np.ndarray, shift_norms: np.ndarray, residual_norms: np.ndarray
-) -> np.ndarray:
-    """Sum, for every candidate, the lengths of d + g r over the rows.
-
-    Parameters
-    ----------
-    gains : numpy.ndarray (m, e)
-        The gains g.
-    dots : numpy.ndarray (m, e)
-        Inner products d . r.
-    shift_norms : numpy.ndarray (e,)
-        Squared lengths of the shifts d.
-    residual_norms : numpy.ndarray (m,)
-        Squared lengths of the residuals r.
-
-    Returns
-    -------
-    numpy.ndarray (m,), float64
-        Sums.
-    """
-    with threads_of_torch():
-        return _sum_shifted(gains, dots, shift_norms, residual_norms)
-
-
-def multiply(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """Multiply a matrix and a vector, summing in double precision whatever the matrix is held in.
-
-    Parameters
-    ----------
-    matrix : numpy.ndarray (n, m)
-        Rows in memory order, float32 or float64; read once.
-    vector : numpy.ndarray (m,), float64
-        The vector.
-
-    Returns
-    -------
-    numpy.ndarray (n,), float64
-        The product.
-    """
-    with threads_of_torch():
-        return _products(matrix, vector)
-
-
 def first_of_run(rows: np.ndarray) -> int:
     """Tell whether rows are consecutive: a slice is read faster than a list of positions.
 
@@ -182,8 +105,31 @@ def first_of_run(rows: np.ndarray) -> int:
 
 
 # Sums may be reordered, which lets the compiler use vector instructions.
+@threads_of_torch()
 @numba.njit(parallel=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
-def _sum_gains(covariance, candidates, rows, first, floor, squared):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def sum_changes(covariance, candidates, rows, first, floor, squared):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Sum, for every candidate, the absolute or squared gains G_xi / s over the rows.
+
+    Parameters
+    ----------
+    covariance : numpy.ndarray (n, n)
+        Posterior covariance, float32 or float64.
+    candidates : numpy.ndarray (m,)
+        Rows to try.
+    rows : numpy.ndarray (e,)
+        Rows to sum over.
+    first : int
+        See `first_of_run`.
+    floor : float
+        A candidate whose variance is no larger has gain zero.
+    squared : bool
+        Whether gains are squared.
+
+    Returns
+    -------
+    numpy.ndarray (m,), float64
+        Sums.
+    """
     sums = np.zeros(len(candidates), np.float64)
     for k in numba.prange(len(candidates)):
         i = candidates[k]
@@ -203,8 +149,23 @@ def _sum_gains(covariance, candidates, rows, first, floor, squared):  # type: ig
     return sums
 
 
+@threads_of_torch()
 @numba.njit(parallel=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
-def _products(matrix, vector):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def multiply(matrix, vector):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Multiply a matrix and a vector, summing in double precision whatever the matrix is held in.
+
+    Parameters
+    ----------
+    matrix : numpy.ndarray (n, m)
+        Rows in memory order, float32 or float64; read once.
+    vector : numpy.ndarray (m,), float64
+        The vector.
+
+    Returns
+    -------
+    numpy.ndarray (n,), float64
+        The product.
+    """
     products = np.empty(len(matrix), np.float64)
     for i in numba.prange(len(matrix)):
         total = 0.0
@@ -214,8 +175,27 @@ def _products(matrix, vector):  # type: ignore[no-untyped-def]  # noqa: ANN001, 
     return products
 
 
+@threads_of_torch()
 @numba.njit(parallel=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
-def _sum_shifted(gains, dots, shift_norms, residual_norms):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def sum_shifted_changes(gains, dots, shift_norms, residual_norms):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Sum, for every candidate, the lengths of d + g r over the rows.
+
+    Parameters
+    ----------
+    gains : numpy.ndarray (m, e)
+        The gains g.
+    dots : numpy.ndarray (m, e)
+        Inner products d . r.
+    shift_norms : numpy.ndarray (e,)
+        Squared lengths of the shifts d.
+    residual_norms : numpy.ndarray (m,)
+        Squared lengths of the residuals r.
+
+    Returns
+    -------
+    numpy.ndarray (m,), float64
+        Sums.
+    """
     sums = np.zeros(len(gains), np.float64)
     for k in numba.prange(len(gains)):
         total = 0.0

@@ -15,12 +15,12 @@ from torch import Tensor
 from modal_ntk.kernels.posterior import known_below
 from modal_ntk.kernels.regression import jittered_cholesky
 from modal_ntk.selection.ahead.compiled import multiply
-from modal_ntk.selection.ahead.engines import predicted_classes
+from modal_ntk.selection.ahead.engines import Engine, one_hot
 
 _BLOCK_BYTES = 2**22  # rows of a kernel that stay in the processor's cache, in double precision
 
 
-class Deferred:
+class Deferred(Engine):
     """The limit of training time, for the objectives "variance" and "squared_error".
 
     Parameters
@@ -57,10 +57,11 @@ class Deferred:
         n_picks: int,
         rel_jitter: float,
     ) -> None:
-        self.kernel, self.labels, self.rows = kernel, labels, rows
+        super().__init__(labels, rows)
+        self.kernel = kernel
         self.counted = torch.zeros(len(kernel), dtype=torch.float64, device=kernel.device)
         self.counted[rows] = 1
-        self.targets = torch.nn.functional.one_hot(torch.from_numpy(labels).to(kernel.device), start.shape[1]).to(start)
+        self.targets = one_hot(labels, start)
         self.mean = start.clone()
         self.explained = torch.empty(len(kernel), len(labeled) + n_picks, dtype=torch.float64, device=kernel.device)
         self.n_explained = len(labeled)
@@ -98,7 +99,7 @@ class Deferred:
 
     def variance_reduction(self, candidates: np.ndarray) -> np.ndarray:
         """Sum (m,) how much variance each candidate would take from the rows; zero where it is known already."""
-        return self._of(candidates, self.squares / self._usable)
+        return (self.squares / self._usable).cpu().numpy()[candidates]
 
     def squared_error(self, candidates: np.ndarray) -> np.ndarray:
         """Average (m,) over the rows the squared distance to the target that each candidate would leave."""
@@ -106,7 +107,7 @@ class Deferred:
         now = (missing.square().sum(dim=1) * self.counted).sum()
         after = now - 2 * (self.products * missing).sum(dim=1) / usable
         after += missing.square().sum(dim=1) * self.squares / usable.square()
-        return self._of(candidates, after / len(self.rows))
+        return (after / len(self.rows)).cpu().numpy()[candidates]
 
     def variance_left(self, candidates: np.ndarray) -> np.ndarray:
         """Share (m,) of the prior variance that the rows would keep after each candidate."""
@@ -116,10 +117,6 @@ class Deferred:
     def _usable(self) -> Tensor:
         # Dividing by infinity leaves what is known already without an effect.
         return self.variance.where(self.variance > self.jitter, torch.inf)
-
-    @staticmethod
-    def _of(candidates: np.ndarray, values: Tensor) -> np.ndarray:
-        return values.cpu().numpy()[candidates]
 
     def accept(self, pick: int) -> None:
         """Train on a row with its target."""
@@ -146,7 +143,3 @@ class Deferred:
             return torch.from_numpy(multiply(self.kernel.numpy(), vector.numpy()))
         width = max(1, _BLOCK_BYTES // (8 * len(self.kernel)))
         return torch.cat([part.to(torch.float64) @ vector for part in self.kernel.split(width)])
-
-    def risk(self) -> float:
-        """Return the share of rows predicted unlike their target."""
-        return float((predicted_classes(self.mean)[self.rows] != self.labels[self.rows]).mean())

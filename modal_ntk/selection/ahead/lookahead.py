@@ -17,8 +17,9 @@ from torch import Tensor
 from modal_ntk import checks, progress
 from modal_ntk.kernels.posterior import posterior
 from modal_ntk.kernels.regression import all_finite
+from modal_ntk.selection.ahead.changes import Limit
 from modal_ntk.selection.ahead.deferred import Deferred
-from modal_ntk.selection.ahead.engines import FiniteTime, Limit, predicted_classes
+from modal_ntk.selection.ahead.engines import FiniteTime, one_hot, predicted_classes
 from modal_ntk.selection.result import Selection
 
 Objective = Literal["risk", "squared_error", "variance", "output_change", "squared_change", "disagreement"]
@@ -152,20 +153,20 @@ def look_ahead(
     rows = everyone if evaluation is None else checks.check_rows("evaluation", evaluation, n)
     free = np.setdiff1d(everyone if candidates is None else checks.check_rows("candidates", candidates, n), known)
     checks.check_n_instances(n_instances, len(free))
+    wanted: torch.dtype = getattr(torch, dtype)
     if memory_budget is not None:
-        in_place = overwrite_kernel or objective in _DEFERRED
-        _check_memory(gram, dtype, in_place, checks.check_integer("memory_budget", memory_budget))
+        in_place = gram.dtype == wanted and (overwrite_kernel or objective in _DEFERRED)
+        needed = 0 if in_place else gram.numel() * wanted.itemsize
+        _check_memory(n, needed, checks.check_integer("memory_budget", memory_budget))
     start = _start(labels, f0, gram)
-    prior = float(gram.diagonal()[rows].to(torch.float64).sum()) or 1.0
     engine: Limit | FiniteTime | Deferred
     if objective in _DEFERRED:
-        held = gram.to(getattr(torch, dtype))
-        engine = Deferred(held, known, start, labels, rows, n_picks=n_instances, rel_jitter=rel_jitter)
+        engine = Deferred(gram.to(wanted), known, start, labels, rows, n_picks=n_instances, rel_jitter=rel_jitter)
     elif time is None:
-        one_hot = torch.nn.functional.one_hot(torch.from_numpy(labels), start.shape[1]).to(start)
+        prior = float(gram.diagonal()[rows].to(torch.float64).sum()) or 1.0  # before the kernel may be overwritten
         state = posterior(
-            gram, known, one_hot, f0=start, rel_jitter=rel_jitter,
-            dtype=getattr(torch, dtype), overwrite=overwrite_kernel,
+            gram, known, one_hot(labels, start),
+            f0=start, rel_jitter=rel_jitter, dtype=wanted, overwrite=overwrite_kernel,
         )  # fmt: skip
         engine = Limit(state, labels, rows, prior)
     else:
@@ -278,12 +279,10 @@ def check_objective(
         raise checks.expected('an objective of whole predictions for tie_break="margin"', got, 'Use "random".')
 
 
-def _check_memory(gram: Tensor, dtype: Precision, overwrite: bool, budget: int) -> None:
-    wanted = getattr(torch, dtype)
-    needed = 0 if overwrite and gram.dtype == wanted else gram.numel() * wanted.itemsize
+def _check_memory(n: int, needed: int, budget: int) -> None:
     if needed > budget:
         remedy = 'Pass fewer rows, dtype="float32", overwrite_kernel=True or a larger memory_budget.'
-        got = f"{len(gram)} rows, whose covariance takes {needed} bytes"
+        got = f"{n} rows, whose covariance takes {needed} bytes"
         raise checks.expected(f"a covariance of at most {budget} bytes", got, remedy)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from modal_ntk.errors import InvalidInputError
 from modal_ntk.kernels import condition, posterior
 from modal_ntk.selection import look_ahead
-from modal_ntk.selection.ahead import changes
+from modal_ntk.selection.ahead.changes import Limit
 
 problem = partial(oracles_lookahead.problem, n=14)
 
@@ -32,7 +32,7 @@ def test_worked_example_n1():
     state = posterior(torch.from_numpy(RBF), torch.tensor([0]), torch.eye(2).double()[CPL], rel_jitter=1e-12)
     for step, table in enumerate(tables):
         free = np.array(sorted(table))
-        counts = changes.mismatches(state, CPL, free, np.arange(1, 6), reference=CPL)
+        counts = Limit(state, CPL, np.arange(1, 6), 1.0).mismatches(free, CPL)
         assert dict(zip(free.tolist(), counts.tolist(), strict=True)) == table
         condition(state, picks[step], torch.eye(2).double()[CPL[picks[step]]])
     expected = [[1, 0], [1, 0], [0.516829, 0.100428], [0.086850, 0.604422], [0, 1], [-0.003375, 0.486841]]
@@ -71,9 +71,8 @@ def test_compiled_counts_equal_forming_every_prediction(seed, dtype):
         f0=torch.from_numpy(f0).to(dtype),
     )
     free, rows = np.arange(4, 30), np.sort(rng.choice(30, 17, replace=False))
-    fast = changes.mismatches(state, targets, free, rows, reference=targets)
-    slow = changes.count_with_tensors(state, targets, free, rows, targets)
-    np.testing.assert_array_equal(fast, slow)
+    limit = Limit(state, targets, rows, 1.0)
+    np.testing.assert_array_equal(limit.mismatches(free, targets), limit.mismatches_by_tensors(free, targets))
 
 
 def test_one_class_is_never_mistaken():
@@ -120,8 +119,9 @@ def test_output_change_and_margin_equal_their_definitions(seed):
         own = after[rows, targets]
         rival = np.where(np.eye(3)[targets] == 1, -np.inf, after).max(1)
         margins.append((own - rival).mean())
-    np.testing.assert_allclose(changes.output_change(state, targets, free, rows), sums, rtol=1e-5)
-    np.testing.assert_allclose(changes.mean_margin(state, targets, free, rows), margins, rtol=1e-5, atol=1e-8)
+    limit = Limit(state, targets, rows, 1.0)
+    np.testing.assert_allclose(limit.output_change(free, squared=False, reference=None), sums, rtol=1e-5)
+    np.testing.assert_allclose(limit.mean_margin(free), margins, rtol=1e-5, atol=1e-8)
 
 
 def test_ties_are_broken_as_asked():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from modal_ntk.errors import InvalidInputError
 from modal_ntk.kernels import Posterior, posterior
 from modal_ntk.selection import look_ahead
-from modal_ntk.selection.ahead import changes
+from modal_ntk.selection.ahead.changes import Limit
 from modal_ntk.selection.ahead.deferred import Deferred
 
 problem = partial(oracles_lookahead.problem, n=18)
@@ -76,9 +76,9 @@ def test_tie_break_and_objective_read_the_same_variance(seed, n_labeled, single)
     deferred = Deferred(gram, known, torch.from_numpy(f0), targets, everyone, n_picks=1, rel_jitter=1e-6)
     state = posterior(gram, known, torch.eye(3).double()[targets], f0=torch.from_numpy(f0), dtype=dtype)
     options = {"rtol": 2e-3, "atol": 2e-4} if single else {"rtol": 1e-6, "atol": 1e-8}
-    got = deferred.variance_reduction(everyone)
-    np.testing.assert_allclose(got, changes.variance_reduction(state, everyone, everyone), **options)
-    by_blocks = torch.cat(list(changes._gains(state, everyone, everyone))).square().sum(dim=1)
+    got, limit = deferred.variance_reduction(everyone), Limit(state, targets, everyone, 1.0)
+    np.testing.assert_allclose(got, limit.variance_reduction(everyone), **options)
+    by_blocks = torch.cat([gains for _, gains in limit._gains(everyone)]).square().sum(dim=1)
     want = by_blocks.double().numpy() * state.covariance.diagonal().double().numpy()
     np.testing.assert_allclose(got, want, **options)
     np.testing.assert_allclose(deferred.mean.numpy(), state.mean.double().numpy(), rtol=1e-3, atol=1e-4)
@@ -123,9 +123,10 @@ def test_ties_by_variance_take_the_largest_fall_within_the_tolerance():
         chosen = look_ahead(kernel, targets, [0, 1], 1, tie_break="variance", tie_tolerance=tolerance, random_state=0)
         state = posterior(torch.from_numpy(kernel), [0, 1], torch.eye(4).double()[targets])
         free = np.arange(2, 40)
-        risk = changes.mismatches(state, targets, free, everyone, reference=targets) / 40
+        limit = Limit(state, targets, everyone, 1.0)
+        risk = limit.mismatches(free, targets) / 40
         tied = free[risk <= risk.min() + tolerance + 1e-12]
-        fall = changes.variance_reduction(state, tied, everyone)
+        fall = limit.variance_reduction(tied)
         assert chosen.indices.tolist() == [tied[fall.argmax()]]
         assert chosen.info["ties"] == [len(tied)]
         assert chosen.scores[0] == risk[free == chosen.indices[0]][0]
@@ -151,7 +152,7 @@ def test_the_tensor_code_of_other_devices_agrees(monkeypatch):
     """The blocks that serve a GPU give the sums of the compiled loop."""
     kernel, targets, _, _ = problem(7)
     state = posterior(torch.from_numpy(kernel), [0], torch.eye(3).double()[targets])
-    compiled = changes.variance_reduction(state, np.arange(18), np.arange(3, 15))
+    compiled = Limit(state, targets, np.arange(3, 15), 1.0).variance_reduction(np.arange(18))
 
     class Elsewhere:
         is_cpu = False
@@ -166,7 +167,7 @@ def test_the_tensor_code_of_other_devices_agrees(monkeypatch):
             return self.values.diagonal()
 
     elsewhere = Posterior(Elsewhere(state.covariance), state.mean, state.jitter)
-    tensors = changes.variance_reduction(elsewhere, np.arange(18), np.arange(3, 15))
+    tensors = Limit(elsewhere, targets, np.arange(3, 15), 1.0).variance_reduction(np.arange(18))
     np.testing.assert_allclose(tensors, compiled, rtol=1e-12)
 
 

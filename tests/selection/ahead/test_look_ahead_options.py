@@ -13,6 +13,7 @@ from modal_ntk.errors import InvalidInputError
 from modal_ntk.kernels import Posterior, condition, posterior
 from modal_ntk.selection import look_ahead
 from modal_ntk.selection.ahead import changes
+from modal_ntk.selection.ahead.changes import Limit
 
 # K2 of the method notes: two labelled rows, three candidates, the trained network's outputs.
 K2 = np.array(
@@ -60,9 +61,9 @@ def test_filters_never_change_a_count(seed, dtype, n_classes, scale, integers, c
     rows = np.arange(4, 20) if consecutive else rng.permutation(n)[:15]
     state = Posterior(torch.from_numpy(covariance), torch.from_numpy(mean), 1e-6)
     expected = oracles_lookahead.count_entry_by_entry(covariance, mean, targets, candidates, rows, reference, 1e-6)
-    for count in (changes.mismatches, changes.count_with_tensors):
-        options = {"reference": reference}
-        np.testing.assert_array_equal(count(state, targets, candidates, rows, **options), expected)
+    limit = Limit(state, targets, rows, 1.0)
+    for count in (limit.mismatches, limit.mismatches_by_tensors):
+        np.testing.assert_array_equal(count(candidates, reference), expected)
 
 
 @settings(max_examples=60, deadline=None)
@@ -85,7 +86,7 @@ def test_whole_batches_equal_the_naive_ones_among_copies_and_near_copies(seed, n
     state = posterior(torch.from_numpy(kernel), labeled, one_hot, f0=start)
     for table, pick in zip(tables, picks, strict=True):
         free = np.array(sorted(table))
-        counts = changes.mismatches(state, targets, free, np.arange(16), reference=targets)
+        counts = Limit(state, targets, np.arange(16), 1.0).mismatches(free, targets)
         assert dict(zip(free.tolist(), counts.tolist(), strict=True)) == table
         condition(state, pick, one_hot[pick])
 
@@ -169,7 +170,8 @@ def test_taking_all_at_once_breaks_ties_by_seed_or_margin():
     np.testing.assert_array_equal(one.scores, values.scores)
     assert one.indices.tolist() != two.indices.tolist()
     state = posterior(torch.from_numpy(kernel), [0], torch.eye(3).double()[targets], f0=torch.from_numpy(f0))
-    margins = dict(zip(range(1, 16), changes.mean_margin(state, targets, np.arange(1, 16), np.arange(16)), strict=True))
+    lead = Limit(state, targets, np.arange(16), 1.0).mean_margin(np.arange(1, 16))
+    margins = dict(zip(range(1, 16), lead, strict=True))
     ordered = look_ahead(kernel, targets, **options, tie_break="margin", random_state=0)
     keys = [(score, -margins[i]) for i, score in zip(ordered.indices.tolist(), ordered.scores, strict=True)]
     assert keys == sorted(keys)
