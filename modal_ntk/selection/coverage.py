@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from modal_ntk import checks, progress
-from modal_ntk.selection.result import Selection
+from modal_ntk.selection.result import Selection, filled_up
 from modal_ntk.structure.graphs.neighbors import distance_to_other_groups
 from modal_ntk.structure.magnitudes import measurable
 
@@ -127,7 +125,7 @@ def greedy_cover(
         counts = balls.count_uncovered(covered)
     free = torch.ones(len(X), dtype=torch.bool, device=balls.device)
     indices: list[int] = []
-    scores: list[int] = []
+    scores: list[float] = []
     for _ in progress.steps(range(n_instances), "picks", "pick"):
         pick = int(counts.masked_fill(~free, -1).argmax())
         new = balls.of_any(X[pick : pick + 1]) & ~covered
@@ -136,14 +134,14 @@ def greedy_cover(
         covered |= new
         free[pick] = False
         indices.append(pick)
-        scores.append(int(new.sum()))
+        scores.append(float(new.sum()))
         if len(indices) < n_instances:
             # Whichever are fewer: the rows just covered, to be taken off, or those left, to be counted anew.
             fewer = 2 * int(new.sum()) <= int((~covered | new).sum())
             counts = counts - balls.count(new) if fewer else balls.count(~covered)
-    rest = rng.permutation(free.nonzero()[:, 0].cpu().numpy())[: n_instances - len(indices)]
-    chosen = np.concatenate([np.array(indices, np.int64), rest])
-    return Selection(chosen, np.array(scores + [0] * len(rest), float), {"coverage": float(covered.double().mean())})
+    picks = filled_up(indices, scores, len(X), n_instances, rng)
+    picks.info["coverage"] = float(covered.double().mean())
+    return picks
 
 
 class _Balls:
@@ -154,13 +152,14 @@ class _Balls:
         self._X = X.to(self.device)
         self._half_norms = self._X.square().sum(dim=1) / 2
         self._radius = radius
+        self._size = max(1, BLOCK_PAIRS // len(X))
         largest = float(self._half_norms.max()) * 2
         self._rounding = 2 * torch.finfo(X.dtype).eps * largest * (4 + X.shape[1] ** 0.5)
 
     def of_any(self, centers: Tensor) -> Tensor:
         """Return which rows (n,) lie in the ball of at least one centre."""
         inside = torch.zeros(len(self._X), dtype=torch.bool, device=self.device)
-        for block in self._blocks(centers):
+        for block in centers.split(self._size):
             inside |= self._inside(block).any(dim=0)
         return inside
 
@@ -172,31 +171,21 @@ class _Balls:
 
     def count(self, targets: Tensor) -> Tensor:
         """Return how many of the rows marked (n,) lie in the ball of every row (n,)."""
-        counts = self._zeros()
+        counts = torch.zeros_like(targets, dtype=torch.int64)
         # Who lies in whose ball is mutual, so balls around the targets are counted.
-        for block in self._blocks(targets.nonzero()[:, 0]):
+        for block in targets.nonzero()[:, 0].split(self._size):
             counts += _column_sums(self._inside(self._X[block]))
         return counts
 
     def _count_all(self) -> Tensor:
         # Each pair of rows once.
-        counts = self._zeros()
-        for start in range(0, len(self._X), size := self._block_size()):
-            end = min(start + size, len(self._X))
+        counts = torch.zeros(len(self._X), dtype=torch.int64, device=self.device)
+        for start in range(0, len(self._X), self._size):
+            end = min(start + self._size, len(self._X))
             inside = self._inside(self._X[start:end], start)
             counts[start:] += _column_sums(inside)
             counts[start:end] += inside[:, end - start :].sum(dim=1, dtype=torch.int32)
         return counts
-
-    def _zeros(self) -> Tensor:
-        return torch.zeros(len(self._X), dtype=torch.int64, device=self.device)
-
-    def _block_size(self) -> int:
-        return max(1, BLOCK_PAIRS // len(self._X))
-
-    def _blocks(self, rows: Tensor) -> Iterator[Tensor]:
-        if len(rows):
-            yield from rows.split(self._block_size())
 
     def _inside(self, centers: Tensor, start: int = 0) -> Tensor:
         # Which of the rows from `start` on lie in the ball of each centre (m, n - start).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from modal_ntk.late import torch
 from modal_ntk.nets.room import in_parts
@@ -19,20 +19,29 @@ NEAR = 0.01
 """Squared distance, as a part of both squared lengths, below which products of factors are not trusted."""
 
 
-class Distances(Protocol):
-    """What a greedy selection reads of its rows: how many, how long, and how far from a given one."""
+class _Rows:
+    # A matrix of which passes are made on a device, as a whole or block by block.
+    def __init__(self, X: Tensor, device: torch.device | str | None) -> None:
+        self.n = len(X)
+        self.device = X.device if device is None else torch.device(device)
+        self._blocks = [X] if X.device == self.device else _sent(X, self.device)
 
-    n: int
-    device: torch.device
+    def _passed(self, work: Callable[..., Tensor], beside: Tensor | None = None) -> Tensor:
+        # What is made of all rows, and of what stands beside each on the device already.
+        found: list[Tensor] = []
+        first = 0
+        for block in self._blocks:
+            own = () if beside is None else (beside[first : first + len(block)],)
 
-    def squared_norms(self) -> Tensor:
-        """Return the squared length (n,) of every row."""
+            def made(start: int, stop: int, block: Tensor = block, own: tuple[Tensor, ...] = own) -> Tensor:
+                return work(block[start:stop].to(self.device), *(part[start:stop] for part in own))
 
-    def squared_to(self, row: int) -> Tensor:
-        """Return the squared distance (n,) of every row to one of them, exactly zero to its copies."""
+            found += in_parts(made, len(block), max(1, len(block)))
+            first += len(block)
+        return found[0] if len(found) == 1 else torch.cat(found)
 
 
-class DenseRows:
+class DenseRows(_Rows):
     """Rows of a matrix.
 
     Parameters
@@ -54,23 +63,20 @@ class DenseRows:
     """
 
     def __init__(self, X: Tensor, device: torch.device | str | None = None) -> None:
-        X = measurable(X)
-        self.n = len(X)
-        self.device = X.device if device is None else torch.device(device)
-        self.X = X
+        self.X = measurable(X)
         self._least_norms: Tensor | None = None
-        self._blocks = [X] if X.device == self.device else _sent(X, self.device)
+        super().__init__(self.X, device)
 
     def squared_norms(self) -> Tensor:
         """Return the squared length (n,) of every row."""
-        return _passed(self._blocks, self.device, lambda x: torch.linalg.vector_norm(x, dim=1)).square()
+        return self._passed(lambda x: torch.linalg.vector_norm(x, dim=1)).square()
 
     def squared_to(self, row: int, some: Tensor | None = None) -> Tensor:
         """Return the squared distance (n,) of every row to one of them, or that of `some` rows (m,)."""
         target = self.X[row : row + 1].to(self.device)
         if some is not None:
             return _distances(self.X[some.to(self.X.device)].to(self.device), target)[:, 0].square_()
-        return _passed(self._blocks, self.device, lambda x: _distances(x, target)[:, 0]).square_()
+        return self._passed(lambda x: _distances(x, target)[:, 0]).square_()
 
     def lower_bounds(self, rows: Tensor) -> Tensor:
         """Return what the squared distances (n, m) of all rows to m of them are at least.
@@ -87,7 +93,7 @@ class DenseRows:
             # This way round, as a tall product of few columns, it takes half as long as its transpose.
             return torch.addmm(least, x, targets.T, alpha=-2)
 
-        bounds = _passed(self._blocks, self.device, without_targets, self._least_norms[:, None])
+        bounds = self._passed(without_targets, self._least_norms[:, None])
         return bounds.add_(self._least_norms[rows.to(self.device)])
 
 
@@ -96,25 +102,7 @@ def _sent(X: Tensor, device: torch.device) -> list[Tensor]:
     size = X.element_size() * X.numel()
     if device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // 2:
         return [X.to(device)]
-    rows = max(1, BLOCK_BYTES * len(X) // max(1, size))
-    return list(X.split(rows))
-
-
-def _passed(
-    blocks: list[Tensor], device: torch.device, work: Callable[..., Tensor], beside: Tensor | None = None
-) -> Tensor:
-    # What is made of all rows, and of what stands beside each on the device already, block by block.
-    found: list[Tensor] = []
-    first = 0
-    for block in blocks:
-        own = () if beside is None else (beside[first : first + len(block)],)
-
-        def made(start: int, stop: int, block: Tensor = block, own: tuple[Tensor, ...] = own) -> Tensor:
-            return work(block[start:stop].to(device), *(part[start:stop] for part in own))
-
-        found += in_parts(made, len(block), max(1, len(block)))
-        first += len(block)
-    return found[0] if len(found) == 1 else torch.cat(found)
+    return list(X.split(max(1, BLOCK_BYTES * len(X) // max(1, size))))
 
 
 def _distances(X: Tensor, Y: Tensor) -> Tensor:
@@ -139,7 +127,7 @@ def measurable_factors(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     return (left.double(), right.double()) if wide else (left.to(right.dtype), right)
 
 
-class OuterRows:
+class OuterRows(_Rows):
     """Rows that are outer products of two vectors each, which are never formed.
 
     Parameters
@@ -165,12 +153,10 @@ class OuterRows:
     """
 
     def __init__(self, left: Tensor, right: Tensor, device: torch.device | str | None = None) -> None:
-        left, right = measurable_factors(left, right)
-        self.n = len(right)
-        self.device = right.device if device is None else torch.device(device)
-        self._left, self._right = left.to(self.device), right
-        self._blocks = [right] if right.device == self.device else _sent(right, self.device)
-        norms = _passed(self._blocks, self.device, lambda x: x.square().sum(dim=1))
+        left, self._right = measurable_factors(left, right)
+        super().__init__(self._right, device)
+        self._left = left.to(self.device)
+        norms = self._passed(lambda x: x.square().sum(dim=1))
         self._norms = norms * self._left.square().sum(dim=1)
 
     def squared_norms(self) -> Tensor:
@@ -180,7 +166,7 @@ class OuterRows:
     def squared_to(self, row: int) -> Tensor:
         """Return the squared distance (n,) of every row to one of them."""
         target = self._right[row].to(self.device)
-        products = _passed(self._blocks, self.device, lambda x: x @ target) * (self._left @ self._left[row])
+        products = self._passed(lambda x: x @ target) * (self._left @ self._left[row])
         norms = self._norms + self._norms[row]
         squared = norms - 2 * products
         near = (squared < NEAR * norms).nonzero()[:, 0]

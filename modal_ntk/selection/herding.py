@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from modal_ntk import checks, progress
-from modal_ntk.selection.result import Selection
+from modal_ntk.selection.result import Selection, filled_up
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
@@ -130,7 +130,8 @@ def max_herding(
     n_instances = checks.check_n_instances(n_instances, len(X))
     rng = checks.check_random_state(random_state)
     with progress.stage("similarities"):
-        gains = _Gains(X, _checked_kernel(kernel), _checked_weights(weights, len(X)), device)
+        similarity = kernel if callable(kernel) else Gaussian(checks.check_positive("kernel", kernel))
+        gains = _Gains(X, similarity, _checked_weights(weights, len(X)), device)
         if centers is not None and len(centers):
             for some in centers.split(max(1, BLOCK_PAIRS // len(X))):
                 gains.cover_by(some)
@@ -142,15 +143,9 @@ def max_herding(
             break
         indices.append(best[0])
         scores.append(best[1])
-    rest = rng.permutation(np.setdiff1d(np.arange(len(X)), indices))[: n_instances - len(indices)]
-    chosen = np.concatenate([np.array(indices, np.int64), rest])
-    return Selection(chosen, np.array(scores + [0.0] * len(rest)), {"coverage": gains.coverage()})
-
-
-def _checked_kernel(kernel: float | Kernel) -> Kernel:
-    if callable(kernel):
-        return kernel
-    return Gaussian(checks.check_positive("kernel", kernel))
+    picks = filled_up(indices, scores, len(X), n_instances, rng)
+    picks.info["coverage"] = gains.coverage()
+    return picks
 
 
 def _checked_weights(weights: Any, n: int) -> np.ndarray:
@@ -174,15 +169,17 @@ class _Gains:
         self._cover = torch.zeros(n, dtype=torch.float64, device=self.device)
         self._bounds = np.full(n, np.inf)
         self._error, self._type = 0.0, torch.float64
+        # For loops on the CPU that take a Gaussian from differences in float64, where a coarse similarity does not rule
+        # that out: the rows, what multiplies squared distances, and how much larger than a coarse one it can be.
+        self._exactly: tuple[np.ndarray, float, float] | None = None
         if isinstance(kernel, Gaussian):
             coarse = kernel.error(X, torch.float32)
             # Of a width near the rounding of distances, float32 could tell nothing.
             if coarse < 0.01:
                 self._error, self._type = coarse, torch.float32
+            if self.device.type == "cpu":
+                self._exactly = X.numpy(), 1 / kernel.width**2, 1 + 2 * self._error
         self._rows = X.to(self.device, self._type)
-        self._by_loops: _Loops | None = None
-        if isinstance(kernel, Gaussian) and self.device.type == "cpu":
-            self._by_loops = _Loops(X, kernel.width, self._error)
         self._stored: Tensor | None = None
 
     def bound(self) -> None:
@@ -212,10 +209,10 @@ class _Gains:
         self._bounds[pick] = -np.inf
         if self._type == torch.float64:
             torch.maximum(self._cover, self._near(np.array([pick]))[0], out=self._cover)
-        elif self._by_loops is None:
+        elif self._exactly is None:
             self.cover_by(self._X[pick : pick + 1])
         else:
-            self._by_loops.cover(pick, self._near(np.array([pick]))[0], self._cover)
+            _raise_cover(*self._exactly, pick, self._near(np.array([pick]))[0].numpy(), self._cover.numpy())
         return pick, exact[pick]
 
     def cover_by(self, centers: Tensor) -> None:
@@ -254,9 +251,11 @@ class _Gains:
         return error * (gains + float(self._weights @ self._cover))
 
     def _coarse(self, rows: np.ndarray, cover: Tensor) -> np.ndarray:
-        if self._stored is not None:
-            return _sums(self._stored, rows, cover, self._weights)
-        return _sums(self._near(rows), np.arange(len(rows)), cover, self._weights)
+        # What lies above the cover, weighted and summed.
+        if self.device.type != "cpu":
+            return ((self._near(rows) - cover).clamp_min_(0).double() @ self._weights).cpu().numpy()
+        near, at = (self._near(rows), np.arange(len(rows))) if self._stored is None else (self._stored, rows)
+        return _added(near.numpy(), at, cover.numpy(), self._weights.numpy())
 
     def _exact(self, rows: np.ndarray) -> dict[int, float]:
         # In float64, from the rows as they were given.
@@ -264,9 +263,9 @@ class _Gains:
             return dict(zip(rows.tolist(), self._bounds[rows].tolist(), strict=True))
         gains = []
         for some in self._blocks(rows):
-            if self._by_loops is not None:
-                near = self._near(some)
-                gains += [self._by_loops.gain(int(r), c, self._cover, self._weights) for r, c in zip(some, near)]  # noqa: B905
+            if self._exactly is not None:
+                near, covers = self._near(some).numpy(), (self._cover.numpy(), self._weights.numpy())
+                gains += [_gain(*self._exactly, row, near[i], *covers) for i, row in enumerate(some)]
             else:
                 above = (self._doubly_near(some) - self._cover).clamp_min_(0)
                 gains += (above @ self._weights).tolist()
@@ -298,31 +297,9 @@ class _Gains:
             yield rows[start : start + size]
 
 
-class _Loops:
-    # Similarities of a Gaussian from differences in float64, of those rows alone that a coarse one does not rule out.
-
-    def __init__(self, X: Tensor, width: float, error: float) -> None:
-        self._X, self._scale, self._least = X.numpy(), 1 / width**2, 1 + 2 * error
-
-    def cover(self, row: int, near: Tensor, cover: Tensor) -> None:
-        """Raise the cover of every row by its similarity to one, in place."""
-        _cover(self._X, row, self._scale, near.numpy(), self._least, cover.numpy())
-
-    def gain(self, row: int, near: Tensor, cover: Tensor, weights: Tensor) -> float:
-        """Return what one row would add."""
-        return float(_gain(self._X, row, self._scale, near.numpy(), self._least, cover.numpy(), weights.numpy()))
-
-
-def _sums(near: Tensor, rows: np.ndarray, cover: Tensor, weights: Tensor) -> np.ndarray:
-    # What lies above the cover, weighted and summed, for some rows of a matrix.
-    if near.device.type == "cpu":
-        return _added(near.numpy(), rows, cover.numpy(), weights.numpy())
-    some = near[torch.from_numpy(rows).to(near.device)]
-    return ((some - cover).clamp_min_(0).double() @ weights).cpu().numpy()
-
-
 def _add(sums: Tensor, tile: Tensor, cover: Tensor, weights: Tensor, here: slice, there: slice) -> None:
-    # The same of all pairs in one tile, for its rows and, where they are others, its columns.
+    # What lies above the cover, weighted and summed, of all pairs in one tile: for its rows and, where they are others,
+    # its columns.
     if tile.device.type == "cpu":
         _add_tile(tile.numpy(), here.start, there.start, sums.numpy(), cover.numpy(), weights.numpy())
         return
@@ -376,14 +353,14 @@ def _similarity(X, i, j, scale):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 
 @numba.njit(cache=True, nogil=True)
-def _cover(X, row, scale, near, least, cover):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _raise_cover(X, scale, least, row, near, cover):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     for i in range(len(cover)):
         if near[i] * least > cover[i]:
             cover[i] = max(cover[i], _similarity(X, i, row, scale))
 
 
 @numba.njit(cache=True, nogil=True)
-def _gain(X, row, scale, near, least, cover, weights):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _gain(X, scale, least, row, near, cover, weights):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     total = 0.0
     for i in range(len(cover)):
         if near[i] * least > cover[i]:

@@ -74,11 +74,9 @@ def k_center_greedy(
     """
     n_instances = checks.check_n_instances(n_instances, len(X))
     checks.check_choice("first", first, ("random", "first"))
-    if centers is not None and len(centers) == 0:
-        centers = None
-    X, centers = (measurable(X), None) if centers is None else measurable(X, centers)
-    rows = DenseRows(X, device)
-    if centers is None:
+    X, centers = measurable(X, X[:0] if centers is None else centers)
+    rows, is_first = DenseRows(X, device), len(centers) == 0
+    if is_first:
         rng = checks.check_random_state(random_state)
         pick = int(rng.integers(len(X))) if first == "random" else 0
         nearest = torch.full((len(X),), torch.inf, dtype=X.dtype, device=rows.device)
@@ -97,7 +95,7 @@ def k_center_greedy(
         else:
             pick = ahead.farthest_after(pick, nearest)
     radius = max(float(nearest[pick]), 0.0) ** 0.5
-    if centers is None:
+    if is_first:
         scores[0] = scores[1] if n_instances > 1 else radius**2
     return Selection(indices, np.sqrt(scores), {"radius": radius})
 

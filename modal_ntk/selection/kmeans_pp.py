@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from modal_ntk import checks, progress
-from modal_ntk.selection.distances import Distances
+from modal_ntk.selection.distances import DenseRows, OuterRows
 from modal_ntk.selection.result import Selection
 
 First = Literal["largest", "uniform"]
 
 
 def kmeans_plus_plus(
-    rows: Distances, n_instances: int, *, first: First = "largest", random_state: Any = None
+    rows: DenseRows | OuterRows, n_instances: int, *, first: First = "largest", random_state: Any = None
 ) -> Selection:
     """Draw rows one by one, with probability proportional to the squared distance to the nearest one drawn.
 

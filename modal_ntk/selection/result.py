@@ -25,3 +25,12 @@ class Selection:
     indices: np.ndarray
     scores: np.ndarray
     info: dict[str, Any] = field(default_factory=dict)
+
+
+def filled_up(
+    indices: list[int], scores: list[float], n_rows: int, n_instances: int, rng: np.random.Generator
+) -> Selection:
+    """Return what was chosen of some rows, with others by chance where it is short; these have score zero."""
+    rest = rng.permutation(np.setdiff1d(np.arange(n_rows), indices))[: n_instances - len(indices)]
+    chosen = np.concatenate([np.array(indices, np.int64), rest])
+    return Selection(chosen, np.concatenate([np.array(scores, float), np.zeros(len(rest))]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -132,11 +133,15 @@ def select_typical(
     checks.check_choice("neighbors", neighbors, ("remaining", "cluster"))
     indices: list[int] = []
     scores: list[float] = []
+
+    def measured(rows: np.ndarray) -> Tensor:
+        return typicality(X[torch.from_numpy(rows)], n_neighbors, distance=distance, device=device)
+
     with progress.stage("typicality", n_instances):
         for queue in _queues(clusters, n_labeled, min_cluster_size):
             while queue and len(indices) < n_instances:
                 for cluster in queue[: n_instances - len(indices)]:
-                    row, score = cluster.take(X, n_neighbors, distance, neighbors, device)
+                    row, score = cluster.take(measured, neighbors)
                     indices.append(row - n_labeled)
                     scores.append(score)
                     progress.advance()
@@ -148,22 +153,14 @@ def select_typical(
 class _Cluster:
     members: np.ndarray
     free: np.ndarray  # neither labelled nor chosen, in rising order
-    values: Tensor | None = field(default=None)  # typicalities of the free rows where these are found once
+    values: Tensor | None = None  # typicalities of the free rows where these are found once
 
-    def take(
-        self,
-        X: Tensor,
-        n_neighbors: int,
-        distance: Distance,
-        neighbors: Neighbors,
-        device: torch.device | str | None,
-    ) -> tuple[int, float]:
+    def take(self, measured: Callable[[np.ndarray], Tensor], neighbors: Neighbors) -> tuple[int, float]:
         """Return the most typical free row, no longer free, and its typicality."""
         values = self.values
         if values is None:
             rows = self.free if neighbors == "remaining" else self.members
-            values = typicality(X[torch.from_numpy(rows)], n_neighbors, distance=distance, device=device)
-            values = values[torch.from_numpy(np.searchsorted(rows, self.free))]
+            values = measured(rows)[torch.from_numpy(np.searchsorted(rows, self.free))]
         best = int(values.argmax())
         row, score = int(self.free[best]), float(values[best])
         self.free = np.delete(self.free, best)
@@ -176,15 +173,11 @@ def _queues(clusters: np.ndarray, n_labeled: int, min_cluster_size: int) -> list
     # The large clusters in their order, then the small ones, without those that are all labelled.
     sizes = np.bincount(clusters)
     labeled = np.bincount(clusters[:n_labeled], minlength=len(sizes))
-    starts = np.cumsum(sizes)[:-1]
-    members = np.split(np.argsort(clusters, kind="stable"), starts)
-    order = [c for c in np.lexsort((-sizes, labeled)) if sizes[c] > labeled[c]]
-    large, small = (
-        [
-            _Cluster(members[c], members[c][members[c] >= n_labeled])
-            for c in order
-            if (sizes[c] > min_cluster_size) == is_large
-        ]
-        for is_large in (True, False)
-    )
+    members = np.split(np.argsort(clusters, kind="stable"), np.cumsum(sizes)[:-1])
+    large: list[_Cluster] = []
+    small: list[_Cluster] = []
+    for c in np.lexsort((-sizes, labeled)):
+        if sizes[c] > labeled[c]:
+            queue = large if sizes[c] > min_cluster_size else small
+            queue.append(_Cluster(members[c], members[c][members[c] >= n_labeled]))
     return [large, small]
