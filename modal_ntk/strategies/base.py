@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.base import BaseEstimator
 from modal_ntk import checks, nets, progress
 from modal_ntk.checks.parameters import Constraints
 from modal_ntk.errors import ContractError, InvalidInputError, UnmetNeedError
-from modal_ntk.hooks import NEEDS
+from modal_ntk.hooks import NEEDS, StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
 from modal_ntk.strategies.common import gate
 from modal_ntk.strategies.common.query import Query as Query
@@ -41,7 +42,8 @@ class QueryStrategy(BaseEstimator, ABC):
     """Base of all strategies: a scikit-learn estimator that modAL can call.
 
     A subclass declares `needs` and what its parameters may be, as scikit-learn's ``_parameter_constraints``, and writes
-    `_select`; the rest is done here. Calling a strategy keeps the
+    `_select`; the rest is done here. Parameters are the arguments of an ``__init__`` that keeps them unchanged, which
+    for the library's own strategies a dataclass writes. Calling a strategy keeps the
     whole result in ``last_selection_`` and returns what the learner's modAL expects.
 
     Attributes
@@ -178,9 +180,13 @@ class QueryStrategy(BaseEstimator, ABC):
     def _check_query(self, query: Query) -> None:
         """Refuse what the query's sizes rule out, before anything is computed."""
 
-    def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - for strategies that start cold
-        """Return the needs that the learner cannot meet; what depends on parameters overrides this."""
-        return [need for need in sorted(self.needs) if not view.offers(need)]
+    def _needed(self, n_labeled: int) -> Set[str]:  # noqa: ARG002 - for strategies that start cold
+        """Return the needs; where these depend on parameters, or on there being labels, this is overridden."""
+        return self.needs
+
+    def _unmet(self, view: NetView, n_labeled: int) -> list[str]:
+        """Return the needs that the learner cannot meet."""
+        return [need for need in sorted(self._needed(n_labeled)) if not view.offers(need)]
 
     def _query(self, learner: Any, X_pool: Any, n_instances: int, X_labeled: Any, y_labeled: Any) -> Query:
         rng = checks.check_random_state(self.random_state)
@@ -228,6 +234,32 @@ class QueryStrategy(BaseEstimator, ABC):
         lacking = "; ".join(f"{need} ({NEEDS[need]})" for need in unmet)
         what_to_do = remedy(self, unmet, view, n_labeled)
         raise UnmetNeedError(f"{name} expected a learner with {lacking}; got {got}. {what_to_do}")
+
+
+def announced(name: str, strategy: QueryStrategy, summary: str, paper: str) -> Callable[[], list[StrategySpec]]:
+    """Return the hook by which a module announces its one strategy.
+
+    Parameters
+    ----------
+    name : str
+        Of its entry point, too.
+    strategy : QueryStrategy
+        One of the class, at its defaults.
+    summary, paper : str
+        What it takes, in a line, and where it comes from.
+
+    Returns
+    -------
+    callable
+        To be the module's ``modal_ntk_strategies``.
+    """
+    spec = StrategySpec(name, type(strategy), summary, strategy.needs, paper)
+
+    @hookimpl
+    def modal_ntk_strategies() -> list[StrategySpec]:
+        return [spec]
+
+    return modal_ntk_strategies
 
 
 def _raise_again(call: tuple[int, int, int]) -> None:

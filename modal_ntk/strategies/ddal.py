@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Set
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,14 +14,13 @@ import scipy.sparse as sp
 from modal_ntk import checks, progress, selection, structure
 from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, Interval, StrOptions
 from modal_ntk.errors import ModalNTKWarning
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.ahead.diffused import CRITERIA
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.base import Query, announced
+from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common import rows
 
 if TYPE_CHECKING:
-    from modal_ntk.nets import NetView
     from modal_ntk.selection.ahead.diffused import Criterion, TieBreak
     from modal_ntk.structure.graphs.graph import Search, Similarity, Symmetrise
     from modal_ntk.structure.graphs.reuse import GraphMemory, PlacedGraph
@@ -31,7 +30,7 @@ STEPS_WITH_TOL = 1000
 
 
 @dataclass(eq=False, kw_only=True, repr=False)
-class DDAL(QueryStrategy):
+class DDAL(DistanceStrategy):
     """Query the samples about which labels, diffused over a neighbour graph, say least.
 
     Labels walk T steps over the graph of all samples, labelled and not. Rows that no label reaches score zero
@@ -124,10 +123,9 @@ class DDAL(QueryStrategy):
     ([1, 3, 4], 'exploring', 3)
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"features"})
     _remade: ClassVar[frozenset[str]] = frozenset({"_memory"})
-    _without: ClassVar[dict[str, dict[str, Any]]] = {"embedding": {"features": "input"}}
     _parameter_constraints: ClassVar[Constraints] = {
+        **DistanceStrategy._parameter_constraints,
         "n_neighbors": [COUNT],
         "n_steps": [COUNT, None],
         "tol": [POSITIVE, None],
@@ -136,7 +134,6 @@ class DDAL(QueryStrategy):
         "per_round": [COUNT, None],
         "oracle": [callable, None],
         "tie_break": [StrOptions({"random", "farthest"})],
-        "features": [str, callable],
         "similarity": [StrOptions({"exp", "constant"}), callable],
         "symmetrise": [StrOptions({"max", "mean"}), None],
         "self_loops": ["boolean"],
@@ -164,9 +161,8 @@ class DDAL(QueryStrategy):
     random_state: Any = None
     verbose: int = 0
 
-    def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - labels change no need
-        needed = self.needs | (rows.needs_of(self.features) if self.affinity is None else set())
-        return [need for need in sorted(needed) if not view.offers(need)]
+    def _needed(self, n_labeled: int) -> Set[str]:
+        return super()._needed(n_labeled) if self.affinity is None else self.needs
 
     def _select(self, query: Query) -> Selection:
         with progress.stage("graph"):
@@ -259,10 +255,6 @@ class DDAL(QueryStrategy):
 
 
 ddal = DDAL()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "least certain rows after diffusing labels over the neighbour graph"
-    return [StrategySpec("ddal", DDAL, summary, DDAL.needs, "DDAL (Kushnir, Venturi)")]
+modal_ntk_strategies = announced(
+    "ddal", ddal, "least certain rows after diffusing labels over the neighbour graph", "DDAL (Kushnir, Venturi)"
+)

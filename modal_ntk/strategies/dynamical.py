@@ -13,10 +13,9 @@ import numpy as np
 from modal_ntk import checks, features, kernels, nets, progress, selection
 from modal_ntk.checks.parameters import COUNT, NOT_NEGATIVE, Constraints, StrOptions
 from modal_ntk.errors import ModalNTKWarning
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.late import torch
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.base import Query, QueryStrategy, announced
 from modal_ntk.strategies.wrappers.sharding import over_pool
 
 if TYPE_CHECKING:
@@ -337,10 +336,9 @@ def _squared_norm(gradient: dict[str, Tensor]) -> float:
 
 
 dynamical = DynamicAL()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "largest gain in training dynamics: own gradient's length, product with the labelled set's"
-    return [StrategySpec("dynamical", DynamicAL, summary, DynamicAL.needs, "dynamicAL (Wang et al., NeurIPS 2022)")]
+modal_ntk_strategies = announced(
+    "dynamical",
+    dynamical,
+    "largest gain in training dynamics: own gradient's length, product with the labelled set's",
+    "dynamicAL (Wang et al., NeurIPS 2022)",
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -10,10 +10,9 @@ import numpy as np
 
 from modal_ntk import nets, selection
 from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, StrOptions
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.late import torch
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.base import Query, QueryStrategy, announced
 from modal_ntk.strategies.common.kernel_query import (
     KERNEL_CONSTRAINTS,
     candidates_of,
@@ -22,11 +21,11 @@ from modal_ntk.strategies.common.kernel_query import (
     net_kernel,
     stacked,
 )
+from modal_ntk.strategies.common.rows import needs_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modal_ntk.nets import NetView
     from modal_ntk.selection.ahead.lookahead import Precision, TieBreak
     from modal_ntk.strategies.common.kernel_query import Scaling
 
@@ -152,11 +151,10 @@ class LookAhead(QueryStrategy):
     random_state: Any = None
     verbose: int = 0
 
-    def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - needs do not depend on labels
-        needed = {"gradients", "probabilities"} if self.variant == "trained" else {"predictions", "features"}
-        if self.variant == "initial" and isinstance(self.features, str) and self.features != "input":
-            needed.add("embedding")
-        return [need for need in sorted(needed) if not view.offers(need)]
+    def _needed(self, n_labeled: int) -> Set[str]:  # noqa: ARG002 - needs do not depend on labels
+        if self.variant == "trained":
+            return {"gradients", "probabilities"}
+        return {"predictions", "features"} | needs_of(self.features, auto=False)
 
     def _check_query(self, query: Query) -> None:
         check_kernel_memory(query, self.n_candidates, self.dtype, self.memory_budget)
@@ -212,10 +210,9 @@ class LookAhead(QueryStrategy):
 
 
 lookahead = LookAhead()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "largest change of the network's outputs, predicted by its neural tangent kernel"
-    return [StrategySpec("lookahead", LookAhead, summary, LookAhead.needs, "NTK look-ahead (Mohamadi et al.)")]
+modal_ntk_strategies = announced(
+    "lookahead",
+    lookahead,
+    "largest change of the network's outputs, predicted by its neural tangent kernel",
+    "NTK look-ahead (Mohamadi et al.)",
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -10,10 +9,9 @@ import numpy as np
 
 from modal_ntk import kernels, nets, progress, selection, structure
 from modal_ntk.checks.parameters import COUNT, SHARE, Constraints, StrOptions
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.late import torch
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.base import Query, QueryStrategy, announced
 from modal_ntk.strategies.common.kernel_query import candidates_of
 
 if TYPE_CHECKING:
@@ -246,10 +244,9 @@ def _heads(
 
 
 lpntk = LpNTK()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "what teaches most of the pool that labelled samples do not teach yet, by the labelled kernel"
-    return [StrategySpec("lpntk", LpNTK, summary, LpNTK.needs, "lpNTK (Guo et al., ICLR 2024)")]
+modal_ntk_strategies = announced(
+    "lpntk",
+    lpntk,
+    "what teaches most of the pool that labelled samples do not teach yet, by the labelled kernel",
+    "lpNTK (Guo et al., ICLR 2024)",
+)

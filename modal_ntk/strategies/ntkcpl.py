@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -12,9 +12,8 @@ import numpy as np
 from modal_ntk import checks, progress, selection, structure
 from modal_ntk.checks.parameters import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Constraints, StrOptions
 from modal_ntk.errors import ModalNTKWarning
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.base import Query, QueryStrategy, announced
 from modal_ntk.strategies.common.kernel_query import (
     KERNEL_CONSTRAINTS,
     candidate_rows,
@@ -23,11 +22,11 @@ from modal_ntk.strategies.common.kernel_query import (
     scaled,
     stacked,
 )
+from modal_ntk.strategies.common.rows import needs_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modal_ntk.nets import NetView
     from modal_ntk.selection.ahead.lookahead import Precision, TieBreak
     from modal_ntk.strategies.common.kernel_query import Scaling
     from modal_ntk.structure.clusters import Clustering
@@ -271,15 +270,12 @@ class NTKCPL(QueryStrategy):
                 stacklevel=2,
             )
 
-    def _unmet(self, view: NetView, n_labeled: int) -> list[str]:
-        needed = set(self.needs)
-        if n_labeled and self.variant == "al":
-            needed |= {"predictions"} if callable(self.embedding) else {"predictions", "embedding"}
-        elif n_labeled:
-            needed.add("predictions")
-        if isinstance(self.features, str) and self.features != "input":
-            needed.add("embedding")
-        return [need for need in sorted(needed) if not view.offers(need)]
+    def _needed(self, n_labeled: int) -> Set[str]:
+        needed = self.needs | needs_of(self.features, auto=False)
+        if n_labeled == 0:
+            return needed
+        of_clusters = {"embedding"} if self.variant == "al" and not callable(self.embedding) else set()
+        return needed | {"predictions"} | of_clusters
 
     def _check_query(self, query: Query) -> None:
         check_kernel_memory(query, self.n_candidates, self.dtype, self.memory_budget)
@@ -350,10 +346,9 @@ class NTKCPL(QueryStrategy):
 
 
 ntkcpl = NTKCPL()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "NTK look-ahead at the error over the pool, against clustering pseudo-labels"
-    return [StrategySpec("ntkcpl", NTKCPL, summary, NTKCPL.needs, "NTKCPL (Wen, Pizarro, Williams)")]
+modal_ntk_strategies = announced(
+    "ntkcpl",
+    ntkcpl,
+    "NTK look-ahead at the error over the pool, against clustering pseudo-labels",
+    "NTKCPL (Wen, Pizarro, Williams)",
+)

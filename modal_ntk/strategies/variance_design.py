@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -10,9 +10,8 @@ import numpy as np
 
 from modal_ntk import selection
 from modal_ntk.checks.parameters import Constraints, StrOptions
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.base import Query, QueryStrategy, announced
 from modal_ntk.strategies.common.kernel_query import (
     KERNEL_CONSTRAINTS,
     candidates_of,
@@ -21,9 +20,9 @@ from modal_ntk.strategies.common.kernel_query import (
     net_kernel,
     stacked,
 )
+from modal_ntk.strategies.common.rows import needs_of
 
 if TYPE_CHECKING:
-    from modal_ntk.nets import NetView
     from modal_ntk.selection.ahead.lookahead import Precision
     from modal_ntk.strategies.common.kernel_query import Scaling
 
@@ -102,11 +101,8 @@ class VarianceDesign(QueryStrategy):
     random_state: Any = None
     verbose: int = 0
 
-    def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - labels decide nothing
-        needed = {"gradients"} if self.kernel == "net" else set(self.needs)
-        if self.kernel == "infinite" and isinstance(self.features, str) and self.features != "input":
-            needed.add("embedding")
-        return [need for need in sorted(needed) if not view.offers(need)]
+    def _needed(self, n_labeled: int) -> Set[str]:  # noqa: ARG002 - labels decide nothing
+        return {"gradients"} if self.kernel == "net" else self.needs | needs_of(self.features, auto=False)
 
     def _check_query(self, query: Query) -> None:
         check_kernel_memory(query, self.n_candidates, self.dtype, self.memory_budget)
@@ -135,11 +131,9 @@ class VarianceDesign(QueryStrategy):
 
 
 variance_design = VarianceDesign()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "largest fall of the pool's posterior variance under a neural tangent kernel (V-optimal design)"
-    paper = "Transductive experimental design (Yu, Bi, Tresp 2006)"
-    return [StrategySpec("variance_design", VarianceDesign, summary, VarianceDesign.needs, paper)]
+modal_ntk_strategies = announced(
+    "variance_design",
+    variance_design,
+    "largest fall of the pool's posterior variance under a neural tangent kernel (V-optimal design)",
+    "Transductive experimental design (Yu, Bi, Tresp 2006)",
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,9 +10,8 @@ import numpy as np
 
 from modal_ntk import checks, selection
 from modal_ntk.checks.parameters import NOT_NEGATIVE, SHARE, Constraints
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.base import Query, QueryStrategy, announced
 from modal_ntk.strategies.wrappers.sharding import over_pool
 
 if TYPE_CHECKING:
@@ -86,9 +85,8 @@ class WAAL(QueryStrategy):
     random_state: Any = None
     verbose: int = 0
 
-    def _unmet(self, view: NetView, n_labeled: int) -> list[str]:
-        unmet = super()._unmet(view, n_labeled)
-        return unmet if self.critic is None else [need for need in unmet if need != "critic"]
+    def _needed(self, n_labeled: int) -> Set[str]:  # noqa: ARG002 - labels change no need
+        return self.needs if self.critic is None else self.needs - {"critic"}
 
     def _select(self, query: Query) -> Selection:
         parts = over_pool(query, self._of_shard)
@@ -136,10 +134,9 @@ def _values_of(values: Any, n_pool: int) -> np.ndarray:
 
 
 waal = WAAL()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "uncertain to the classifier and unlike the labelled samples to a critic it was trained against"
-    return [StrategySpec("waal", WAAL, summary, WAAL.needs, "Shui et al., AISTATS 2020")]
+modal_ntk_strategies = announced(
+    "waal",
+    waal,
+    "uncertain to the classifier and unlike the labelled samples to a critic it was trained against",
+    "Shui et al., AISTATS 2020",
+)

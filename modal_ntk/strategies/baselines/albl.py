@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -15,9 +15,8 @@ from sklearn.utils.metaestimators import _BaseComposition
 from modal_ntk import checks, nets
 from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, Interval, StrOptions
 from modal_ntk.errors import ModalNTKWarning
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.base import Query, QueryStrategy, announced
 from modal_ntk.strategies.baselines.bandit import Turn, arm_probabilities, grown, grown_of_one
 from modal_ntk.strategies.baselines.coreset import CoreSet
 from modal_ntk.strategies.baselines.random_sampling import RandomSampling
@@ -281,10 +280,6 @@ def _places(samples: list[bytes], rows: dict[bytes, list[int]]) -> list[int]:
 
 
 albl = ALBL()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "a bandit over strategies, rewarded by the labels"
-    return [StrategySpec("albl", ALBL, summary, albl.needs, "Hsu, Lin; baseline of dynamicAL")]
+modal_ntk_strategies = announced(
+    "albl", albl, "a bandit over strategies, rewarded by the labels", "Hsu, Lin; baseline of dynamicAL"
+)

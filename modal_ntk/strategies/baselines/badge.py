@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,11 +10,10 @@ import numpy as np
 
 from modal_ntk import progress, selection
 from modal_ntk.checks.parameters import COUNT, Constraints, StrOptions
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.late import torch
 from modal_ntk.selection.distances import measurable_factors
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query
+from modal_ntk.strategies.base import Query, announced
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common import rows
 
@@ -87,7 +86,7 @@ class BADGE(DistanceStrategy):
     random_state: Any = None
     verbose: int = 0
 
-    def _needed(self) -> set[str]:
+    def _needed(self, n_labeled: int) -> Set[str]:  # noqa: ARG002 - labels change no need
         return {"probabilities"} | rows.needs_of(self.features)
 
     def _select(self, query: Query) -> Selection:
@@ -138,10 +137,6 @@ def _averaged(a: Tensor, h: Tensor, length: int, device: torch.device) -> Tensor
 
 
 badge = BADGE()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "k-means++ seeding on the gradients of the last layer"
-    return [StrategySpec("badge", BADGE, summary, BADGE.needs, "BADGE (Ash et al. 2020)")]
+modal_ntk_strategies = announced(
+    "badge", badge, "k-means++ seeding on the gradients of the last layer", "BADGE (Ash et al. 2020)"
+)

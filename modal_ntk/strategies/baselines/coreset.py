@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from modal_ntk import selection
 from modal_ntk.checks.parameters import Constraints, StrOptions
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query
+from modal_ntk.strategies.base import Query, announced
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common.rows import read_rows
 
@@ -77,10 +75,9 @@ class CoreSet(DistanceStrategy):
 
 
 coreset = CoreSet()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "farthest from the labelled set and from each other (greedy k-centre)"
-    return [StrategySpec("coreset", CoreSet, summary, CoreSet.needs, "CoreSet (Sener, Savarese 2018)")]
+modal_ntk_strategies = announced(
+    "coreset",
+    coreset,
+    "farthest from the labelled set and from each other (greedy k-centre)",
+    "CoreSet (Sener, Savarese 2018)",
+)

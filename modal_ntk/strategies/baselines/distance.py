@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Set
+from typing import Any, ClassVar
 
 from modal_ntk.checks.parameters import Constraints
 from modal_ntk.strategies.base import QueryStrategy
 from modal_ntk.strategies.common import rows
-
-if TYPE_CHECKING:
-    from modal_ntk.nets import NetView
 
 
 class DistanceStrategy(QueryStrategy):
@@ -28,8 +26,5 @@ class DistanceStrategy(QueryStrategy):
         "features": [str, callable],
     }
 
-    def _unmet(self, view: NetView, n_labeled: int) -> list[str]:  # noqa: ARG002 - labels change no need
-        return [need for need in sorted(self._needed()) if not view.offers(need)]
-
-    def _needed(self) -> set[str]:
-        return set(self.needs) | rows.needs_of(self.features)
+    def _needed(self, n_labeled: int) -> Set[str]:  # noqa: ARG002 - labels change no need
+        return self.needs | rows.needs_of(self.features)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from modal_ntk import selection
 from modal_ntk.checks.parameters import COUNT, Constraints, StrOptions
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query
+from modal_ntk.strategies.base import Query, announced
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common import rows
 
@@ -75,10 +73,9 @@ class KMedian(DistanceStrategy):
 
 
 kmedian = KMedian()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "samples that stand for the pool, one for each cluster of it"
-    return [StrategySpec("kmedian", KMedian, summary, KMedian.needs, "baseline of WAAL (Shui et al. 2020)")]
+modal_ntk_strategies = announced(
+    "kmedian",
+    kmedian,
+    "samples that stand for the pool, one for each cluster of it",
+    "baseline of WAAL (Shui et al. 2020)",
+)

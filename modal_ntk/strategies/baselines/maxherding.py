@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from modal_ntk import selection
 from modal_ntk.checks.parameters import POSITIVE, Constraints
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query
+from modal_ntk.strategies.base import Query, announced
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common.rows import Rows, read_rows
 
@@ -93,10 +91,9 @@ class MaxHerding(DistanceStrategy):
 
 
 maxherding = MaxHerding()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "adds most to every sample's similarity to its most similar labelled one (generalised coverage)"
-    return [StrategySpec("maxherding", MaxHerding, summary, MaxHerding.needs, "MaxHerding (Bae et al. 2024)")]
+modal_ntk_strategies = announced(
+    "maxherding",
+    maxherding,
+    "adds most to every sample's similarity to its most similar labelled one (generalised coverage)",
+    "MaxHerding (Bae et al. 2024)",
+)

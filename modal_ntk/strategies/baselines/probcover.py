@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
@@ -11,10 +10,9 @@ import numpy as np
 
 from modal_ntk import progress, selection, structure
 from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, Interval, StrOptions
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.late import torch
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query
+from modal_ntk.strategies.base import Query, announced
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common.rows import Rows, read_rows
 
@@ -120,10 +118,6 @@ class ProbCover(DistanceStrategy):
 
 
 probcover = ProbCover()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "largest share of the pool covered by balls of one radius"
-    return [StrategySpec("probcover", ProbCover, summary, ProbCover.needs, "ProbCover (Yehuda et al. 2022)")]
+modal_ntk_strategies = announced(
+    "probcover", probcover, "largest share of the pool covered by balls of one radius", "ProbCover (Yehuda et al. 2022)"
+)

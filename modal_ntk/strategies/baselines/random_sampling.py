@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.base import Query, QueryStrategy, announced
 
 
 @dataclass(eq=False, kw_only=True, repr=False)
@@ -49,11 +47,6 @@ class RandomSampling(QueryStrategy):
 
 
 random_sampling = RandomSampling()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "uniform without replacement; the control arm"
-    paper = "baseline of all five papers"
-    return [StrategySpec("random_sampling", RandomSampling, summary, RandomSampling.needs, paper)]
+modal_ntk_strategies = announced(
+    "random_sampling", random_sampling, "uniform without replacement; the control arm", "baseline of all five papers"
+)

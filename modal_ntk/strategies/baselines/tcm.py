@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from modal_ntk.checks.parameters import COUNT, Constraints
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query
+from modal_ntk.strategies.base import Query, announced
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.baselines.scores.margin import Margin
 from modal_ntk.strategies.baselines.typiclust import TypiClust
@@ -79,10 +77,6 @@ class TCM(DistanceStrategy):
 
 
 tcm = TCM()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "TypiClust until there are some labels for every class, then margin"
-    return [StrategySpec("tcm", TCM, summary, TCM.needs, "TCM (Doucet et al. 2024)")]
+modal_ntk_strategies = announced(
+    "tcm", tcm, "TypiClust until there are some labels for every class, then margin", "TCM (Doucet et al. 2024)"
+)

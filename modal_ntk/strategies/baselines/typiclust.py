@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,9 +10,8 @@ import numpy as np
 
 from modal_ntk import selection, structure
 from modal_ntk.checks.parameters import COUNT, Constraints, Interval, StrOptions
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query
+from modal_ntk.strategies.base import Query, announced
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common.rows import read_rows
 
@@ -127,10 +125,9 @@ class TypiClust(DistanceStrategy):
 
 
 typiclust = TypiClust()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "the most typical sample of each cluster, least labelled and largest clusters first"
-    return [StrategySpec("typiclust", TypiClust, summary, TypiClust.needs, "TypiClust (Hacohen et al. 2022)")]
+modal_ntk_strategies = announced(
+    "typiclust",
+    typiclust,
+    "the most typical sample of each cluster, least labelled and largest clusters first",
+    "TypiClust (Hacohen et al. 2022)",
+)

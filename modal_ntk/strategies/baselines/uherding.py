@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -11,10 +11,9 @@ import numpy as np
 
 from modal_ntk import checks, nets, progress
 from modal_ntk.checks.parameters import POSITIVE, Constraints, StrOptions
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.late import torch
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query
+from modal_ntk.strategies.base import Query, announced
 from modal_ntk.strategies.baselines.calibration import held_out_temperature, tempered
 from modal_ntk.strategies.baselines.maxherding import MaxHerding
 from modal_ntk.strategies.baselines.scores.entropy import Entropy
@@ -23,7 +22,7 @@ from modal_ntk.strategies.baselines.scores.margin import Margin
 from modal_ntk.strategies.common.rows import Rows, read_rows
 
 if TYPE_CHECKING:
-    from modal_ntk.nets import NetView
+    pass
 
 _UNCERTAINTIES = {"margin": Margin, "entropy": Entropy, "least_confidence": LeastConfidence}
 _OF_CERTAIN = {"margin": -1.0, "entropy": 0.0, "least_confidence": 0.0}  # their least value, for a probability of one
@@ -97,12 +96,9 @@ class UHerding(MaxHerding):
     kernel: Any = "auto"
     features: Any = "fixed"
 
-    def _unmet(self, view: NetView, n_labeled: int) -> list[str]:
-        needed = self._needed() | ({"probabilities"} if n_labeled else set())
-        return [need for need in sorted(needed) if not view.offers(need)]
-
-    def _needed(self) -> set[str]:
-        return set(self.needs) if self._is_fixed() else super()._needed()
+    def _needed(self, n_labeled: int) -> Set[str]:
+        of_features = self.needs if self._is_fixed() else super()._needed(n_labeled)
+        return of_features | ({"probabilities"} if n_labeled else set())
 
     def _is_fixed(self) -> bool:
         return isinstance(self.features, str) and self.features == "fixed"
@@ -158,10 +154,9 @@ def _are_real_rows(X: Any) -> bool:
 
 
 uherding = UHerding()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "generalised coverage weighted by calibrated uncertainty: one method for few labels and for many"
-    return [StrategySpec("uherding", UHerding, summary, UHerding.needs, "UHerding (Bae et al. 2025)")]
+modal_ntk_strategies = announced(
+    "uherding",
+    uherding,
+    "generalised coverage weighted by calibrated uncertainty: one method for few labels and for many",
+    "UHerding (Bae et al. 2025)",
+)

@@ -44,9 +44,10 @@ class Rows:
         return torch.cat([self.labeled, self.pool])
 
 
-def needs_of(features: Any) -> set[str]:
-    """Return the needs that a choice of features adds, keys of ``hooks.NEEDS``."""
-    return {"embedding"} if isinstance(features, str) and features not in ("auto", "input") else set()
+def needs_of(features: Any, *, auto: bool = True) -> set[str]:
+    """Return the needs that a choice of features adds, keys of ``hooks.NEEDS``; without `auto` that is no choice."""
+    free = ("auto", "input") if auto else ("input",)
+    return {"embedding"} if isinstance(features, str) and features not in free else set()
 
 
 def source_of(view: NetView, features: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import joblib
@@ -26,6 +26,7 @@ ROWS = 4096
 """Least number of rows in a shard; it is rounded up to whole batches of the net."""
 
 T = TypeVar("T")
+Rows = slice | np.ndarray
 Reader = Callable[["NetView", Any, int], T]
 
 
@@ -53,15 +54,7 @@ def over_pool(query: Query, read: Reader[T]) -> list[T]:
     torch Dataset to each. With threads for workers the pool is read by this one alone, as a torch module in use
     cannot be shared.
     """
-    shards = _shards(query)
-    return _over(
-        query.view,
-        read,
-        len(shards),
-        lambda number: _slice(query.X_pool, *shards[number]),
-        lambda number: _sendable(query.X_pool, *shards[number]),
-        "scores",
-    )
+    return _over(query, read, _shards(query), "scores")
 
 
 def over_parts(query: Query, read: Reader[T], parts: Sequence[np.ndarray]) -> list[T]:
@@ -85,33 +78,19 @@ def over_parts(query: Query, read: Reader[T], parts: Sequence[np.ndarray]) -> li
     -----
     Workers are sent the rows of their part; of a memory-mapped pool its place in the file and the row numbers.
     """
-    mapped = _mapped(query.X_pool) if isinstance(query.X_pool, np.ndarray) else None
-    return _over(
-        query.view,
-        read,
-        len(parts),
-        lambda number: nets.take_rows(query.X_pool, parts[number]),
-        lambda number: nets.take_rows(query.X_pool, parts[number]) if mapped is None else mapped.rows(parts[number]),
-        "shards",
-    )
+    return _over(query, read, parts, "shards")
 
 
-def _over(
-    view: NetView,
-    read: Reader[T],
-    n_parts: int,
-    taken: Callable[[int], Any],
-    sendable: Callable[[int], Any],
-    stage: str,
-) -> list[T]:
-    if n_parts == 1 or not _workers_wanted():
-        numbered = progress.steps(range(n_parts), stage, "shard")
-        return [read(view, taken(number), number) for number in numbered]
+def _over(query: Query, read: Reader[T], parts: Sequence[Rows], stage: str) -> list[T]:
+    view, X = query.view, query.X_pool
+    if len(parts) == 1 or not _workers_wanted():
+        numbers = progress.steps(range(len(parts)), stage, "shard")
+        return [read(view, _taken(X, parts[number]), number) for number in numbers]
     # As many tasks as workers, each of several parts in a row: what all parts share is sent once to each.
-    runs = np.array_split(np.arange(n_parts), min(joblib.effective_n_jobs(None), n_parts))
+    runs = np.array_split(np.arange(len(parts)), min(joblib.effective_n_jobs(None), len(parts)))
 
     def task(numbers: np.ndarray) -> Any:
-        return joblib.delayed(_read)(view.estimator, read, [(int(n), sendable(int(n))) for n in numbers])
+        return joblib.delayed(_read)(view.estimator, read, [(n, _sendable(X, parts[n])) for n in numbers.tolist()])
 
     with progress.stage(stage):
         found = joblib.Parallel(batch_size=1)(task(numbers) for numbers in runs)
@@ -123,22 +102,24 @@ def _workers_wanted() -> bool:
     return joblib.effective_n_jobs(None) > 1 and not getattr(backend, "supports_sharedmem", False)
 
 
-def _shards(query: Query) -> list[tuple[int, int]]:
+def _shards(query: Query) -> list[slice]:
     # Whole batches, so that a net sees the very batches that it would see of the whole pool.
     net, n = query.view.net, query.n_pool
     size = 1 if net is None else int(getattr(net, "iterator_valid__batch_size", net.batch_size))
     rows = n if size < 1 else -(-ROWS // size) * size  # skorch's -1: everything is one batch
-    return [(start, min(start + rows, n)) for start in range(0, n, rows)]
+    return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
 
 
-def _slice(X: Any, start: int, stop: int) -> Any:
-    if (start, stop) == (0, checks.n_rows(X)):
+def _taken(X: Any, part: Rows) -> Any:
+    if isinstance(part, np.ndarray):
+        return nets.take_rows(X, part)
+    if part == slice(0, checks.n_rows(X)):
         return X
     if isinstance(X, Mapping):
-        return {name: _slice(part, start, stop) for name, part in X.items()}
+        return {name: _taken(values, part) for name, values in X.items()}
     if isinstance(X, np.ndarray) or hasattr(X, "detach"):
-        return X[start:stop]
-    return nets.take_rows(X, np.arange(start, stop))
+        return X[part]
+    return nets.take_rows(X, np.arange(part.start, part.stop))
 
 
 @dataclass(frozen=True)
@@ -148,38 +129,33 @@ class _Mapped:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     offset: int
-    taken: np.ndarray | None = None
-
-    def rows(self, taken: np.ndarray) -> _Mapped:
-        return replace(self, taken=taken)
+    part: Rows
 
     def open(self) -> np.ndarray:
-        found = np.memmap(self.path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape)
-        return found if self.taken is None else found[self.taken]
+        return np.memmap(self.path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape)[self.part]
 
 
-def _sendable(X: Any, start: int, stop: int) -> Any:
+def _sendable(X: Any, part: Rows) -> Any:
     if isinstance(X, Mapping):
-        return {name: _sendable(part, start, stop) for name, part in X.items()}
-    part = _slice(X, start, stop)
-    return _mapped(part) or part if isinstance(part, np.ndarray) else part
+        return {name: _sendable(values, part) for name, values in X.items()}
+    return _mapped(X, part) or _taken(X, part)
 
 
-def _mapped(part: np.ndarray) -> _Mapped | None:
-    root: Any = part
-    while isinstance(root.base, np.ndarray):
+def _mapped(X: Any, part: Rows) -> _Mapped | None:
+    root: Any = X
+    while isinstance(root, np.ndarray) and isinstance(root.base, np.ndarray):
         root = root.base
     if not isinstance(root, np.memmap) or not isinstance(root.base, mmap.mmap) or root.filename is None:
         return None
-    if root.mode == "c" or not part.flags.c_contiguous:  # changes to a private copy are not in the file
+    if root.mode == "c" or not X.flags.c_contiguous:  # changes to a private copy are not in the file
         return None
-    offset = root.offset + part.__array_interface__["data"][0] - root.__array_interface__["data"][0]
-    return _Mapped(str(root.filename), part.dtype, part.shape, offset)
+    offset = root.offset + X.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    return _Mapped(str(root.filename), X.dtype, X.shape, offset, part)
 
 
 def _opened(part: Any) -> Any:
     if isinstance(part, dict):
-        return {name: _opened(value) for name, value in part.items()}
+        return {name: _opened(values) for name, values in part.items()}
     return part.open() if isinstance(part, _Mapped) else part
 
 

@@ -210,7 +210,7 @@ class TestMemoryMaps:
             POOL.tofile(tmp_path / "pool.raw")
             pool = np.memmap(tmp_path / "pool.raw", dtype=POOL.dtype, mode="r", shape=POOL.shape)
         pool = {"row slice": pool[7:], "plain view": np.asarray(pool)}.get(how, pool)
-        sent = sharding._sendable({"x": pool}, start, 60)
+        sent = sharding._sendable({"x": pool}, slice(start, 60))
         assert len(pickle.dumps(sent)) < 600
         np.testing.assert_array_equal(sharding._opened(sent)["x"], pool[start:60])
 
@@ -221,7 +221,7 @@ class TestMemoryMaps:
         changed = np.load(tmp_path / "pool.npy", mmap_mode="c")
         changed[0] = 7
         for odd in (pool[[3, 5, 7]], changed, pool[:, 1:]):
-            sent = sharding._sendable(odd, 0, 3)
+            sent = sharding._sendable(odd, slice(0, 3))
             assert isinstance(sent, np.ndarray)
             np.testing.assert_array_equal(sent, odd[:3])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -13,9 +12,8 @@ import numpy as np
 from modal_ntk import nets, selection
 from modal_ntk.checks.parameters import COUNT, Constraints, StrOptions
 from modal_ntk.errors import ModalNTKWarning
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.base import Query, QueryStrategy, announced
 from modal_ntk.strategies.baselines.scores.entropy import Entropy
 from modal_ntk.strategies.baselines.scores.least_confidence import LeastConfidence
 from modal_ntk.strategies.baselines.scores.margin import Margin
@@ -136,10 +134,6 @@ class _Moments:
 
 
 bald = BALD()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "largest disagreement between passes with dropout"
-    return [StrategySpec("bald", BALD, summary, BALD.needs, "Gal, Islam, Ghahramani; DBAL in WAAL")]
+modal_ntk_strategies = announced(
+    "bald", bald, "largest disagreement between passes with dropout", "Gal, Islam, Ghahramani; DBAL in WAAL"
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,10 +10,9 @@ import numpy as np
 
 from modal_ntk import checks, features, nets, selection
 from modal_ntk.checks.parameters import COUNT, NOT_NEGATIVE, Constraints
-from modal_ntk.hooks import StrategySpec, hookimpl
 from modal_ntk.late import torch
 from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.base import Query, QueryStrategy, announced
 from modal_ntk.strategies.wrappers.sharding import over_pool
 
 if TYPE_CHECKING:
@@ -140,10 +138,6 @@ def _differentiable(module: nn.Module) -> AbstractContextManager[Any]:
 
 
 deepfool = DeepFool()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "smallest perturbation that changes the prediction"
-    return [StrategySpec("deepfool", DeepFool, summary, DeepFool.needs, "Ducoffe, Precioso; baseline of WAAL")]
+modal_ntk_strategies = announced(
+    "deepfool", deepfool, "smallest perturbation that changes the prediction", "Ducoffe, Precioso; baseline of WAAL"
+)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.strategies.base import announced
 from modal_ntk.strategies.baselines.scores.uncertainty import UncertaintyStrategy
 
 if TYPE_CHECKING:
@@ -42,10 +41,6 @@ class Entropy(UncertaintyStrategy):
 
 
 entropy = Entropy()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "largest entropy of the class probabilities"
-    return [StrategySpec("entropy", Entropy, summary, Entropy.needs, "baseline of all five papers")]
+modal_ntk_strategies = announced(
+    "entropy", entropy, "largest entropy of the class probabilities", "baseline of all five papers"
+)

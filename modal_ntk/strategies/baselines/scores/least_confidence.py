@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.strategies.base import announced
 from modal_ntk.strategies.baselines.scores.uncertainty import UncertaintyStrategy
 
 if TYPE_CHECKING:
@@ -42,11 +41,9 @@ class LeastConfidence(UncertaintyStrategy):
 
 
 least_confidence = LeastConfidence()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "smallest probability of the most probable class"
-    paper = "baseline of all five papers"
-    return [StrategySpec("least_confidence", LeastConfidence, summary, LeastConfidence.needs, paper)]
+modal_ntk_strategies = announced(
+    "least_confidence",
+    least_confidence,
+    "smallest probability of the most probable class",
+    "baseline of all five papers",
+)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from modal_ntk.hooks import StrategySpec, hookimpl
+from modal_ntk.strategies.base import announced
 from modal_ntk.strategies.baselines.scores.uncertainty import UncertaintyStrategy
 
 if TYPE_CHECKING:
@@ -43,10 +42,6 @@ class Margin(UncertaintyStrategy):
 
 
 margin = Margin()
-
-
-@hookimpl
-def modal_ntk_strategies() -> Iterable[StrategySpec]:
-    """Announce the strategy."""
-    summary = "smallest gap between the two most probable classes"
-    return [StrategySpec("margin", Margin, summary, Margin.needs, "baseline of all five papers")]
+modal_ntk_strategies = announced(
+    "margin", margin, "smallest gap between the two most probable classes", "baseline of all five papers"
+)
