@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import KW_ONLY, dataclass, field, fields, make_dataclass
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Labelled:
         return int(self.rng.integers(2**31))
 
 
+@dataclass(eq=False, repr=False)
 class DataPruner(OneToOneFeatureMixin, BaseEstimator, ABC):
     """Base of all pruners: choose among labelled samples those to train on.
 
@@ -63,6 +64,7 @@ class DataPruner(OneToOneFeatureMixin, BaseEstimator, ABC):
     _sampling_type = "under-sampling"
 
     estimator: Any
+    _: KW_ONLY
     random_state: Any = None
     verbose: int = 0
 

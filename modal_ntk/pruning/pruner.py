@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -25,10 +25,8 @@ N_DOUBTED = 2000
 DOUBTFUL = 0.05
 """Share of doubtful labels above which a pruner warns; of clean digits it was at most 0.014."""
 
-_MODES = ("prune_head", "head_only", "centres", "random_member", "redundant_only")
 
-
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, kw_only=True, repr=False)
 class LpNTKPruner(DataPruner):
     """Keep the samples that teach what others do not.
 
@@ -124,7 +122,7 @@ class LpNTKPruner(DataPruner):
         "kernel": [StrOptions({"labelled", "pseudo"})],
         "redundancy": [StrOptions({"auto", "all", "class", "later", "none"})],
         "max_redundant": [SHARE],
-        "mode": [StrOptions(set(_MODES))],
+        "mode": [StrOptions({"prune_head", "head_only", "centres", "random_member", "redundant_only"})],
         "head_drop": [SHARE],
         "cluster_share": [SHARE],
         "n_keep": [COUNT, None],
@@ -133,8 +131,6 @@ class LpNTKPruner(DataPruner):
         "sketch_dim": [COUNT],
     }
 
-    estimator: Any
-    _: KW_ONLY
     prefit: bool = False
     kernel: Literal["labelled", "pseudo"] = "labelled"
     redundancy: Redundancy = "auto"
@@ -146,14 +142,11 @@ class LpNTKPruner(DataPruner):
     method: Literal["auto", "exact", "sketch"] = "auto"
     memory_budget: int = 2**32
     sketch_dim: int = 1024
-    random_state: Any = None
-    verbose: int = 0
 
     def _keep(self, data: Labelled) -> np.ndarray:
         view = fitted_view(self.estimator, data, self.prefit)
         self.estimator_ = view.estimator
-        options = {"memory_budget": self.memory_budget, "sketch_dim": self.sketch_dim}
-        rows = similarity_rows(view, data, self.kernel, data.seed(), method=self.method, **options)
+        rows = self._rows(view, data, self.kernel, method=self.method)
         self.kernel_info_ = rows.info
         self.redundant_ = self._redundant(rows, data.y)
         self.clusters_ = np.full(len(data), -1, dtype=np.int64)
@@ -168,15 +161,18 @@ class LpNTKPruner(DataPruner):
         self._warn(len(data))
         return kept
 
+    def _rows(self, view: nets.NetView, data: Labelled, kernel: Any, **method: Any) -> KernelRows:
+        options = {"memory_budget": self.memory_budget, "sketch_dim": self.sketch_dim, **method}
+        return similarity_rows(view, data, kernel, data.seed(), **options)
+
     def _doubtful(self, view: nets.NetView, data: Labelled) -> float:
         rows = np.arange(len(data))
         if len(rows) > N_DOUBTED:
             rows = np.sort(data.rng.choice(rows, N_DOUBTED, replace=False))
         some = Labelled(nets.take_rows(data.X, rows), data.y[rows], data.rng)
-        options = {"memory_budget": self.memory_budget, "sketch_dim": self.sketch_dim}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ModalNTKWarning)  # of the sketch, which the pruner itself has told
-            similar = similarity_rows(view, some, "pseudo", data.seed(), **options)
+            similar = self._rows(view, some, "pseudo")
         scores, _ = conflict_scores(similar, np.unique(some.y, return_inverse=True)[1], 5)
         return float((scores > 0).mean())
 
@@ -199,18 +195,15 @@ class LpNTKPruner(DataPruner):
         redundancy = self.redundancy
         if redundancy == "auto":
             redundancy = "none" if self.mode == "head_only" else "all"
-        if redundancy == "none":
-            return np.zeros(len(y), dtype=bool)
-        if redundancy != "class":
-            return redundant_samples(rows, later_only=redundancy == "later", at_most=self._at_most(len(y)))
+        if redundancy in ("all", "later"):
+            at_most = math.floor(self.max_redundant * len(y))
+            return redundant_samples(rows, later_only=redundancy == "later", at_most=at_most)
         found = np.zeros(len(y), dtype=bool)
-        for label in np.unique(y):
+        for label in np.unique(y) if redundancy == "class" else ():
             members = np.flatnonzero(y == label)
-            found[members] = redundant_samples(rows.take(members), at_most=self._at_most(len(members)))
+            at_most = math.floor(self.max_redundant * len(members))
+            found[members] = redundant_samples(rows.take(members), at_most=at_most)
         return found
-
-    def _at_most(self, n: int) -> int:
-        return math.floor(self.max_redundant * n)
 
     def _after_clustering(self, rows: KernelRows, data: Labelled) -> np.ndarray:
         if self.mode == "redundant_only":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar, Literal
 
@@ -16,16 +16,12 @@ from modal_ntk.pruning.base import DataPruner, Labelled, label_columns, trained
 from modal_ntk.pruning.difficulty import sample_errors, watched
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, kw_only=True, repr=False)
 class ScorePruner(DataPruner):
     """Base of pruners that give every sample a score and keep a share of them."""
 
-    estimator: Any
-    _: KW_ONLY
     keep: float = 0.8
     keep_hardest: bool = True
-    random_state: Any = None
-    verbose: int = 0
     _parameter_constraints: ClassVar[Constraints] = {
         "keep": [SHARE],
         "keep_hardest": ["boolean"],

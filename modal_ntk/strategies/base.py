@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Set
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from modal_ntk import checks, nets, progress
 from modal_ntk.checks.parameters import Constraints
 from modal_ntk.errors import ContractError, InvalidInputError, UnmetNeedError
 from modal_ntk.hooks import NEEDS, StrategySpec, hookimpl
-from modal_ntk.selection.result import Selection
+from modal_ntk.selection.result import Selection as Selection
 from modal_ntk.strategies.common import gate
 from modal_ntk.strategies.common.query import Query as Query
 from modal_ntk.strategies.common.remedies import remedy
@@ -38,12 +39,13 @@ MULTILABEL = (
 """Strategies for several labels of one sample, named in the error of the others."""
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class QueryStrategy(BaseEstimator, ABC):
     """Base of all strategies: a scikit-learn estimator that modAL can call.
 
     A subclass declares `needs` and what its parameters may be, as scikit-learn's ``_parameter_constraints``, and writes
-    `_select`; the rest is done here. Parameters are the arguments of an ``__init__`` that keeps them unchanged, which
-    for the library's own strategies a dataclass writes. Calling a strategy keeps the
+    `_select`; the rest is done here. Parameters are the fields of a keyword-only dataclass, or the arguments of an
+    ``__init__`` that keeps them unchanged. Calling a strategy keeps the
     whole result in ``last_selection_`` and returns what the learner's modAL expects.
 
     Attributes
@@ -68,12 +70,12 @@ class QueryStrategy(BaseEstimator, ABC):
     reads_labels: ClassVar[bool] = True
     multilabel: ClassVar[bool] = False
     _parameter_constraints: ClassVar[Constraints] = {}
-    random_state: Any = None
-    verbose: int = 0
     _without: ClassVar[dict[str, dict[str, Any]]] = {}  # by need, the parameters that do without it
     # Attributes kept for speed alone: made again, they are the same. Pickles leave them out, and a run that was broken
     # off goes on without them.
     _remade: ClassVar[frozenset[str]] = frozenset()
+    random_state: Any = None
+    verbose: int = 0
 
     def __getstate__(self) -> Any:
         """Leave out what is made again where it is needed."""

@@ -15,8 +15,7 @@ from modal_ntk import checks, progress, selection, structure
 from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, Interval, StrOptions
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.selection.ahead.diffused import CRITERIA
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, announced
+from modal_ntk.strategies.base import Query, Selection, announced
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common import rows
 
@@ -158,8 +157,6 @@ class DDAL(DistanceStrategy):
     search: Search = "auto"
     n_classes: int | None = None
     reuse_graph: bool = True
-    random_state: Any = None
-    verbose: int = 0
 
     def _needed(self, n_labeled: int) -> Set[str]:
         return super()._needed(n_labeled) if self.affinity is None else self.needs

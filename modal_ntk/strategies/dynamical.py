@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -14,8 +14,7 @@ from modal_ntk import checks, features, kernels, nets, progress, selection
 from modal_ntk.checks.parameters import COUNT, NOT_NEGATIVE, Constraints, StrOptions
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.late import torch
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy, announced
+from modal_ntk.strategies.base import Query, QueryStrategy, Selection, announced
 from modal_ntk.strategies.wrappers.sharding import over_pool
 
 if TYPE_CHECKING:
@@ -127,14 +126,10 @@ class DynamicAL(QueryStrategy):
     parameters: str | Sequence[str] | None = None
     method: Literal["factored", "explicit"] = "factored"
     memory_budget: int = 2**30
-    random_state: Any = None
-    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
         loss = self._loss(query)
-        module = _module(query.view, query.X_pool, loss)
-        _restrict(query.view.module, self.parameters)
-        reader = _Reader(query, module, self, loss)
+        reader = _Reader(query, self, loss)
         with reader.gradients.evaluating():
             with progress.stage("labelled"):
                 direction = reader.labelled_sum()
@@ -189,23 +184,19 @@ class DynamicAL(QueryStrategy):
 
 class _Reader:
     # Reads labelled set and pool batch by batch; of the pool it keeps scores and pseudo-labels alone.
-    def __init__(self, query: Query, module: nn.Module, strategy: DynamicAL, loss: Loss) -> None:
-        self.query, self.module, self.loss = query, module, loss
-        self.budget = strategy.memory_budget
-        self.gradients = _gradients(module, strategy, loss)
+    def __init__(self, query: Query, strategy: DynamicAL, loss: Loss) -> None:
+        self.query, self.loss, self.budget = query, loss, strategy.memory_budget
+        self.gradients = _loss_gradients(query.view, query.X_pool, strategy, loss)
         self.labels: Tensor
 
     def labelled_sum(self) -> dict[str, Tensor]:
         total: dict[str, Tensor] = {}
-        columns, start = np.zeros(0, np.int64), 0
-        for batch in self._batches(self.query.X_labeled):
-            if self.query.has_several_labels:
-                columns = self.query.y_labeled
-            elif start == 0:
+        columns = self.query.y_labeled
+        for start, batch in self._batches(self.query.X_labeled):
+            if start == 0 and not self.query.has_several_labels:
                 n_outputs = self.gradients.net.logits(batch[:1]).shape[1]
                 columns = nets.class_columns(self.query.view, self.query.y_labeled, n_outputs)
             _add(total, self.gradients.sum(batch, columns[start : start + len(batch)]))
-            start += len(batch)
         return total
 
     def take_labels(self, labels: np.ndarray) -> None:
@@ -215,48 +206,47 @@ class _Reader:
     def sum_of(self, rows: np.ndarray) -> dict[str, Tensor]:
         # Summed loss gradient of some pool samples, under their pseudo-labels.
         total: dict[str, Tensor] = {}
-        wanted, start = np.sort(rows), 0
-        for batch in self._pool():
-            stop = start + len(batch)
-            inside = wanted[(wanted >= start) & (wanted < stop)]
+        wanted = np.sort(rows)
+        for start, batch in self._batches(self.query.X_pool):
+            inside = wanted[(wanted >= start) & (wanted < start + len(batch))]
             if len(inside) or not total:
                 _add(total, self.gradients.sum(batch[inside - start], self.labels[inside]))
-            start = stop
         return total
 
     def pool_products(self, n_steps: float) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
         # From picks to the product of every pool sample's gradient with the sum of theirs.
-
         n = self.query.n_pool
         # For LeNet-5 a kernel of 8,000 samples cost seven passes over them; nets with more parameters pay more.
         # Of several labels there is no kernel.
         several = self.query.has_several_labels
         if several or 200 * n_steps < n or n * n * self.gradients.net.dtype.itemsize > self.budget:
             return self._products_by_pass, "passes"
-        x = features.concatenated(list(self._pool()))
+        module = nets.logit_module(self.query.view, self.query.X_pool)
+        x = features.concatenated([batch for _, batch in self._batches(self.query.X_pool)])
         kind: Any = "loss" if self.loss == "cross_entropy" else "mse"
-        kernel = kernels.empirical_ntk(self.module, x, kind=kind, labels=self.labels, memory_budget=self.budget)
+        kernel = kernels.empirical_ntk(module, x, kind=kind, labels=self.labels, memory_budget=self.budget)
         return lambda rows: kernel[:, rows].double().sum(1).cpu().numpy(), "kernel"
 
     def _products_by_pass(self, rows: np.ndarray) -> np.ndarray:
-        direction, start, out = self.sum_of(rows), 0, []
-        for batch in self._pool():
-            out.append(self.gradients.products(batch, direction, self.labels[start : start + len(batch)]))
-            start += len(batch)
-        return torch.cat(out).double().cpu().numpy()
+        direction = self.sum_of(rows)
+        products = [
+            self.gradients.products(batch, direction, self.labels[start : start + len(batch)])
+            for start, batch in self._batches(self.query.X_pool)
+        ]
+        return torch.cat(products).double().cpu().numpy()
 
-    def _pool(self) -> Iterable[Samples]:
-        return self._batches(self.query.X_pool)
-
-    def _batches(self, X: Any) -> Iterable[Samples]:
-        return (self.gradients.net.batch(batch) for batch in nets.input_batches(self.query.view, X))
-
-
-def _module(view: NetView, X: Any, loss: Loss) -> nn.Module:
-    return (nets.label_logit_module if loss == "binary_cross_entropy" else nets.logit_module)(view, X)
+    def _batches(self, X: Any) -> Iterator[tuple[int, Samples]]:
+        # Each with the number of its first row.
+        start = 0
+        for batch in nets.input_batches(self.query.view, X):
+            samples = self.gradients.net.batch(batch)
+            yield start, samples
+            start += len(samples)
 
 
-def _gradients(module: nn.Module, strategy: DynamicAL, loss: Loss) -> features.LossGradients:
+def _loss_gradients(view: NetView, X: Any, strategy: DynamicAL, loss: Loss) -> features.LossGradients:
+    module = (nets.label_logit_module if loss == "binary_cross_entropy" else nets.logit_module)(view, X)
+    _restrict(view.module, strategy.parameters)
     explicit = strategy.method == "explicit"
     return features.LossGradients(module, loss=loss, explicit=explicit, memory_budget=strategy.memory_budget)
 
@@ -271,9 +261,7 @@ def _shard_scores(
     direction: dict[str, Tensor],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, str]]:
     # Pseudo-labels of some pool samples, squared lengths, products with the direction; the route of each parameter.
-    module = _module(view, X, loss)
-    _restrict(view.module, strategy.parameters)
-    gradients = _gradients(module, strategy, loss)
+    gradients = _loss_gradients(view, X, strategy, loss)
     with gradients.evaluating():
         batches = (gradients.net.batch(batch) for batch in nets.input_batches(view, X))
         parts = [gradients.measure(batch, direction) for batch in batches]
@@ -313,11 +301,10 @@ def _restrict(module: nn.Module, names: str | Sequence[str] | None) -> None:
     # Inside the view's own context, which puts every flag back.
     if names is None:
         return
-    wanted = [names] if isinstance(names, str) else list(names)
     trainable = [name for name, p in module.named_parameters() if p.requires_grad]
     chosen: set[str] = set()
-    for prefix in wanted:
-        found = {name for name in trainable if name == prefix or name.startswith(f"{prefix}.")}
+    for prefix in [names] if isinstance(names, str) else names:
+        found = {name for name in trainable if f"{name}.".startswith(f"{prefix}.")}
         if not found:
             remedy = "Names come from module.named_parameters(); frozen parameters have no gradient."
             raise checks.unknown_name("trainable parameter", prefix, trainable, remedy)

@@ -11,23 +11,14 @@ import numpy as np
 from modal_ntk import nets, selection
 from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, StrOptions
 from modal_ntk.late import torch
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy, announced
-from modal_ntk.strategies.common.kernel_query import (
-    KERNEL_CONSTRAINTS,
-    candidates_of,
-    check_kernel_memory,
-    head_kernel,
-    net_kernel,
-    stacked,
-)
+from modal_ntk.strategies.base import Query, QueryStrategy, Selection, announced
+from modal_ntk.strategies.common import kernel_query
 from modal_ntk.strategies.common.rows import needs_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from modal_ntk.selection.ahead.lookahead import Precision, TieBreak
-    from modal_ntk.strategies.common.kernel_query import Scaling
 
 
 @dataclass(eq=False, kw_only=True, repr=False)
@@ -119,7 +110,7 @@ class LookAhead(QueryStrategy):
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
     _without: ClassVar[dict[str, dict[str, Any]]] = {"gradients": {"variant": "initial", "features": "input"}}
     _parameter_constraints: ClassVar[Constraints] = {
-        **KERNEL_CONSTRAINTS,
+        **kernel_query.CONSTRAINTS,
         "variant": [StrOptions({"trained", "initial"})],
         "objective": [StrOptions({"output_change", "squared_change", "disagreement"})],
         "reference": [StrOptions({"network", "kernel"})],
@@ -142,14 +133,12 @@ class LookAhead(QueryStrategy):
     features: Any = "input"
     n_hidden: int = 64
     use_f0: bool = True
-    feature_scaling: Scaling = None
+    feature_scaling: kernel_query.Scaling = None
     time: float | None = None
     tie_break: TieBreak = "random"
     rel_jitter: float = 1e-6
     dtype: Precision = "float64"
     memory_budget: int = 2**32
-    random_state: Any = None
-    verbose: int = 0
 
     def _needed(self, n_labeled: int) -> Set[str]:  # noqa: ARG002 - needs do not depend on labels
         if self.variant == "trained":
@@ -157,10 +146,10 @@ class LookAhead(QueryStrategy):
         return {"predictions", "features"} | needs_of(self.features, auto=False)
 
     def _check_query(self, query: Query) -> None:
-        check_kernel_memory(query, self.n_candidates, self.dtype, self.memory_budget)
+        kernel_query.check_memory(query, self.n_candidates, self.dtype, self.memory_budget)
 
     def _select(self, query: Query) -> Selection:
-        few, positions = candidates_of(query, self.n_candidates)
+        few, positions = kernel_query.candidates_of(query, self.n_candidates)
         targets, kernel, f0 = self._of_the_net(few) if self.variant == "trained" else self._of_a_new_head(few)
         picks = selection.look_ahead(
             kernel,
@@ -189,10 +178,10 @@ class LookAhead(QueryStrategy):
     def _of_the_net(self, query: Query) -> tuple[np.ndarray, Tensor, Tensor]:
         view = query.view
         read = {"auto": view.compared_outputs, "probabilities": view.probabilities, "logits": view.logits}[self.outputs]
-        f0 = stacked(query, read).to(view.device, torch.float64)
+        f0 = kernel_query.stacked(query, read).to(view.device, torch.float64)
         targets = f0.argmax(dim=1).cpu().numpy()
         targets[: query.n_labeled] = nets.class_columns(view, query.y_labeled, f0.shape[1])
-        kernel = net_kernel(query, kind=self.kernel, dtype=self.dtype)
+        kernel = kernel_query.net_kernel(query, kind=self.kernel, dtype=self.dtype)
         return targets, kernel, f0
 
     def _of_a_new_head(self, query: Query) -> tuple[np.ndarray, Tensor, Tensor | None]:
@@ -201,8 +190,8 @@ class LookAhead(QueryStrategy):
         targets = np.concatenate(
             [nets.class_columns(view, query.y_labeled, n_classes), view.predictions(query.X_pool).numpy()]
         )
-        x = stacked(query, lambda X: view.features(X, self.features))
-        kernel, f0 = head_kernel(
+        x = kernel_query.stacked(query, lambda X: view.features(X, self.features))
+        kernel, f0 = kernel_query.head_kernel(
             x, query, n_hidden=self.n_hidden, n_outputs=n_classes,
             kind=self.kernel, scaling=self.feature_scaling, dtype=self.dtype,
         )  # fmt: skip

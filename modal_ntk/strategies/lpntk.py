@@ -10,8 +10,7 @@ import numpy as np
 from modal_ntk import kernels, nets, progress, selection, structure
 from modal_ntk.checks.parameters import COUNT, SHARE, Constraints, StrOptions
 from modal_ntk.late import torch
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy, announced
+from modal_ntk.strategies.base import Query, QueryStrategy, Selection, announced
 from modal_ntk.strategies.common.kernel_query import candidates_of
 
 if TYPE_CHECKING:
@@ -116,8 +115,6 @@ class LpNTK(QueryStrategy):
     method: Literal["auto", "exact", "sketch"] = "auto"
     memory_budget: int = 2**31
     sketch_dim: int = 1024
-    random_state: Any = None
-    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
         few, pool = candidates_of(query, self.n_candidates)
@@ -126,10 +123,7 @@ class LpNTK(QueryStrategy):
         if self.rule == "coverage":
             chosen, scores, how = _covering(rows, query)
         else:
-            redundant = np.zeros(len(rows), dtype=bool)
-            if self.skip_redundant:
-                redundant = structure.redundant_samples(rows)
-            chosen, scores, how = self._by_clusters(query, rows, labels, redundant)
+            chosen, scores, how = self._by_clusters(query, rows, labels)
         info = {
             "pseudo_labels": labels[chosen],
             "n_candidates": len(pool),
@@ -139,8 +133,9 @@ class LpNTK(QueryStrategy):
         return Selection(pool[chosen - query.n_labeled], scores, info)
 
     def _by_clusters(
-        self, query: Query, rows: KernelRows, labels: np.ndarray, redundant: np.ndarray
+        self, query: Query, rows: KernelRows, labels: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        redundant = structure.redundant_samples(rows) if self.skip_redundant else np.zeros(len(rows), dtype=bool)
         budget = self._budget(query)
         if budget == "small":
             chosen, scores = _heads(rows, labels, redundant, query, self.cluster_share)
@@ -200,26 +195,20 @@ def _covering(rows: KernelRows, query: Query) -> tuple[np.ndarray, np.ndarray, d
 def _farthest(rows: KernelRows, redundant: np.ndarray, query: Query) -> tuple[np.ndarray, np.ndarray]:
     # Farthest points with the labelled samples as first centres; redundant ones only when nothing else is left.
     n_known, n_wanted = query.n_labeled, query.n_instances
-    known = np.arange(n_known)
-    free = np.flatnonzero(~redundant[n_known:]) + n_known
-    chosen = _centres(rows, known, free, min(n_wanted, len(free)))
-    if len(chosen) < n_wanted:
-        rest = np.setdiff1d(np.arange(n_known, len(rows)), free)
-        centres = np.concatenate([known, chosen])
-        chosen = np.concatenate([chosen, _centres(rows, centres, rest, n_wanted - len(chosen))])
-    similarity = rows.take(chosen).cross(rows.take(np.concatenate([known, chosen])))
-    later = np.arange(similarity.shape[1]) >= n_known + np.arange(n_wanted)[:, None]
+    centres = np.arange(n_known)
+    for is_next in (~redundant, redundant):
+        group = n_known + np.flatnonzero(is_next[n_known:])
+        n_more = min(n_known + n_wanted - len(centres), len(group))
+        if n_more:
+            among = np.concatenate([centres, group])
+            first = np.arange(len(centres)) if len(centres) else None
+            found = structure.farthest_point_clustering(rows.take(among), len(centres) + n_more, first=first)
+            centres = among[found.centres]
+    chosen = centres[n_known:]
+    similarity = rows.take(chosen).cross(rows.take(centres))
+    later = np.arange(len(centres)) >= n_known + np.arange(n_wanted)[:, None]
     nearest = np.where(later, -np.inf, similarity).max(axis=1)
     return chosen, np.where(np.isfinite(nearest), -nearest, 0.0).astype(np.float64)
-
-
-def _centres(rows: KernelRows, known: np.ndarray, free: np.ndarray, n: int) -> np.ndarray:
-    if n == 0:
-        return free[:0]
-    among = np.concatenate([known, free])
-    first = np.arange(len(known)) if len(known) else None
-    found = structure.farthest_point_clustering(rows.take(among), len(known) + n, first=first)
-    return among[found.centres[len(known) :]]
 
 
 def _heads(

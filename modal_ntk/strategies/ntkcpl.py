@@ -12,23 +12,14 @@ import numpy as np
 from modal_ntk import checks, progress, selection, structure
 from modal_ntk.checks.parameters import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Constraints, StrOptions
 from modal_ntk.errors import ModalNTKWarning
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy, announced
-from modal_ntk.strategies.common.kernel_query import (
-    KERNEL_CONSTRAINTS,
-    candidate_rows,
-    check_kernel_memory,
-    head_kernel,
-    scaled,
-    stacked,
-)
+from modal_ntk.strategies.base import Query, QueryStrategy, Selection, announced
+from modal_ntk.strategies.common import kernel_query
 from modal_ntk.strategies.common.rows import needs_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from modal_ntk.selection.ahead.lookahead import Precision, TieBreak
-    from modal_ntk.strategies.common.kernel_query import Scaling
     from modal_ntk.structure.clusters import Clustering
     from modal_ntk.structure.constrained import Constraint
 
@@ -178,7 +169,7 @@ class NTKCPL(QueryStrategy):
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
     _without: ClassVar[dict[str, dict[str, Any]]] = {"embedding": {"variant": "self", "features": "input"}}
     _parameter_constraints: ClassVar[Constraints] = {
-        **KERNEL_CONSTRAINTS,
+        **kernel_query.CONSTRAINTS,
         "max_clusters": [COUNT, None],
         "variant": [StrOptions({"al", "self"})],
         "n_hidden": [COUNT, None],
@@ -204,7 +195,7 @@ class NTKCPL(QueryStrategy):
     n_hidden: int | None = None
     kernel: Literal["pseudo", "trace"] = "pseudo"
     use_f0: bool = False
-    feature_scaling: Scaling = "center_l2"
+    feature_scaling: kernel_query.Scaling = "center_l2"
     normalise_clusters: bool = True
     constraint: Constraint = "cannot_link"
     n_start: int | None = None
@@ -219,8 +210,6 @@ class NTKCPL(QueryStrategy):
     rel_jitter: float = 1e-6
     dtype: Precision = "float32"
     memory_budget: int = 2**32
-    random_state: Any = None
-    verbose: int = 0
 
     @classmethod
     def as_published(cls, **changes: Any) -> NTKCPL:
@@ -278,17 +267,19 @@ class NTKCPL(QueryStrategy):
         return needed | {"predictions"} | of_clusters
 
     def _check_query(self, query: Query) -> None:
-        check_kernel_memory(query, self.n_candidates, self.dtype, self.memory_budget)
+        kernel_query.check_memory(query, self.n_candidates, self.dtype, self.memory_budget)
 
     def _belief(self, query: Query, *, n_outputs: int = 0) -> Belief:
         # What a query rests on; at least `n_outputs` outputs are drawn for the head.
         # The labelled rows come first, then the whole pool: one numbering for features, clusters, kernel.
-        features = stacked(query, lambda X: query.view.features(X, self.features))
+        features = kernel_query.stacked(query, lambda X: query.view.features(X, self.features))
         with progress.stage("clusters"):
-            clusters = self._pseudo_labels(query, scaled(features, self.feature_scaling).to(features.dtype))
-        rows = candidate_rows(query, self.n_candidates)
-        kernel, f0 = head_kernel(
-            scaled(features[rows], self.feature_scaling, among=features), query, n_hidden=self.n_hidden,
+            scaled = kernel_query.scaled(features, self.feature_scaling)
+            clusters = self._pseudo_labels(query, scaled.to(features.dtype))
+        pool = query.n_labeled + kernel_query.candidate_positions(query, self.n_candidates)
+        rows = np.concatenate([np.arange(query.n_labeled), pool])
+        kernel, f0 = kernel_query.head_kernel(
+            kernel_query.scaled(features[rows], self.feature_scaling, among=features), query, n_hidden=self.n_hidden,
             n_outputs=max(n_outputs, int(clusters.labels.max()) + 1), kind=self.kernel, scaling=None, dtype=self.dtype,
         )  # fmt: skip
         return Belief(rows, clusters, kernel, f0 if self.use_f0 else None)
@@ -327,9 +318,9 @@ class NTKCPL(QueryStrategy):
         n_start = max(1, 2 * n_classes) if self.n_start is None else self.n_start
         predicted = None
         if query.n_labeled:
-            predicted = stacked(query, query.view.predictions).numpy()
+            predicted = kernel_query.stacked(query, query.view.predictions).numpy()
             if self.variant == "al":
-                features = stacked(query, lambda X: query.view.embeddings(X, self.embedding))
+                features = kernel_query.stacked(query, lambda X: query.view.embeddings(X, self.embedding))
         return structure.cluster_pseudo_labels(
             features.numpy(),
             n_clusters,

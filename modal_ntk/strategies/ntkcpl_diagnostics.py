@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modal_ntk import checks, kernels
+from modal_ntk import checks, kernels, nets
 from modal_ntk.late import torch
-from modal_ntk.strategies.common.kernel_query import samples_at
 from modal_ntk.strategies.ntkcpl import NTKCPL
 
 if TYPE_CHECKING:
@@ -221,14 +220,14 @@ def diagnose(strategy: NTKCPL, learner: Any, X: Any, y: Any, labeled: Any, n_ins
         raise checks.expected("labelled rows", "none", "Before the first label there is no network to compare with.")
     truth = checks.check_labels(y, n)
     order = np.concatenate([rows, np.setdiff1d(np.arange(n), rows)])
-    known, rest = (samples_at(X, part) for part in np.split(order, [len(rows)]))
+    known, rest = (nets.take_rows(X, part) for part in np.split(order, [len(rows)]))
     checks.check_parameters(strategy)
     query = strategy._query(learner, rest, n_instances, known, truth[rows])
     strategy._check_query(query)
     with query.view.no_trace():
         belief = strategy._belief(query, n_outputs=len(np.unique(truth)))
         counted = order[belief.rows]
-        predicted = np.asarray(query.view.estimator.predict(samples_at(X, counted)))
+        predicted = np.asarray(query.view.estimator.predict(nets.take_rows(X, counted)))
     return _compared(belief, strategy, truth[counted], predicted, len(rows))
 
 

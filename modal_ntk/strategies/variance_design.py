@@ -10,21 +10,12 @@ import numpy as np
 
 from modal_ntk import selection
 from modal_ntk.checks.parameters import Constraints, StrOptions
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy, announced
-from modal_ntk.strategies.common.kernel_query import (
-    KERNEL_CONSTRAINTS,
-    candidates_of,
-    check_kernel_memory,
-    head_kernel,
-    net_kernel,
-    stacked,
-)
+from modal_ntk.strategies.base import Query, QueryStrategy, Selection, announced
+from modal_ntk.strategies.common import kernel_query
 from modal_ntk.strategies.common.rows import needs_of
 
 if TYPE_CHECKING:
     from modal_ntk.selection.ahead.lookahead import Precision
-    from modal_ntk.strategies.common.kernel_query import Scaling
 
 
 @dataclass(eq=False, kw_only=True, repr=False)
@@ -87,33 +78,31 @@ class VarianceDesign(QueryStrategy):
         "embedding": {"features": "input"},
     }
     _parameter_constraints: ClassVar[Constraints] = {
-        **KERNEL_CONSTRAINTS,
+        **kernel_query.CONSTRAINTS,
         "kernel": [StrOptions({"infinite", "net"})],
     }
 
     kernel: Literal["infinite", "net"] = "infinite"
     features: Any = "input"
-    feature_scaling: Scaling = "center_l2"
+    feature_scaling: kernel_query.Scaling = "center_l2"
     n_candidates: int | None = 10000
     rel_jitter: float = 1e-6
     dtype: Precision = "float32"
     memory_budget: int = 2**32
-    random_state: Any = None
-    verbose: int = 0
 
     def _needed(self, n_labeled: int) -> Set[str]:  # noqa: ARG002 - labels decide nothing
         return {"gradients"} if self.kernel == "net" else self.needs | needs_of(self.features, auto=False)
 
     def _check_query(self, query: Query) -> None:
-        check_kernel_memory(query, self.n_candidates, self.dtype, self.memory_budget)
+        kernel_query.check_memory(query, self.n_candidates, self.dtype, self.memory_budget)
 
     def _select(self, query: Query) -> Selection:
-        few, positions = candidates_of(query, self.n_candidates)
+        few, positions = kernel_query.candidates_of(query, self.n_candidates)
         if self.kernel == "net":
-            kernel = net_kernel(few, kind="pseudo", dtype=self.dtype)
+            kernel = kernel_query.net_kernel(few, kind="pseudo", dtype=self.dtype)
         else:
-            fixed = stacked(few, lambda X: query.view.features(X, self.features))
-            kernel, _ = head_kernel(
+            fixed = kernel_query.stacked(few, lambda X: query.view.features(X, self.features))
+            kernel, _ = kernel_query.head_kernel(
                 fixed, query, n_hidden=None, n_outputs=1, kind="pseudo", scaling=self.feature_scaling, dtype=self.dtype
             )
         picks = selection.look_ahead(

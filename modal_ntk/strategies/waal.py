@@ -10,8 +10,7 @@ import numpy as np
 
 from modal_ntk import checks, selection
 from modal_ntk.checks.parameters import NOT_NEGATIVE, SHARE, Constraints
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy, announced
+from modal_ntk.strategies.base import Query, QueryStrategy, Selection, announced
 from modal_ntk.strategies.wrappers.sharding import over_pool
 
 if TYPE_CHECKING:
@@ -82,8 +81,6 @@ class WAAL(QueryStrategy):
     mixture: float = 0.5
     critic: Any = None
     official_code: bool = False
-    random_state: Any = None
-    verbose: int = 0
 
     def _needed(self, n_labeled: int) -> Set[str]:  # noqa: ARG002 - labels change no need
         return self.needs if self.critic is None else self.needs - {"critic"}
@@ -101,23 +98,13 @@ class WAAL(QueryStrategy):
         return Selection(indices, scores[indices], info)
 
     def _of_shard(self, view: NetView, X: Any, number: int) -> tuple[np.ndarray, np.ndarray]:  # noqa: ARG002
-        log_p, g = self._read(view, X)
-        return self._uncertainty(log_p).numpy(), g
-
-    def _read(self, view: NetView, X: Any) -> tuple[Tensor, np.ndarray]:
-        """Return log-probabilities (n, C) and critic values (n,), from one pass where the net has both."""
         if self.critic is None:
-            logits, g = view.logits_and_critic(X)
-            return logits.double().log_softmax(dim=1), g.double().numpy()
-        values = self.critic(view.prepare(X))
-        values = values.detach().cpu().numpy() if hasattr(values, "detach") else values
-        return self._log_probabilities(view, X), _values_of(values, checks.n_rows(X))
-
-    @staticmethod
-    def _log_probabilities(view: NetView, X: Any) -> Tensor:
-        if view.net is not None:
-            return view.logits(X).double().log_softmax(dim=1)
-        return view.probabilities(X).clamp_min(1e-12).log()
+            logits, values = view.logits_and_critic(X)  # one pass for both
+            log_p, g = logits.double().log_softmax(dim=1), values.double().numpy()
+        else:
+            g = _values_of(self.critic(view.prepare(X)), checks.n_rows(X))
+            log_p = _log_probabilities(view, X)
+        return self._uncertainty(log_p).numpy(), g
 
     def _uncertainty(self, log_p: Tensor) -> Tensor:
         losses = -log_p
@@ -125,7 +112,14 @@ class WAAL(QueryStrategy):
         return self.mixture * worst + (1 - self.mixture) * losses.sum(dim=1)
 
 
+def _log_probabilities(view: NetView, X: Any) -> Tensor:
+    if view.net is not None:
+        return view.logits(X).double().log_softmax(dim=1)
+    return view.probabilities(X).clamp_min(1e-12).log()
+
+
 def _values_of(values: Any, n_pool: int) -> np.ndarray:
+    values = values.detach().cpu().numpy() if hasattr(values, "detach") else values
     array = np.asarray(values, dtype=np.float64).reshape(-1)
     if len(array) != n_pool or not np.isfinite(array).all():
         got = f"an array of shape {np.shape(values)}" + ("" if np.isfinite(array).all() else " with NaN or infinity")

@@ -15,8 +15,7 @@ from sklearn.utils.metaestimators import _BaseComposition
 from modal_ntk import checks, nets
 from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, Interval, StrOptions
 from modal_ntk.errors import ModalNTKWarning
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy, announced
+from modal_ntk.strategies.base import Query, QueryStrategy, Selection, announced
 from modal_ntk.strategies.baselines.bandit import Turn, arm_probabilities, grown, grown_of_one
 from modal_ntk.strategies.baselines.coreset import CoreSet
 from modal_ntk.strategies.baselines.random_sampling import RandomSampling
@@ -115,8 +114,6 @@ class ALBL(_BaseComposition, QueryStrategy):
     delta: float = 0.1
     p_min: float | None = None
     uniform_arm: bool | None = None
-    random_state: Any = None
-    verbose: int = 0
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters, with ``deep`` the arms by name and theirs too."""

@@ -12,8 +12,7 @@ from modal_ntk import progress, selection
 from modal_ntk.checks.parameters import COUNT, Constraints, StrOptions
 from modal_ntk.late import torch
 from modal_ntk.selection.distances import measurable_factors
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, announced
+from modal_ntk.strategies.base import Query, Selection, announced
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common import rows
 
@@ -83,8 +82,6 @@ class BADGE(DistanceStrategy):
     n_partitions: int = 1
     n_averaged: int | None = None
     features: Any = "embedding"
-    random_state: Any = None
-    verbose: int = 0
 
     def _needed(self, n_labeled: int) -> Set[str]:  # noqa: ARG002 - labels change no need
         return {"probabilities"} | rows.needs_of(self.features)
@@ -99,24 +96,22 @@ class BADGE(DistanceStrategy):
                 a = _residuals(query.view.probabilities(query.X_pool)).to(h.dtype)
         chosen = []
         for part, share in self._parts(query):
-            gradients = self._gradients(a, h, part, query.view.device)
+            gradients = self._gradients(a[part], h[part], query.view.device)
             picks = selection.kmeans_plus_plus(gradients, share, first=self.first, random_state=query.child_rng())
-            chosen.append((picks.indices if part is None else part[picks.indices], picks.scores))
+            chosen.append((np.arange(query.n_pool)[part][picks.indices], picks.scores))
         indices, scores = (np.concatenate(values) for values in zip(*chosen, strict=True))
         return Selection(indices, scores, {"features": rows.name_of(query.view, self.features)})
 
-    def _parts(self, query: Query) -> list[tuple[np.ndarray | None, int]]:
+    def _parts(self, query: Query) -> list[tuple[Any, int]]:
         # Both splits give their longer parts first, so that no share exceeds its part.
         n_parts = min(self.n_partitions, query.n_instances)
         if n_parts == 1:
-            return [(None, query.n_instances)]
+            return [(slice(None), query.n_instances)]
         parts = np.array_split(query.rng.permutation(query.n_pool), n_parts)
         shares = np.array_split(np.arange(query.n_instances), n_parts)
         return [(part, len(share)) for part, share in zip(parts, shares, strict=True)]
 
-    def _gradients(self, a: Tensor, h: Tensor, part: np.ndarray | None, device: torch.device) -> Any:
-        if part is not None:
-            a, h = a[torch.from_numpy(part)], h[torch.from_numpy(part)]
+    def _gradients(self, a: Tensor, h: Tensor, device: torch.device) -> Any:
         a, h = measurable_factors(a, h)
         if self.n_averaged is not None and self.n_averaged < a.shape[1] * h.shape[1]:
             return selection.DenseRows(_averaged(a, h, self.n_averaged, device), device)

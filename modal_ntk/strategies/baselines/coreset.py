@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from modal_ntk import selection
 from modal_ntk.checks.parameters import Constraints, StrOptions
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, announced
+from modal_ntk.strategies.base import Query, Selection, announced
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common.rows import read_rows
 
@@ -57,8 +56,6 @@ class CoreSet(DistanceStrategy):
 
     features: Any = "auto"
     first: First = "random"
-    random_state: Any = None
-    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
         rows = read_rows(query, self.features)

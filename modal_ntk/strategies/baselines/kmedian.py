@@ -7,8 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from modal_ntk import selection
 from modal_ntk.checks.parameters import COUNT, Constraints, StrOptions
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, announced
+from modal_ntk.strategies.base import Query, Selection, announced
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common import rows
 
@@ -59,8 +58,6 @@ class KMedian(DistanceStrategy):
     method: Literal["kmeans", "kmedoids"] = "kmeans"
     n_init: int = 1
     features: Any = "auto"
-    random_state: Any = None
-    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
         X = rows.read(query.view, query.X_pool, self.features)

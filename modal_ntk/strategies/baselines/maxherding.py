@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from modal_ntk import selection
 from modal_ntk.checks.parameters import POSITIVE, Constraints
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, announced
+from modal_ntk.strategies.base import Query, Selection, announced
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common.rows import Rows, read_rows
 
@@ -68,12 +67,10 @@ class MaxHerding(DistanceStrategy):
     kernel: float | Kernel = 1.0
     normalise: bool = True
     features: Any = "auto"
-    random_state: Any = None
-    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
-        rows = read_rows(query, self.features)
-        return self._herd(query, rows.normalised() if self.normalise else rows, self.kernel)
+        rows = read_rows(query, self.features, normalise=self.normalise)
+        return self._herd(query, rows, self.kernel)
 
     @staticmethod
     def _herd(query: Query, rows: Rows, kernel: float | Kernel, weights: np.ndarray | None = None) -> Selection:

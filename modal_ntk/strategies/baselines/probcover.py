@@ -11,8 +11,7 @@ import numpy as np
 from modal_ntk import progress, selection, structure
 from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, Interval, StrOptions
 from modal_ntk.late import torch
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, announced
+from modal_ntk.strategies.base import Query, Selection, announced
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common.rows import Rows, read_rows
 
@@ -78,12 +77,9 @@ class ProbCover(DistanceStrategy):
     normalise: bool = True
     n_init: int = 10
     features: Any = "auto"
-    random_state: Any = None
-    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
-        rows = read_rows(query, self.features)
-        rows = rows.normalised() if self.normalise else rows
+        rows = read_rows(query, self.features, normalise=self.normalise)
         with progress.stage("radius"):
             delta, info = self._radius(query, rows)
         picks = selection.greedy_cover(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy, announced
+from modal_ntk.strategies.base import Query, QueryStrategy, Selection, announced
 
 
 @dataclass(eq=False, kw_only=True, repr=False)
@@ -37,9 +36,6 @@ class RandomSampling(QueryStrategy):
     needs: ClassVar[frozenset[str]] = frozenset()
     reads_labels: ClassVar[bool] = False
     multilabel: ClassVar[bool] = True
-
-    random_state: Any = None
-    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
         indices = query.rng.permutation(query.n_pool)[: query.n_instances].astype(np.int64)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from modal_ntk.checks.parameters import COUNT, Constraints
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, announced
+from modal_ntk.strategies.base import Query, Selection, announced
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.baselines.scores.margin import Margin
 from modal_ntk.strategies.baselines.typiclust import TypiClust
@@ -57,8 +56,6 @@ class TCM(DistanceStrategy):
 
     n_per_class: int = 10
     features: Any = "auto"
-    random_state: Any = None
-    verbose: int = 0
 
     def _switch(self, view: NetView) -> Switch:
         typical = TypiClust(features=self.features)

@@ -10,8 +10,7 @@ import numpy as np
 
 from modal_ntk import selection, structure
 from modal_ntk.checks.parameters import COUNT, Constraints, Interval, StrOptions
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, announced
+from modal_ntk.strategies.base import Query, Selection, announced
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common.rows import read_rows
 
@@ -92,12 +91,10 @@ class TypiClust(DistanceStrategy):
     n_init: int = 1
     normalise: bool = True
     features: Any = "auto"
-    random_state: Any = None
-    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
-        rows = read_rows(query, self.features)
-        points = (rows.normalised() if self.normalise else rows).joined()
+        rows = read_rows(query, self.features, normalise=self.normalise)
+        points = rows.joined()
         clusters = structure.kmeans_clusters(
             points.numpy(),
             min(query.n_labeled + query.n_instances, self.max_clusters),

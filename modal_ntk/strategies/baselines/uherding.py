@@ -12,8 +12,7 @@ import numpy as np
 from modal_ntk import checks, nets, progress
 from modal_ntk.checks.parameters import POSITIVE, Constraints, StrOptions
 from modal_ntk.late import torch
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, announced
+from modal_ntk.strategies.base import Query, Selection, announced
 from modal_ntk.strategies.baselines.calibration import held_out_temperature, tempered
 from modal_ntk.strategies.baselines.maxherding import MaxHerding
 from modal_ntk.strategies.baselines.scores.entropy import Entropy
@@ -105,8 +104,7 @@ class UHerding(MaxHerding):
 
     def _select(self, query: Query) -> Selection:
         fixed = "input" if _are_real_rows(query.X_pool) else "auto"
-        rows = read_rows(query, fixed if self._is_fixed() else self.features)
-        rows = rows.normalised() if self.normalise else rows
+        rows = read_rows(query, fixed if self._is_fixed() else self.features, normalise=self.normalise)
         kernel = self._width(rows) if isinstance(self.kernel, str) else self.kernel
         with progress.stage("calibration"):
             temperature = self._temperature(query)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Scaling = Literal["l2", "center_l2", "standard"] | None
-KERNEL_CONSTRAINTS: Constraints = {
+CONSTRAINTS: Constraints = {
     "features": [str, callable],
     "feature_scaling": [StrOptions({"l2", "center_l2", "standard"}), None],
     "n_candidates": [COUNT, None],
@@ -50,8 +50,8 @@ def stacked(query: Query, read: Callable[[Any], Tensor]) -> Tensor:
         return torch.cat([read(X) for X in (query.X_labeled, query.X_pool) if X is not None])
 
 
-def candidate_rows(query: Query, n_candidates: int | None) -> np.ndarray:
-    """Return the stacked rows of the labelled samples and of a random part of the pool.
+def candidate_positions(query: Query, n_candidates: int | None) -> np.ndarray:
+    """Return the positions of a random part of the pool.
 
     Parameters
     ----------
@@ -62,33 +62,12 @@ def candidate_rows(query: Query, n_candidates: int | None) -> np.ndarray:
 
     Returns
     -------
-    numpy.ndarray (l + m,), int64
-        The labelled rows, then the candidates in rising order.
+    numpy.ndarray (m,), int64
+        In rising order.
     """
-    pool = np.arange(query.n_pool)
-    if n_candidates is not None and n_candidates < query.n_pool:
-        pool = np.sort(query.rng.choice(query.n_pool, max(n_candidates, query.n_instances), replace=False))
-    return np.concatenate([np.arange(query.n_labeled), query.n_labeled + pool])
-
-
-def samples_at(X: Any, positions: np.ndarray) -> Any:
-    """Return some samples of a pool, held as they were.
-
-    Parameters
-    ----------
-    X : samples (n, ...)
-        An array, tensor, frame, sparse matrix, a dict of these, or a torch data set.
-    positions : numpy.ndarray (m,)
-        Which, in order.
-
-    Returns
-    -------
-    samples (m, ...)
-        The same kind; a data set is left whole if all of it is asked for, else it is a ``Subset``.
-    """
-    if len(positions) == checks.n_rows(X) and (np.diff(positions) == 1).all():
-        return X
-    return nets.take_rows(X, positions)
+    if n_candidates is None or n_candidates >= query.n_pool:
+        return np.arange(query.n_pool)
+    return np.sort(query.rng.choice(query.n_pool, max(n_candidates, query.n_instances), replace=False))
 
 
 def candidates_of(query: Query, n_candidates: int | None) -> tuple[Query, np.ndarray]:
@@ -99,20 +78,22 @@ def candidates_of(query: Query, n_candidates: int | None) -> tuple[Query, np.nda
     query : Query
         Over the whole pool.
     n_candidates : int or None
-        As for `candidate_rows`.
+        As for `candidate_positions`.
 
     Returns
     -------
     query : Query
-        The same over the candidates, in rising order.
+        The same over the candidates, in rising order; the query itself where these are the whole pool.
     positions : numpy.ndarray (m,), int64
         Their positions in the pool.
     """
-    positions = candidate_rows(query, n_candidates)[query.n_labeled :] - query.n_labeled
-    return replace(query, X_pool=samples_at(query.X_pool, positions)), positions
+    positions = candidate_positions(query, n_candidates)
+    if len(positions) == query.n_pool:
+        return query, positions
+    return replace(query, X_pool=nets.take_rows(query.X_pool, positions)), positions
 
 
-def check_kernel_memory(query: Query, n_candidates: int | None, dtype: str, memory_budget: int) -> None:
+def check_memory(query: Query, n_candidates: int | None, dtype: str, memory_budget: int) -> None:
     """Refuse a kernel that would not fit the budget, before anything is computed.
 
     Parameters
@@ -120,7 +101,7 @@ def check_kernel_memory(query: Query, n_candidates: int | None, dtype: str, memo
     query : Query
         Gives sizes.
     n_candidates : int or None
-        As for `candidate_rows`.
+        As for `candidate_positions`.
     dtype : {"float32", "float64"}
         Type of the kernel.
     memory_budget : int

@@ -34,11 +34,6 @@ class Rows:
     pool: Tensor
     source: str
 
-    def normalised(self) -> Rows:
-        """Return the same with every row scaled to length one; a row of zeros stays."""
-        labeled, pool = (torch.from_numpy(unit_rows(part.numpy())) for part in (self.labeled, self.pool))
-        return Rows(labeled, pool, self.source)
-
     def joined(self) -> Tensor:
         """Return one matrix (l + n, d), the labelled samples first."""
         return torch.cat([self.labeled, self.pool])
@@ -98,7 +93,7 @@ def read(view: NetView, X: Any, features: Any) -> Tensor:
     return rows
 
 
-def read_rows(query: Query, features: Any) -> Rows:
+def read_rows(query: Query, features: Any, *, normalise: bool = False) -> Rows:
     """Return labelled set and pool of a query as points.
 
     Parameters
@@ -107,6 +102,8 @@ def read_rows(query: Query, features: Any) -> Rows:
         What the strategy was asked.
     features : str or callable
         "auto", "embedding", "input", a layer's name, or a function from prepared samples to a matrix (n, d).
+    normalise : bool, default=False
+        Whether every row is scaled to length one; a row of zeros stays.
 
     Returns
     -------
@@ -117,4 +114,6 @@ def read_rows(query: Query, features: Any) -> Rows:
     labeled = pool[:0]
     if query.X_labeled is not None:
         labeled = read(query.view, query.X_labeled, features).to(pool.dtype)
+    if normalise:
+        labeled, pool = (torch.from_numpy(unit_rows(part.numpy())) for part in (labeled, pool))
     return Rows(labeled, pool, name_of(query.view, features))

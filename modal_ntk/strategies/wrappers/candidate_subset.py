@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from modal_ntk import nets, selection
 from modal_ntk.checks.parameters import COUNT, Constraints, StrOptions
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.base import Query, QueryStrategy, Selection
 from modal_ntk.strategies.baselines.scores.margin import Margin
 from modal_ntk.strategies.wrappers.wrapping import check_inner, delegate
 
@@ -63,8 +62,6 @@ class CandidateSubset(QueryStrategy):
     n_candidates: int = 1000
     _: KW_ONLY
     how: Literal["random", "uncertain", "class_balanced"] = "random"
-    random_state: Any = None
-    verbose: int = 0
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

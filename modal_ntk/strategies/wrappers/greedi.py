@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from modal_ntk import nets
 from modal_ntk.checks.parameters import COUNT, Constraints
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.base import Query, QueryStrategy, Selection
 from modal_ntk.strategies.wrappers.sharding import over_parts
 from modal_ntk.strategies.wrappers.wrapping import check_inner, delegate
 
@@ -30,6 +29,9 @@ class GreeDi(QueryStrategy):
         Number m of shards, of equal size and drawn at random; one leaves the strategy as it is.
     random_state : int, numpy generator or None, default=None
         Seed of the shards; and of the strategy, where that has none of its own.
+    verbose : int, default=0
+        Whether progress is shown wherever it goes, with the seconds of each stage at the end; at 0 the setting
+        ``progress`` decides, see `modal_ntk.set_config`.
 
     Notes
     -----
@@ -63,8 +65,6 @@ class GreeDi(QueryStrategy):
 
     strategy: QueryStrategy
     n_shards: int = 4
-    _: KW_ONLY
-    random_state: Any = None
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

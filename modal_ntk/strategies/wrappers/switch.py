@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modal_ntk import checks
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.base import Query, QueryStrategy, Selection
 from modal_ntk.strategies.wrappers.wrapping import check_inner, delegate
 
 if TYPE_CHECKING:
@@ -50,9 +49,6 @@ class Switch(QueryStrategy):
     """
 
     stages: Stages
-    _: KW_ONLY
-    random_state: Any = None
-    verbose: int = 0
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters, with ``deep`` the strategies, their numbers and their parameters too."""

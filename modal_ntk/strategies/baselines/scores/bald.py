@@ -12,8 +12,7 @@ import numpy as np
 from modal_ntk import nets, selection
 from modal_ntk.checks.parameters import COUNT, Constraints, StrOptions
 from modal_ntk.errors import ModalNTKWarning
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy, announced
+from modal_ntk.strategies.base import Query, QueryStrategy, Selection, announced
 from modal_ntk.strategies.baselines.scores.entropy import Entropy
 from modal_ntk.strategies.baselines.scores.least_confidence import LeastConfidence
 from modal_ntk.strategies.baselines.scores.margin import Margin
@@ -82,8 +81,6 @@ class BALD(QueryStrategy):
 
     n_draws: int = 10
     acquisition: Literal["bald", "entropy", "variation_ratio", "margin", "mean_std"] = "bald"
-    random_state: Any = None
-    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
         seeds = query.child_rng().integers(2**31, size=self.n_draws).tolist()
@@ -108,13 +105,13 @@ def _shard_scores(view: NetView, X: Any, number: int, *, seeds: list[int], acqui
     return moments.score(acquisition).numpy(), any(rates)
 
 
+@dataclass
 class _Moments:
     # Averages over the draws, kept up as they come, so that memory does not grow with their number.
-    def __init__(self) -> None:
-        self.n = 0
-        self.mean: Any = 0.0
-        self.spread: Any = 0.0
-        self.entropy: Any = 0.0
+    n: int = 0
+    mean: Any = 0.0
+    spread: Any = 0.0
+    entropy: Any = 0.0
 
     def add(self, p: Tensor) -> None:
         self.n += 1

@@ -11,8 +11,7 @@ import numpy as np
 from modal_ntk import checks, features, nets, selection
 from modal_ntk.checks.parameters import COUNT, NOT_NEGATIVE, Constraints
 from modal_ntk.late import torch
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy, announced
+from modal_ntk.strategies.base import Query, QueryStrategy, Selection, announced
 from modal_ntk.strategies.wrappers.sharding import over_pool
 
 if TYPE_CHECKING:
@@ -78,8 +77,6 @@ class DeepFool(QueryStrategy):
     max_steps: int = 50
     n_rivals: int | None = None
     overshoot: float = 0.0
-    random_state: Any = None
-    verbose: int = 0
 
     def _select(self, query: Query) -> Selection:
         parts = over_pool(query, self._of_shard)

@@ -12,8 +12,7 @@ import numpy as np
 from modal_ntk import selection
 from modal_ntk.checks.parameters import Constraints, StrOptions
 from modal_ntk.late import torch
-from modal_ntk.selection.result import Selection
-from modal_ntk.strategies.base import Query, QueryStrategy
+from modal_ntk.strategies.base import Query, QueryStrategy, Selection
 from modal_ntk.strategies.wrappers.sharding import over_pool
 
 if TYPE_CHECKING:
@@ -48,8 +47,6 @@ class UncertaintyStrategy(QueryStrategy):
     }
 
     over_labels: OverLabels = "mean"
-    random_state: Any = None
-    verbose: int = 0
 
     @staticmethod
     @abstractmethod
