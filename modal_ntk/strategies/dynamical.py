@@ -274,8 +274,7 @@ def _shard_scores(
 
 def _correlation(scores: np.ndarray, cross: np.ndarray) -> float:
     # Of what does not vary there is none.
-    spread = scores.std() * cross.std()
-    return float(((scores - scores.mean()) * (cross - cross.mean())).mean() / spread) if spread > 0 else 0.0
+    return float(np.corrcoef(scores, cross)[0, 1]) if scores.std() > 0 and cross.std() > 0 else 0.0
 
 
 def _is_learnt(query: Query) -> bool:

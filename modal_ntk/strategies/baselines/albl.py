@@ -6,6 +6,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -174,12 +175,9 @@ class ALBL(_BaseComposition, QueryStrategy):
         rows = _rows_by_digest(query.X_labeled)
         turns = self._rewarded(query, rows, len(arms))
         p_min, log_weights = self._least_probability(len(arms)), np.zeros(len(arms))
+        learnt: Any = partial(grown, n_rounds=self.n_rounds) if self.variant == "paper" else grown_of_one
         for turn in turns:
-            options = {"p_min": p_min, "delta": self.delta}
-            if self.variant == "paper":
-                log_weights = grown(log_weights, turn, n_rounds=self.n_rounds, **options)
-            else:
-                log_weights = grown_of_one(log_weights, turn, **options)
+            log_weights = learnt(log_weights, turn, p_min=p_min, delta=self.delta)
         probabilities = arm_probabilities(log_weights, p_min)
         chosen = int(query.child_rng().choice(len(arms), p=probabilities))
         selected, advice = self._ask(query, [arm for _, arm in arms], chosen)

@@ -27,7 +27,6 @@ CONSTRAINTS: Constraints = {
 }
 """What the parameters may be that all of these strategies have."""
 
-_ITEM_BYTES = {"float32": 4, "float64": 8}
 _MOST = 300  # of the largest entry's exponent: beyond it sums of squares leave float64
 
 
@@ -114,7 +113,7 @@ def check_memory(query: Query, n_candidates: int | None, dtype: str, memory_budg
     """
     n_pool = query.n_pool if n_candidates is None else min(query.n_pool, max(n_candidates, query.n_instances))
     n = query.n_labeled + n_pool
-    needed = n * n * _ITEM_BYTES[dtype]
+    needed = n * n * np.dtype(dtype).itemsize
     if needed > memory_budget:
         remedy = 'Lower n_candidates, pass dtype="float32", or raise memory_budget.'
         raise checks.expected(f"a kernel of at most {memory_budget} bytes", f"{n} rows, {needed} bytes", remedy)

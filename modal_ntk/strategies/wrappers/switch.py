@@ -93,19 +93,19 @@ class Switch(QueryStrategy):
                     raise checks.expected(f"until_{i} above the number before it, {before}", number, remedy)
                 before = number
 
-    def _at(self, view: NetView, n_labeled: int) -> int:  # noqa: ARG002 - for switches that ask the model
+    def _at(self, n_labeled: int) -> int:
         """Return the position of the stage that chooses."""
         numbers = [until for _, until in self.stages[:-1]]
         return sum(n_labeled >= until for until in numbers if until is not None)
 
     def _check_needs(self, view: NetView, n_labeled: int) -> None:
-        self.stages[self._at(view, n_labeled)][0]._check_needs(view, n_labeled)
+        self.stages[self._at(n_labeled)][0]._check_needs(view, n_labeled)
 
     def _unmet(self, view: NetView, n_labeled: int) -> list[str]:
-        return self.stages[self._at(view, n_labeled)][0]._unmet(view, n_labeled)
+        return self.stages[self._at(n_labeled)][0]._unmet(view, n_labeled)
 
     def _select(self, query: Query) -> Selection:
-        stage = self._at(query.view, query.n_labeled)
+        stage = self._at(query.n_labeled)
         strategy = self.stages[stage][0]
         selected = delegate(strategy, query)
         selected.info.update(stage=stage, strategy=type(strategy).__name__)
