@@ -99,19 +99,18 @@ class ActiveLearner(modAL.models.ActiveLearner):
         """Labels in the order of the columns of `predict_proba`."""
         return np.asarray(taught_estimator(self).classes_)
 
-    def _checked(self, X: Any, y: Any) -> tuple[Any, Any]:
+    def _checked_samples(self, X: Any, y: Any) -> Any:
         samples = checks.check_samples("X", X, finite=self.force_all_finite)
         checks.check_labels(y, checks.n_rows(samples), multilabel=True)
-        return (X if isinstance(X, list) else samples), y
+        return X if isinstance(X, list) else samples
 
     def _add_training_data(self, X: Any, y: Any) -> None:
-        X, y = self._checked(X, y)
+        X = self._checked_samples(X, y)
         if self.X_training is None:
             self.X_training, self.y_training = X, y
             return
         checks.check_same_features(X, self.X_training)
-        stacked = stack_rows([self.X_training, X]), stack_rows([self.y_training, y])
-        self.X_training, self.y_training = stacked
+        self.X_training, self.y_training = stack_rows([self.X_training, X]), stack_rows([self.y_training, y])
 
     def _fit_to_known(self, bootstrap: bool = False, **fit_kwargs: Any) -> ActiveLearner:
         return self._fit(self.X_training, self.y_training, bootstrap, fit_kwargs)
@@ -156,7 +155,7 @@ class ActiveLearner(modAL.models.ActiveLearner):
             The learner itself.
         """
         with as_before_on_failure(self):
-            self.X_training, self.y_training = self._checked(X, y)
+            self.X_training, self.y_training = self._checked_samples(X, y), y
             return self._fit_to_known(bootstrap=bootstrap, **fit_kwargs)
 
     def teach(self, X: Any, y: Any, bootstrap: bool = False, only_new: bool = False, **fit_kwargs: Any) -> None:

@@ -73,10 +73,9 @@ def readable(estimator: Any, X: Any) -> Any:
         If a net cannot read their type, with the cast that helps.
     """
     inner = unwrapped(estimator)
-    is_net = isinstance(final_of(inner), skorch.NeuralNet)
     if checks.is_dataset(X):
-        return as_pairs(X) if inner is final_of(inner) and is_net else samples_of(X)
-    if not is_net:
+        return as_pairs(X) if isinstance(inner, skorch.NeuralNet) else samples_of(X)
+    if not isinstance(final_of(inner), skorch.NeuralNet):
         return X
     X = X if isinstance(inner, Pipeline) else for_a_net(X)
     wanted = wanted_type(inner, X)

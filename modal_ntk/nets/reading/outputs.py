@@ -1,4 +1,4 @@
-"""What batches, outputs and errors of an estimator are turned into on their way to a `NetView`, and by which loss."""
+"""What batches, outputs and errors of an estimator become on their way to a `NetView`, and what its loss tells."""
 
 from __future__ import annotations
 
