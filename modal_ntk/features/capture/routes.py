@@ -11,7 +11,7 @@ one another shows in the same sum, and, where no gradient tells of it, in the ou
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -53,7 +53,7 @@ class SampleGradients:
 
     recording: Recording
     written: dict[str, Tensor]
-    names: list[str] = field(default_factory=list)
+    names: list[str]
 
     def factor(self, name: str, *, joint: bool, rows: slice = slice(None)) -> Factor:
         """Return the gradients of one parameter by some samples: n rows (`joint`) or n * r."""

@@ -130,19 +130,17 @@ class Watch(TorchFunctionMode):
             with self:
                 return stepwise()
         given = list(_tensors((args, kwargs)))
-        shared = [t for t in given if self._of_parameters(t)]
+        shared = any(self._of_parameters(t) for t in given)
         of_samples = any(self._of_samples(t) for t in given)
-        if not shared:
-            return self._marked(func(*args, **kwargs), given if of_samples else [], func, args)
-        known = LAYERS.get(func) or ARITHMETIC.get(getattr(func, "__name__", ""))
-        if known is not None and self.keep:
+        known = (LAYERS.get(func) or ARITHMETIC.get(getattr(func, "__name__", ""))) if shared and self.keep else None
+        if known is not None:
             call = {**dict(zip(known[0], args, strict=False)), **kwargs}
             if of_samples or self._by_sample(func, call, args):
                 return self._recorded(func, known, call, args, kwargs)
         out = func(*args, **kwargs)
         if of_samples:
-            return self._marked(out, given, func, args)
-        for tensor in _tensors(out):
+            return self._marked(out, func, args)
+        for tensor in _tensors(out) if shared else ():
             if tensor.requires_grad and id(tensor) not in self.names:
                 setattr(tensor, _OF_PARAMETERS, True)
         return out
@@ -170,13 +168,13 @@ class Watch(TorchFunctionMode):
         plain = not any(operand.origin.is_complex() for operand in operands.values())
         make = known[1](call, names) if plain and (func not in LAYERS or "input" not in names) else None
         if make is None:
-            return self._marked(func(*args, **kwargs), list(_tensors(args)), func, args)
+            return self._marked(func(*args, **kwargs), func, args)
         data = None if make.input_role is None else call[make.input_role]
         version = 0 if data is None else data._version
         met = {id(operand.origin): operand.met for operand in operands.values()}
         given = [met.get(id(value), value) for value in args]
         out = func(*given, **{key: met.get(id(value), value) for key, value in kwargs.items()})
-        self._marked(out, [out], func, ())
+        self._marked(out, func, ())
         if not out.requires_grad:
             return out
         if data is not None and make.spread:
@@ -186,16 +184,15 @@ class Watch(TorchFunctionMode):
         self.calls.append(Call(tuple(operands.values()), get_gradient_edge(out), data, version, make, key))
         return out
 
-    def _marked(self, out: Any, given: list[Tensor], func: Any, args: tuple[Any, ...]) -> Any:
+    def _marked(self, out: Any, func: Any, args: tuple[Any, ...]) -> Any:
         # What samples go into is made of samples, and so is what they are written to.
-        if given:
-            name = getattr(func, "__name__", "")
-            written = args[:1] if name == "__setitem__" or (name.endswith("_") and not name.endswith("__")) else ()
-            for tensor in _tensors([out, *written]):
-                setattr(tensor, _OF_SAMPLES, True)
-                setattr(tensor, _OF_PARAMETERS, False)
-                if tensor.requires_grad:
-                    self.dtypes.add(tensor.dtype)
+        name = getattr(func, "__name__", "")
+        written = args[:1] if name == "__setitem__" or (name.endswith("_") and not name.endswith("__")) else ()
+        for tensor in _tensors([out, *written]):
+            setattr(tensor, _OF_SAMPLES, True)
+            setattr(tensor, _OF_PARAMETERS, False)
+            if tensor.requires_grad:
+                self.dtypes.add(tensor.dtype)
         return out
 
     def _operand(self, tensor: Tensor, role: str) -> Operand:
