@@ -238,13 +238,11 @@ class QueryStrategy(BaseEstimator, ABC):
         raise UnmetNeedError(f"{name} expected a learner with {lacking}; got {got}. {what_to_do}")
 
 
-def announced(name: str, strategy: QueryStrategy, summary: str, paper: str) -> Callable[[], list[StrategySpec]]:
-    """Return the hook by which a module announces its one strategy.
+def announced(strategy: QueryStrategy, summary: str, paper: str) -> Callable[[], list[StrategySpec]]:
+    """Return the hook by which a module announces its one strategy, under the module's own name.
 
     Parameters
     ----------
-    name : str
-        Of its entry point, too.
     strategy : QueryStrategy
         One of the class, at its defaults.
     summary, paper : str
@@ -255,6 +253,7 @@ def announced(name: str, strategy: QueryStrategy, summary: str, paper: str) -> C
     callable
         To be the module's ``modal_ntk_strategies``.
     """
+    name = type(strategy).__module__.rpartition(".")[2]
     spec = StrategySpec(name, type(strategy), summary, strategy.needs, paper)
 
     @hookimpl

@@ -253,5 +253,5 @@ class DDAL(DistanceStrategy):
 
 ddal = DDAL()
 modal_ntk_strategies = announced(
-    "ddal", ddal, "least certain rows after diffusing labels over the neighbour graph", "DDAL (Kushnir, Venturi)"
+    ddal, "least certain rows after diffusing labels over the neighbour graph", "DDAL (Kushnir, Venturi)"
 )

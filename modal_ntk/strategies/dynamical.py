@@ -323,7 +323,6 @@ def _squared_norm(gradient: dict[str, Tensor]) -> float:
 
 dynamical = DynamicAL()
 modal_ntk_strategies = announced(
-    "dynamical",
     dynamical,
     "largest gain in training dynamics: own gradient's length, product with the labelled set's",
     "dynamicAL (Wang et al., NeurIPS 2022)",

@@ -200,7 +200,6 @@ class LookAhead(QueryStrategy):
 
 lookahead = LookAhead()
 modal_ntk_strategies = announced(
-    "lookahead",
     lookahead,
     "largest change of the network's outputs, predicted by its neural tangent kernel",
     "NTK look-ahead (Mohamadi et al.)",

@@ -234,7 +234,6 @@ def _heads(
 
 lpntk = LpNTK()
 modal_ntk_strategies = announced(
-    "lpntk",
     lpntk,
     "what teaches most of the pool that labelled samples do not teach yet, by the labelled kernel",
     "lpNTK (Guo et al., ICLR 2024)",

@@ -338,7 +338,6 @@ class NTKCPL(QueryStrategy):
 
 ntkcpl = NTKCPL()
 modal_ntk_strategies = announced(
-    "ntkcpl",
     ntkcpl,
     "NTK look-ahead at the error over the pool, against clustering pseudo-labels",
     "NTKCPL (Wen, Pizarro, Williams)",

@@ -121,7 +121,6 @@ class VarianceDesign(QueryStrategy):
 
 variance_design = VarianceDesign()
 modal_ntk_strategies = announced(
-    "variance_design",
     variance_design,
     "largest fall of the pool's posterior variance under a neural tangent kernel (V-optimal design)",
     "Transductive experimental design (Yu, Bi, Tresp 2006)",

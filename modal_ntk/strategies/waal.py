@@ -129,7 +129,6 @@ def _values_of(values: Any, n_pool: int) -> np.ndarray:
 
 waal = WAAL()
 modal_ntk_strategies = announced(
-    "waal",
     waal,
     "uncertain to the classifier and unlike the labelled samples to a critic it was trained against",
     "Shui et al., AISTATS 2020",

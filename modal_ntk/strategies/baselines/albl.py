@@ -29,11 +29,6 @@ if TYPE_CHECKING:
 Arms = Sequence[tuple[str, QueryStrategy]]
 
 
-def default_arms() -> Arms:
-    """Return what is combined where nothing else is asked for: what dynamicAL combines."""
-    return [("coreset", CoreSet()), ("least_confidence", LeastConfidence())]
-
-
 @dataclass(eq=False, repr=False)
 class ALBL(_BaseComposition, QueryStrategy):
     """Ask one of several strategies each time, and learn from the labels which of them to ask.
@@ -154,7 +149,8 @@ class ALBL(_BaseComposition, QueryStrategy):
             check_inner(name, arm)
 
     def _arms(self) -> list[tuple[str, QueryStrategy]]:
-        arms = list(default_arms() if self.strategies is None else self.strategies)
+        of_dynamical = [("coreset", CoreSet()), ("least_confidence", LeastConfidence())]
+        arms = list(of_dynamical if self.strategies is None else self.strategies)
         if self.variant == "paper" if self.uniform_arm is None else self.uniform_arm:
             arms.append(("uniform", RandomSampling()))
         return arms
@@ -276,5 +272,5 @@ def _places(samples: list[bytes], rows: dict[bytes, list[int]]) -> list[int]:
 
 albl = ALBL()
 modal_ntk_strategies = announced(
-    "albl", albl, "a bandit over strategies, rewarded by the labels", "Hsu, Lin; baseline of dynamicAL"
+    albl, "a bandit over strategies, rewarded by the labels", "Hsu, Lin; baseline of dynamicAL"
 )

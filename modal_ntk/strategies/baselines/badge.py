@@ -133,5 +133,5 @@ def _averaged(a: Tensor, h: Tensor, length: int, device: torch.device) -> Tensor
 
 badge = BADGE()
 modal_ntk_strategies = announced(
-    "badge", badge, "k-means++ seeding on the gradients of the last layer", "BADGE (Ash et al. 2020)"
+    badge, "k-means++ seeding on the gradients of the last layer", "BADGE (Ash et al. 2020)"
 )

@@ -73,8 +73,5 @@ class CoreSet(DistanceStrategy):
 
 coreset = CoreSet()
 modal_ntk_strategies = announced(
-    "coreset",
-    coreset,
-    "farthest from the labelled set and from each other (greedy k-centre)",
-    "CoreSet (Sener, Savarese 2018)",
+    coreset, "farthest from the labelled set and from each other (greedy k-centre)", "CoreSet (Sener, Savarese 2018)"
 )

@@ -71,8 +71,5 @@ class KMedian(DistanceStrategy):
 
 kmedian = KMedian()
 modal_ntk_strategies = announced(
-    "kmedian",
-    kmedian,
-    "samples that stand for the pool, one for each cluster of it",
-    "baseline of WAAL (Shui et al. 2020)",
+    kmedian, "samples that stand for the pool, one for each cluster of it", "baseline of WAAL (Shui et al. 2020)"
 )

@@ -89,7 +89,6 @@ class MaxHerding(DistanceStrategy):
 
 maxherding = MaxHerding()
 modal_ntk_strategies = announced(
-    "maxherding",
     maxherding,
     "adds most to every sample's similarity to its most similar labelled one (generalised coverage)",
     "MaxHerding (Bae et al. 2024)",

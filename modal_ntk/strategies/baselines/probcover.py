@@ -115,5 +115,5 @@ class ProbCover(DistanceStrategy):
 
 probcover = ProbCover()
 modal_ntk_strategies = announced(
-    "probcover", probcover, "largest share of the pool covered by balls of one radius", "ProbCover (Yehuda et al. 2022)"
+    probcover, "largest share of the pool covered by balls of one radius", "ProbCover (Yehuda et al. 2022)"
 )

@@ -44,5 +44,5 @@ class RandomSampling(QueryStrategy):
 
 random_sampling = RandomSampling()
 modal_ntk_strategies = announced(
-    "random_sampling", random_sampling, "uniform without replacement; the control arm", "baseline of all five papers"
+    random_sampling, "uniform without replacement; the control arm", "baseline of all five papers"
 )

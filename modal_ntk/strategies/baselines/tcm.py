@@ -75,5 +75,5 @@ class TCM(DistanceStrategy):
 
 tcm = TCM()
 modal_ntk_strategies = announced(
-    "tcm", tcm, "TypiClust until there are some labels for every class, then margin", "TCM (Doucet et al. 2024)"
+    tcm, "TypiClust until there are some labels for every class, then margin", "TCM (Doucet et al. 2024)"
 )

@@ -123,7 +123,6 @@ class TypiClust(DistanceStrategy):
 
 typiclust = TypiClust()
 modal_ntk_strategies = announced(
-    "typiclust",
     typiclust,
     "the most typical sample of each cluster, least labelled and largest clusters first",
     "TypiClust (Hacohen et al. 2022)",

@@ -153,7 +153,6 @@ def _are_real_rows(X: Any) -> bool:
 
 uherding = UHerding()
 modal_ntk_strategies = announced(
-    "uherding",
     uherding,
     "generalised coverage weighted by calibrated uncertainty: one method for few labels and for many",
     "UHerding (Bae et al. 2025)",

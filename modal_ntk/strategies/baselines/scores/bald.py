@@ -132,5 +132,5 @@ class _Moments:
 
 bald = BALD()
 modal_ntk_strategies = announced(
-    "bald", bald, "largest disagreement between passes with dropout", "Gal, Islam, Ghahramani; DBAL in WAAL"
+    bald, "largest disagreement between passes with dropout", "Gal, Islam, Ghahramani; DBAL in WAAL"
 )

@@ -136,5 +136,5 @@ def _differentiable(module: nn.Module) -> AbstractContextManager[Any]:
 
 deepfool = DeepFool()
 modal_ntk_strategies = announced(
-    "deepfool", deepfool, "smallest perturbation that changes the prediction", "Ducoffe, Precioso; baseline of WAAL"
+    deepfool, "smallest perturbation that changes the prediction", "Ducoffe, Precioso; baseline of WAAL"
 )

@@ -41,6 +41,4 @@ class Entropy(UncertaintyStrategy):
 
 
 entropy = Entropy()
-modal_ntk_strategies = announced(
-    "entropy", entropy, "largest entropy of the class probabilities", "baseline of all five papers"
-)
+modal_ntk_strategies = announced(entropy, "largest entropy of the class probabilities", "baseline of all five papers")

@@ -42,8 +42,5 @@ class LeastConfidence(UncertaintyStrategy):
 
 least_confidence = LeastConfidence()
 modal_ntk_strategies = announced(
-    "least_confidence",
-    least_confidence,
-    "smallest probability of the most probable class",
-    "baseline of all five papers",
+    least_confidence, "smallest probability of the most probable class", "baseline of all five papers"
 )

@@ -43,5 +43,5 @@ class Margin(UncertaintyStrategy):
 
 margin = Margin()
 modal_ntk_strategies = announced(
-    "margin", margin, "smallest gap between the two most probable classes", "baseline of all five papers"
+    margin, "smallest gap between the two most probable classes", "baseline of all five papers"
 )
