@@ -5,7 +5,6 @@ Set ``MODAL_NTK_FUZZ`` to the number of examples a strategy is given; the defaul
 
 from __future__ import annotations
 
-import gc
 import os
 import warnings
 
@@ -99,17 +98,7 @@ def test_any_finite_input_gives_distinct_finite_picks(registered, drawn):
     check_form(selected, n_instances, drawn["n_pool"])
 
 
-@pytest.fixture
-def younger_objects_only():
-    """Of the million objects that the suite holds none is looked through for each count."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.mark.parametrize("name", [registered.name for registered in modal_ntk.list_strategies()])
-@pytest.mark.usefixtures("younger_objects_only")
 def test_rounds_leave_nothing_behind(name):
     """Between rounds 2 and 8 no tensor, hook, file, thread or process is left behind."""
     # In short what tests/benchmarks/endurance.py counts.
