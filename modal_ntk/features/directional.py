@@ -251,10 +251,10 @@ class Directional:
         # Random weights of the outputs: their sum of changes is the product of one gradient with the direction.
         weights = self._draws.weights(len(change), change.shape[1], change)
         gradient = _pulled_back(net, samples, lambda _: weights)[2][0]
-        terms = [(gradient[name].double() * direction[name].double()) for name in gradient]
-        want = float(sum(term.sum() for term in terms))
+        pairs = [(g.double(), direction[name].double()) for name, g in gradient.items()]
+        want = float(sum((g * v).sum() for g, v in pairs))
         got = float((weights.double() * change.double()).sum())
-        size = float(sum(gradient[name].double().norm() * direction[name].double().norm() for name in gradient))
+        size = float(sum(g.norm() * v.norm() for g, v in pairs))
         return abs(got - want) <= tolerance(net.dtype) * (abs(want) + 0.01 * size)
 
 

@@ -107,17 +107,14 @@ def _layers(
     step: Any, x: Tensor, sizes: Tensor | None, state: State, weights: Iterator[tuple[Any, ...]], both: bool
 ) -> tuple[Tensor, State]:
     last: list[State] = []
-    n_directions = 1 + both
+    outputs: list[Tensor] = []
     for number, own in enumerate(weights):
-        direction = number % n_directions
-        if direction == 0:
-            outputs: list[Tensor] = []
-        start = tuple(part[number] for part in state)
-        out, end = _direction(step, x, sizes, start, own, backward=direction == 1)
+        backward = both and number % 2 == 1
+        out, end = _direction(step, x, sizes, tuple(part[number] for part in state), own, backward)
         outputs.append(out)
         last.append(end)
-        if len(outputs) == n_directions:
-            x = torch.cat(outputs, -1) if both else out
+        if backward or not both:
+            x, outputs = torch.cat(outputs, -1) if both else out, []
     return x, tuple(torch.stack(parts) for parts in zip(*last, strict=True))
 
 
