@@ -27,7 +27,7 @@ _ROOMS = {
     "bench.experiment": "archives datasets estimators naming protocol splits",
     "bench.loop": "memory rounds simulation stopping",
     "bench.reports": "across figures page queried reporting sections",
-    "bench.running": "probing progress runner verification workers",
+    "bench.running": "progress runner verification workers",
     "bench.storage": "commits manifest store storefile",
 }
 
@@ -36,6 +36,7 @@ MOVED = {
     for room, names in _ROOMS.items()
     for name in names.split()
 } | {
+    "modal_ntk.bench.probing": "modal_ntk.bench.running.plan",
     "modal_ntk.nets.inputs": "modal_ntk.nets.reading.logits",
     "modal_ntk.strategies.calibration": "modal_ntk.strategies.baselines.calibration",
 }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -26,18 +29,21 @@ _FLOAT = 4  # bytes
 
 
 class Growth(NamedTuple):
-    """How a cost grows with the rows.
+    """How a cost grows with the rows, and with what else is asked for.
 
     Parameters
     ----------
     rows : tuple of int (k,)
         Numbers of rows that were measured, ascending; two at least.
     costs : tuple of float (k,)
-        What each cost; positive.
+        What each cost, as usual in all else; positive.
+    powers : dict of str to float, default={}
+        Exponents of columns, picks, classes and labels.
     """
 
     rows: tuple[int, ...]
     costs: tuple[float, ...]
+    powers: Mapping[str, float] = MappingProxyType({})
 
     @property
     def exponent(self) -> float:
@@ -52,13 +58,15 @@ class Growth(NamedTuple):
         slope = np.polyfit(np.log(self.rows[-last:]), np.log(self.costs[-last:]), 1)[0]
         return max(float(slope), 0.0)  # less for more is chance
 
-    def at(self, rows: int) -> float:
+    def at(self, rows: int, asked: Mapping[str, int] = USUAL) -> float:
         """Return the cost of so many rows.
 
         Parameters
         ----------
         rows : int
             Their number.
+        asked : dict of str to int, default=USUAL
+            What else is asked for.
 
         Returns
         -------
@@ -74,15 +82,14 @@ class Growth(NamedTuple):
         """
         n, costs = np.log(self.rows), np.log(self.costs)
         beyond = self.exponent * max(np.log(rows) - n[-1], 0.0)
-        return float(np.exp(np.interp(np.log(rows), n, costs) + beyond))
+        scale = math.prod((asked[name] / USUAL[name]) ** power for name, power in self.powers.items())
+        return float(np.exp(np.interp(np.log(rows), n, costs) + beyond)) * scale
 
 
 class _Measured(NamedTuple):
     # What a table says of a strategy.
     seconds: Growth
     work: Growth  # bytes beside the process and the pool
-    seconds_by: dict[str, float]  # exponents of columns, picks, classes and labels
-    work_by: dict[str, float]
     refused: str  # what the smallest size that could not be run ended with
 
 
@@ -212,16 +219,12 @@ def estimate_cost(
     n, found = checks.check_integer("rows", rows), known.strategies[strategy]
     if asked["picks"] > n:
         raise checks.expected(f"picks of at most the pool's {n} rows", f"{picks}", "Ask for fewer.")
-
-    def scale(powers: dict[str, float]) -> float:
-        return float(np.prod([(asked[name] / USUAL[name]) ** power for name, power in powers.items()]))
-
     slower = (Speed.measured() if machine is None else machine).relative_to(known.machine)
     return Cost(
         strategy,
         n,
-        slower * scale(found.seconds_by) * found.seconds.at(n),
-        scale(found.work_by) * found.work.at(n),
+        slower * found.seconds.at(n, asked),
+        found.work.at(n, asked),
         float(_FLOAT * n * columns),
         known.process,
         found.seconds.exponent,
@@ -292,37 +295,37 @@ def _known(path: Path) -> _Known:
     lines = read_table(path)
     good = [line for line in lines if not line["error"]]
     machine = Speed(*(float(np.median([float(line[what]) for line in good])) for what in Speed._fields))
-    pools = [_FLOAT * _of(line, "rows") * _of(line, "columns") for line in good]
+    pools = [_FLOAT * int(line["rows"]) * int(line["columns"]) for line in good]
     process = float(np.median([float(line["before_bytes"]) - pool for line, pool in zip(good, pools, strict=True)]))
     own = {name: [line for line in lines if line["strategy"] == name] for name in {line["strategy"] for line in good}}
     measured = {name: found for name, some in own.items() if (found := _measured(some)) is not None}
     return _Known(machine, process, measured)
 
 
-def _of(line: dict[str, str], name: str) -> int:
-    return int(line[name])
-
-
 def _measured(lines: list[dict[str, str]]) -> _Measured | None:
-    lines = sorted(lines, key=lambda line: _of(line, "rows"))
-    usual = [line for line in lines if all(_of(line, name) == value for name, value in USUAL.items())]
-    good = [line for line in usual if not line["error"]]
-    refused = [line["error"] for line in usual if line["error"]]
-    rows = tuple(_of(line, "rows") for line in good)
-    if len(rows) < 2:
+    lines = sorted(lines, key=lambda line: int(line["rows"]))
+    done = [line for line in lines if not line["error"]]
+    if sum(not _varied(line) for line in done) < 2:
         return None  # one size tells no growth
-    growths, powers = [], []
-    for cost in (_seconds, _work):
-        growth = Growth(rows, tuple(cost(line) for line in good))
-        growths.append(growth)
-        by = {}
-        for line in lines:  # the most rows come last and stay
-            varied = [name for name, value in USUAL.items() if _of(line, name) != value]
-            if len(varied) == 1 and not line["error"]:
-                more = _of(line, varied[0]) / USUAL[varied[0]]
-                by[varied[0]] = float(np.log(cost(line) / growth.at(_of(line, "rows"))) / np.log(more))
-        powers.append({name: max(power, 0.0) for name, power in by.items()})
-    return _Measured(growths[0], growths[1], powers[0], powers[1], refused[0] if refused else "")
+    refused = [line["error"] for line in lines if line["error"] and not _varied(line)]
+    return _Measured(_growth(done, _seconds), _growth(done, _work), refused[0] if refused else "")
+
+
+def _varied(line: dict[str, str]) -> list[str]:
+    # What was not as usual.
+    return [name for name, value in USUAL.items() if int(line[name]) != value]
+
+
+def _growth(lines: list[dict[str, str]], cost: Callable[[dict[str, str]], float]) -> Growth:
+    usual = [line for line in lines if not _varied(line)]
+    growth = Growth(tuple(int(line["rows"]) for line in usual), tuple(map(cost, usual)))
+    powers = {}
+    for line in lines:  # the most rows come last and stay
+        if len(varied := _varied(line)) == 1:
+            more = int(line[varied[0]]) / USUAL[varied[0]]
+            power = np.log(cost(line) / growth.at(int(line["rows"]))) / np.log(more)
+            powers[varied[0]] = max(float(power), 0.0)
+    return growth._replace(powers=powers)
 
 
 def _seconds(line: dict[str, str]) -> float:

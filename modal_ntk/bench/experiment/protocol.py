@@ -125,8 +125,6 @@ class Protocol:
             checks.check_positive("imbalance", share)
         if self.test_size is not None and not 0 < checks.check_positive("test_size", self.test_size) < 1:
             raise checks.expected("test_size to be a share between 0 and 1", self.test_size, "Pass one such as 0.3.")
-        if isinstance(self.metrics, str):
-            raise checks.expected("metrics to be a list of names", repr(self.metrics), "Put the name into a list.")
         if not _is_list(self.metrics):
             raise checks.expected("metrics to be a list of names", repr(self.metrics), "Put the names into a list.")
         for metric in self.metrics:
@@ -389,10 +387,8 @@ def _parts(values: Mapping[str, Any], default: str) -> dict[str, dict[str, Any]]
         return {name: {**common, **part} for name, part in parts.items()}
     given = values.get("dataset", default)
     names = given if _is_list(given) else [given]
-    remedy = "Name each data set once; results are kept by its name."
-    if not names or not all(isinstance(name, str) for name in names):
-        raise checks.expected("dataset to be a name or a list of different ones", given, remedy)
-    found = {Path(name).stem: {**common, "dataset": name} for name in names}
-    if len(found) < len(names):
+    found = {Path(name).stem: {**common, "dataset": name} for name in names if isinstance(name, str)}
+    if not found or len(found) < len(names):
+        remedy = "Name each data set once; results are kept by its name."
         raise checks.expected("dataset to be a name or a list of different ones", given, remedy)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from time import perf_counter
 from typing import Any, ClassVar, Literal
@@ -29,6 +30,7 @@ def _final_has(method: str) -> Any:
     return available_if(lambda self: hasattr(getattr(self, "estimator_", self.estimator), method))
 
 
+@dataclass(eq=False, repr=False)
 class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
     """Replay active learning on data whose labels are known, and end with the estimator fitted last.
 
@@ -114,42 +116,23 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         "keep_estimators": ["boolean"],
     }
 
-    def __init__(
-        self,
-        estimator: Any,
-        query_strategy: Any,
-        *,
-        n_initial: int = 20,
-        batch_size: int | Sequence[int] = 20,
-        n_rounds: int = 5,
-        initial: Literal["random", "stratified", "query", "query_or_random"] = "random",
-        reinitialise: bool = True,
-        evaluation_set: tuple[Any, Any] | None = None,
-        scoring: Any = None,
-        metrics: Sequence[str] = (),
-        validation_set: tuple[Any, Any] | None = None,
-        random_state: Any = None,
-        unlabeled_param: str | None = None,
-        verbose: int = 0,
-        stopping: Any = None,
-        keep_estimators: bool = False,
-    ) -> None:
-        self.estimator = estimator
-        self.query_strategy = query_strategy
-        self.n_initial = n_initial
-        self.batch_size = batch_size
-        self.n_rounds = n_rounds
-        self.initial = initial
-        self.reinitialise = reinitialise
-        self.evaluation_set = evaluation_set
-        self.scoring = scoring
-        self.metrics = metrics
-        self.validation_set = validation_set
-        self.random_state = random_state
-        self.unlabeled_param = unlabeled_param
-        self.verbose = verbose
-        self.stopping = stopping
-        self.keep_estimators = keep_estimators
+    estimator: Any
+    query_strategy: Any
+    _: KW_ONLY
+    n_initial: int = 20
+    batch_size: int | Sequence[int] = 20
+    n_rounds: int = 5
+    initial: Literal["random", "stratified", "query", "query_or_random"] = "random"
+    reinitialise: bool = True
+    evaluation_set: tuple[Any, Any] | None = None
+    scoring: Any = None
+    metrics: Sequence[str] = ()
+    validation_set: tuple[Any, Any] | None = None
+    random_state: Any = None
+    unlabeled_param: str | None = None
+    verbose: int = 0
+    stopping: Any = None
+    keep_estimators: bool = False
 
     def fit(self, X: Any, y: Any) -> SimulatedActiveLearning:
         """Replay labelling.

@@ -15,7 +15,7 @@ from modal_ntk.bench.analysis.statistics import Curves, curves
 from modal_ntk.bench.loop.rounds import row_of
 from modal_ntk.bench.loop.simulation import SimulatedActiveLearning
 from modal_ntk.bench.reports import wording
-from modal_ntk.bench.reports.figures import styles
+from modal_ntk.bench.reports.figures import lines_of, plot_lines
 from modal_ntk.bench.reports.images import pyplot
 from modal_ntk.bench.storage.store import Store
 
@@ -145,13 +145,7 @@ class CurveDisplay:
             Itself.
         """
         self.ax_, self.figure_ = _axes(ax)
-        self.lines_ = []
-        looks = styles(list(self.curves))
-        for name, curve in self.curves.items():
-            self.lines_ += self.ax_.plot(curve.budgets, curve.mean, label=name, **looks[name])
-            if len(curve.seeds) > 1:
-                band = (curve.mean - curve.deviation, curve.mean + curve.deviation)
-                self.ax_.fill_between(curve.budgets, *band, color=looks[name]["color"], alpha=0.15, linewidth=0)
+        self.lines_ = plot_lines(self.ax_, lines_of(self.curves))
         self.ax_.set(xlabel="number of labels", ylabel=self.metric)
         self.ax_.grid(alpha=0.3)
         for text in self.ax_.legend(loc="lower right").get_texts():

@@ -121,8 +121,7 @@ def draw_curves(found: Mapping[str, Curves], title: str, metric: str = "score") 
     matplotlib.figure.Figure
         The picture.
     """
-    lines = {name: (curve.budgets, curve.mean, np.nan_to_num(curve.deviation)) for name, curve in found.items()}
-    return _lines(lines, title, metric)
+    return _lines(lines_of(found), title, metric)
 
 
 def draw_gain(found: Mapping[str, Curves], baseline: str, metric: str = "score") -> Any:
@@ -170,14 +169,27 @@ def draw_balance(counted: Mapping[str, Queried], pool: float) -> Any:
     return _lines(lines, "How even the classes of the labels are", "entropy over that of equal classes", pool)
 
 
-def _lines(lines: Mapping[str, Line], title: str, ylabel: str, pool: float | None = None) -> Any:
-    drawing, axes = figure(3.4 + 0.2 * len(lines))
+def lines_of(found: Mapping[str, Curves]) -> dict[str, Line]:
+    """Return mean scores with one deviation, which a single seed does not have."""
+    spreads = {name: curve.deviation if len(curve.seeds) > 1 else None for name, curve in found.items()}
+    return {name: (curve.budgets, curve.mean, spreads[name]) for name, curve in found.items()}
+
+
+def plot_lines(axes: Any, lines: Mapping[str, Line]) -> list[Any]:
+    """Plot lines with their bands into axes, and return matplotlib's lines."""
+    plotted: list[Any] = []
     looks = styles(list(lines))
     for name, (budgets, values, spread) in lines.items():
-        axes.plot(budgets, values, label=name, **looks[name])
+        plotted += axes.plot(budgets, values, label=name, **looks[name])
         if spread is not None:
             band = (values - spread, values + spread)
             axes.fill_between(budgets, *band, color=looks[name]["color"], alpha=0.15, linewidth=0)
+    return plotted
+
+
+def _lines(lines: Mapping[str, Line], title: str, ylabel: str, pool: float | None = None) -> Any:
+    drawing, axes = figure(3.4 + 0.2 * len(lines))
+    plot_lines(axes, lines)
     if pool is not None:
         axes.axhline(pool, color="0.4", linestyle=":", label="the whole pool")
     axes.set_xlabel("number of labels")

@@ -1,16 +1,18 @@
-"""A protocol made ready: its data, estimator and strategies, and how its cells are handed to workers."""
+"""A protocol made ready: its data, estimator and strategies, each tried once, and its cells handed to workers."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 from joblib import delayed
 from sklearn.base import clone
 
-from modal_ntk import checks, config
+from modal_ntk import checks, config, nets
 from modal_ntk.bench.experiment.datasets import Dataset, load_dataset
 from modal_ntk.bench.experiment.naming import checked_strategies
 from modal_ntk.bench.experiment.protocol import Protocol
@@ -20,6 +22,8 @@ from modal_ntk.bench.running.workers import Workers, limited_threads, worker_num
 from modal_ntk.bench.storage.store import Store
 
 Cell = tuple[str, int]
+
+_N_TRIED = 100  # samples of the pool that a strategy is tried on before the first run
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,50 @@ class Plan:
                 raise failed[0]
             if alone is None:
                 to_try = sorted(running)
+
+    def lacking(self, workers: Workers) -> dict[str, str]:
+        """Try every strategy on a small query, and find those that cannot work for the estimator.
+
+        Parameters
+        ----------
+        workers : Workers
+            Whose first device, if any, is used.
+
+        Returns
+        -------
+        dict of str to str
+            What each of those lacks, by its text. An error that may be due to so small a query is left to the runs, and
+            so is everything where the estimator cannot be fitted here.
+        """
+        simulation, X, y = self.simulation, self.data.x_train, self.data.y_train
+        rows = np.random.default_rng(0).permutation(len(y))
+        known, pool = rows[: simulation.n_initial], rows[simulation.n_initial :][:_N_TRIED]
+        n_instances = min([*self.batch_sizes, len(pool) // 2])
+        if n_instances < 1:
+            return {}
+        estimator, cold = clone(simulation.estimator), simulation.initial == "query"
+        more = {} if simulation.unlabeled_param is None else {simulation.unlabeled_param: X[pool]}
+        found = {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of so few samples
+            try:
+                if workers.devices:
+                    estimator.set_params(device=workers.devices[0])
+                with nets.seeded(0):
+                    estimator = estimator if cold else estimator.fit(X[known], y[known], **more)
+            except Exception:  # noqa: BLE001 - the runs will tell
+                return {}
+            for text, strategy in self.strategies.items():
+                learner = nets.ActiveLearner(estimator, clone(strategy, safe=False))
+                if not cold:
+                    learner.X_training, learner.y_training = X[known], y[known]
+                try:
+                    learner.query(X[pool], n_instances=n_instances)
+                except ValueError:
+                    pass  # a sample of the pool may be too small for it
+                except Exception as error:  # noqa: BLE001 - whatever it is, this strategy cannot be run
+                    found[text] = checks.one_line(f"{type(error).__name__}: {error}")
+        return found
 
 
 def _cell(

@@ -14,7 +14,6 @@ from modal_ntk.bench.experiment.datasets import Dataset
 from modal_ntk.bench.experiment.protocol import Protocol
 from modal_ntk.bench.loop.rounds import DRAWN
 from modal_ntk.bench.running.plan import Cell, Plan
-from modal_ntk.bench.running.probing import lacking
 from modal_ntk.bench.running.progress import Progress, mode_of
 from modal_ntk.bench.running.termination import terminating
 from modal_ntk.bench.running.workers import Workers
@@ -211,8 +210,7 @@ def _run_missing(
 def _lacking(plan: Plan, protocol: Protocol, workers: Workers) -> dict[Cell, str]:
     reasons = {}
     if len(plan.strategies) > 1:  # a single one tells in its first run what it lacks
-        device = workers.devices[0] if workers.devices else None
-        reasons = lacking(plan.data, plan.simulation, plan.strategies, plan.batch_sizes, device)
+        reasons = plan.lacking(workers)
     failed = {(label, seed): reasons[label] for label, seed in protocol.cells if label in reasons}
     if failed and len(reasons) == len(plan.strategies):
         raise IncompleteRunError(f"{_told(failed)}\nNothing was run.")

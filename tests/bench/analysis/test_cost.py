@@ -86,8 +86,8 @@ def test_less_for_more_is_chance():
     lines.append(lines[0] | {"columns": "256", "seconds": "900"})
     assert cost._measured(lines[1:]) is None
     found = cost._measured(lines)
-    assert found.seconds_by == {"columns": 0.0}
-    assert found.work_by == {"columns": 0.0}
+    assert found.seconds.powers == {"columns": 0.0}
+    assert found.work.powers == {"columns": 0.0}
 
 
 def test_every_strategy_of_the_package_was_measured():
