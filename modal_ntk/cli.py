@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,9 @@ from modal_ntk.errors import IncompleteRunError, ModalNTKError
 
 if TYPE_CHECKING:
     from modal_ntk.bench import Protocol, Workers
+
+# What `bench` asks for by options, under the names that a protocol has for it.
+_ASKED = ("dataset", "strategies", "seeds", "n_initial", "batch_size", "n_rounds", "reinitialise")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,17 +66,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"modal-ntk {version('modal-ntk')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    strategies = commands.add_parser("strategies", help="list the installed strategies, and plugins that failed")
+    def command(name: str, function: Callable[[argparse.Namespace], int | None], words: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=words)
+        added.set_defaults(command=function)
+        return added
+
+    strategies = command("strategies", _strategies, "list the installed strategies, and plugins that failed")
     strategies.add_argument("name", nargs="?", metavar="NAME", help="show one with its parameters")
     strategies.add_argument("--json", action="store_true", help="print JSON")
-    strategies.set_defaults(command=_strategies)
 
-    plugin = commands.add_parser("new-plugin", help="write a plugin of your own from the template")
+    plugin = command("new-plugin", _new_plugin, "write a plugin of your own from the template")
     plugin.add_argument("name", metavar="NAME", help="what users will ask for, such as my_margin")
     plugin.add_argument("--out", metavar="DIR", help="folder to write (default: modal-ntk-NAME)")
-    plugin.set_defaults(command=_new_plugin)
 
-    compare = commands.add_parser("bench", help="compare strategies on a data set, resumably")
+    compare = command("bench", _bench, "compare strategies on a data set, resumably")
     compare.add_argument(
         "protocol", nargs="?", metavar="FILE.toml", help="a protocol, in place of the options up to --out"
     )
@@ -81,17 +87,18 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--strategy",
         action="append",
+        dest="strategies",
         metavar="NAME[:KEY=VALUE,...]",
         help="strategy to compare; repeat for several",
     )
     compare.add_argument("--seeds", type=int, metavar="N", help="number of seeds (default: 3)")
-    compare.add_argument("--initial", type=int, metavar="N", help="labels at the start (default: 20)")
-    compare.add_argument("--batch", type=int, metavar="N", help="labels in each query (default: 20)")
-    compare.add_argument("--rounds", type=int, metavar="N", help="number of queries (default: 5)")
+    compare.add_argument("--initial", dest="n_initial", type=int, metavar="N", help="labels at the start (default: 20)")
+    compare.add_argument("--batch", dest="batch_size", type=int, metavar="N", help="labels in each query (default: 20)")
+    compare.add_argument("--rounds", dest="n_rounds", type=int, metavar="N", help="number of queries (default: 5)")
     compare.add_argument(
         "--continue",
-        dest="continued",
-        action="store_true",
+        dest="reinitialise",
+        action="store_false",
         default=None,
         help="train on from round to round, not anew each time",
     )
@@ -103,9 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     shown = compare.add_mutually_exclusive_group()
     shown.add_argument("--quiet", action="store_true", help="show no progress")
     shown.add_argument("--plain", action="store_true", help="show progress by lines, as when stderr is no terminal")
-    compare.set_defaults(command=_bench)
 
-    report = commands.add_parser("report", help="print a comparison's table and write its page")
+    report = command("report", _report, "print a comparison's table and write its page")
     report.add_argument(
         "out",
         metavar="DIR",
@@ -115,9 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--dataset", metavar="NAME_OR_NPZ", help="its data, to show classes and images queried")
     report.add_argument("--baseline", metavar="STRATEGY", help="what to compare with (default: random_sampling)")
     report.add_argument("--target", type=float, metavar="SCORE", help="count labels to this score")
-    report.set_defaults(command=_report)
 
-    verify = commands.add_parser("verify", help="run cells of a comparison again and compare")
+    verify = command("verify", _verify, "run cells of a comparison again and compare")
     verify.add_argument("out", metavar="DIR", help="folder of the results")
     verify.add_argument("--cells", type=int, default=1, metavar="N", help="how many, drawn at random (default: 1)")
     verify.add_argument(
@@ -129,10 +134,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--run-estimator", metavar="MODULE:NAME", help="import and call this, which the results name")
     _add_workers(verify)
-    verify.set_defaults(command=_verify)
 
     costs = "say what a query will cost: seconds on one core, memory at the peak"
-    estimate = commands.add_parser("estimate", help=costs)
+    estimate = command("estimate", _estimate, costs)
     estimate.add_argument("--rows", type=int, required=True, metavar="N", help="samples in the pool")
     estimate.add_argument(
         "--strategy", action="append", metavar="NAME", help="repeat for several (default: all that were measured)"
@@ -144,12 +148,10 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument(
         "--table", metavar="FILE.csv", help="measured elsewhere (default: what comes with the package)"
     )
-    estimate.set_defaults(command=_estimate)
 
-    doctor = commands.add_parser("doctor", help="show versions, devices and plugins, and what is wrong with them")
+    doctor = command("doctor", _doctor, "show versions, devices and plugins, and what is wrong with them")
     doctor.add_argument("--json", action="store_true", help="print JSON, and end with status 1 if its ok is false")
     doctor.add_argument("--strict", action="store_true", help="end with status 1 if anything is wrong")
-    doctor.set_defaults(command=_doctor)
     return parser
 
 
@@ -225,12 +227,7 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 
 def _protocols(arguments: argparse.Namespace) -> dict[str, Protocol]:
-    named = {"dataset": "dataset", "strategy": "strategies", "seeds": "seeds", "initial": "n_initial"}
-    named |= {"batch": "batch_size", "rounds": "n_rounds", "continued": "reinitialise"}
-    values = {key: getattr(arguments, option) for option, key in named.items()}
-    given = {key: value for key, value in values.items() if value is not None}
-    if "reinitialise" in given:
-        given["reinitialise"] = not given["reinitialise"]
+    given = {name: getattr(arguments, name) for name in _ASKED if getattr(arguments, name) is not None}
     if arguments.protocol is None:
         if "strategies" not in given:
             remedy = "For example: --strategy ntkcpl --strategy random_sampling. `modal-ntk strategies` lists them."

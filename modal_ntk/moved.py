@@ -37,6 +37,7 @@ MOVED = {
     for name in names.split()
 } | {
     "modal_ntk.bench.probing": "modal_ntk.bench.running.plan",
+    "modal_ntk.labeling.fingerprints": "modal_ntk.labeling.record",
     "modal_ntk.nets.inputs": "modal_ntk.nets.reading.logits",
     "modal_ntk.strategies.calibration": "modal_ntk.strategies.baselines.calibration",
 }

@@ -15,8 +15,8 @@ from .loop.stopping import StoppingCriterion as StoppingCriterion
 from .reports.across import compare_sets as compare_sets
 from .reports.across import report_across as report_across
 from .reports.displays import CurveDisplay as CurveDisplay
+from .reports.displays import ImagesDisplay as ImagesDisplay
 from .reports.displays import PicksDisplay as PicksDisplay
-from .reports.images import ImagesDisplay as ImagesDisplay
 from .reports.reporting import report as report
 from .running.runner import run as run
 from .running.runner import run_protocol as run_protocol

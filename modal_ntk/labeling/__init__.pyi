@@ -1,3 +1,3 @@
-from .fingerprints import fingerprint as fingerprint
+from .record import fingerprint as fingerprint
 from .session import LabelingSession as LabelingSession
 from .studio import Synced as Synced

@@ -354,8 +354,10 @@ def _summary(curve: Curves, reference: Curves | None, target: float | None) -> S
     if reference is not None:
         gain = speed_up(curve, reference, target)
         if reference is not curve:
-            ours, theirs = _at_common_budgets(curve, reference)
-            ratio = effective_budget_ratio(ours.budgets, ours.scores, theirs.scores) if len(ours.budgets) else ratio
+            # Means are compared here, not pairs: each keeps all of its seeds.
+            budgets = np.intersect1d(curve.budgets, reference.budgets)
+            ours, theirs = (_cut(one, one.seeds, budgets) for one in (curve, reference))
+            ratio = effective_budget_ratio(budgets, ours.scores, theirs.scores) if len(budgets) else ratio
     return Summary(
         strategy=curve.strategy,
         n_seeds=len(curve.seeds),
@@ -370,9 +372,3 @@ def _summary(curve: Curves, reference: Curves | None, target: float | None) -> S
         query_seconds=float(curve.query_seconds.sum(axis=1).mean()),
         fit_seconds=float(curve.fit_seconds.sum(axis=1).mean()),
     )
-
-
-def _at_common_budgets(first: Curves, second: Curves) -> tuple[Curves, Curves]:
-    # Means are compared here, not pairs: each keeps all of its seeds.
-    budgets = np.intersect1d(first.budgets, second.budgets)
-    return _cut(first, first.seeds, budgets), _cut(second, second.seeds, budgets)

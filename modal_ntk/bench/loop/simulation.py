@@ -314,25 +314,21 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
             raise checks.expected("an estimator with partial_fit to continue from round to round", name, remedy)
         return sizes
 
-    @staticmethod
-    def _query(learner: Any, X: Any, labeled: np.ndarray, size: int) -> np.ndarray:
-        pool = np.setdiff1d(np.arange(checks.n_rows(X)), labeled)
-        indices = learner.query(nets.take_rows(X, pool), n_instances=size)[0]
-        name = getattr(learner.query_strategy, "__name__", type(learner.query_strategy).__name__)
-        return pool[checks.check_picks(name, indices, size, len(pool))]
-
     def _chosen(
         self, learner: Any, X: Any, labeled: np.ndarray, size: int, drawn: np.ndarray | None
     ) -> tuple[np.ndarray, bool]:
         # What is labelled next, and whether the strategy chose it. `drawn`: rows at random, for the first round.
         if drawn is not None and self.initial in DRAWN:
             return drawn, False
+        pool = np.setdiff1d(np.arange(checks.n_rows(X)), labeled)
         try:
-            return self._query(learner, X, labeled, size), True
+            indices = learner.query(nets.take_rows(X, pool), n_instances=size)[0]
         except UnmetNeedError:
             if drawn is None:
                 raise
             return drawn, False
+        name = getattr(learner.query_strategy, "__name__", type(learner.query_strategy).__name__)
+        return pool[checks.check_picks(name, indices, size, len(pool))], True
 
     def _round(
         self, learner: Any, X: Any, y: np.ndarray, labeled: np.ndarray, step: int, size: int, drawn: Any, seed: int

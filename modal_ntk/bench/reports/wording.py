@@ -6,12 +6,12 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 from sklearn.base import ClassifierMixin
 
-_UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def seconds(value: float) -> str:
@@ -38,10 +38,8 @@ def seconds(value: float) -> str:
         return f"{1000 * value:.0f} ms" if value >= 0.001 or value == 0 else f"{1000 * value:.1g} ms"
     if value < 59.5:
         return f"{value:.1f} s"
-    smaller = {"d": ("h", 3600.0), "h": ("min", 60.0), "min": ("s", 1.0)}
-    size, unit = next(entry for entry in _UNITS if value >= entry[0] * 0.99)
-    below, part = smaller[unit]
-    whole, rest = divmod(round(value / part), round(size / part))
+    (size, unit), (part, below) = next(pair for pair in pairwise(_UNITS) if value >= pair[0][0] * 0.99)
+    whole, rest = divmod(round(value / part), size // part)
     return f"{whole} {unit}" + (f" {rest} {below}" if rest else "")
 
 

@@ -13,27 +13,14 @@ from typing import Any
 from modal_ntk import checks
 from modal_ntk.bench.loop.rounds import Round, details_of, round_from, round_of, text_of
 from modal_ntk.bench.loop.rounds import Row as Row
-from modal_ntk.bench.storage.storefile import (
-    SCHEMA,
-    TABLES,
-    as_text,
-    check_paired,
-    check_schema,
-    is_longer,
-    opened_for_reading,
-    parsed,
-    reading,
-    row_of_values,
-    use_journal,
-    wherever,
-)
+from modal_ntk.bench.storage import storefile
 from modal_ntk.checks import files
 from modal_ntk.errors import InvalidInputError, ModalNTKError, StorageError
 
 FILE_NAME = "results.sqlite"
 
-_SCHEMA = "".join(f"CREATE TABLE IF NOT EXISTS {name} {columns};\n" for name, columns in TABLES.items())
-_VERSION = f"PRAGMA user_version = {SCHEMA};"
+_SCHEMA = "".join(f"CREATE TABLE IF NOT EXISTS {name} {columns};\n" for name, columns in storefile.TABLES.items())
+_VERSION = f"PRAGMA user_version = {storefile.SCHEMA};"
 
 _DETAILED = """
 SELECT strategy, seed, round, n_labels, score, query_seconds, fit_seconds, indices,
@@ -78,8 +65,8 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._connected() as connection, connection:
-                check_schema(connection, self.folder)
-                use_journal(connection, self.folder)
+                storefile.check_schema(connection, self.folder)
+                storefile.use_journal(connection, self.folder)
                 connection.executescript(_SCHEMA + _VERSION)
         except (OSError, sqlite3.Error, ValueError) as error:
             if isinstance(error, ModalNTKError):
@@ -113,12 +100,12 @@ class Store:
             raise checks.expected(f"a folder with {FILE_NAME}", f"{folder}, which has none", remedy)
         store = cls.__new__(cls)
         store.folder, store._lacking = Path(folder), ()
-        with reading(path), store._connected() as connection:
-            tables = check_schema(connection, store.folder)
+        with storefile.reading(path), store._connected() as connection:
+            tables = storefile.check_schema(connection, store.folder)
             if not {"protocol", "rounds"} <= tables:
                 raise ValueError("a database with other tables")
         # What an early version did not have is empty.
-        store._lacking = tuple(name for name in TABLES if name not in tables)
+        store._lacking = tuple(name for name in storefile.TABLES if name not in tables)
         return store
 
     def agree(self, protocol: dict[str, Any]) -> None:
@@ -134,13 +121,13 @@ class Store:
         InvalidInputError
             If it differs, showing where; nothing is changed then. Only rounds may be added to the schedule.
         """
-        wanted = as_text(protocol)
-        with reading(self.place), self.writing() as connection:
-            stored = wherever(dict(connection.execute("SELECT key, value FROM protocol")))
+        wanted = storefile.as_text(protocol)
+        with storefile.reading(self.place), self.writing() as connection:
+            stored = storefile.wherever(dict(connection.execute("SELECT key, value FROM protocol")))
             if not stored:
                 connection.executemany("INSERT INTO protocol VALUES (?, ?)", wanted.items())
                 return
-            if is_longer(stored, wanted):
+            if storefile.is_longer(stored, wanted):
                 stored["batch_sizes"] = wanted["batch_sizes"]
                 if stored == wanted:
                     connection.execute(_LENGTHEN, (wanted["batch_sizes"],))
@@ -159,10 +146,10 @@ class Store:
         InvalidInputError
             If it differs, showing where.
         """
-        wanted = as_text(protocol)
-        with reading(self.place), self._connected() as connection:
-            stored = wherever(dict(connection.execute("SELECT key, value FROM protocol")))
-            if is_longer(stored, wanted) or is_longer(wanted, stored):
+        wanted = storefile.as_text(protocol)
+        with storefile.reading(self.place), self._connected() as connection:
+            stored = storefile.wherever(dict(connection.execute("SELECT key, value FROM protocol")))
+            if storefile.is_longer(stored, wanted) or storefile.is_longer(wanted, stored):
                 stored["batch_sizes"] = wanted["batch_sizes"]
         self._refuse_another(stored, wanted)
 
@@ -179,9 +166,9 @@ class Store:
         dict
             As given to `agree`.
         """
-        with reading(self.place), self._connected() as connection:
+        with storefile.reading(self.place), self._connected() as connection:
             rows = connection.execute("SELECT key, value FROM protocol").fetchall()
-            return {str(key): parsed(value, f"protocol, key {key!r}") for key, value in rows}
+            return {str(key): storefile.parsed(value, f"protocol, key {key!r}") for key, value in rows}
 
     def add(self, strategy: str, seed: int, curve: Iterable[Round], *, paired: bool = False) -> bool:
         """Store a finished cell, all of its rounds or none; a cell that is there already stays as it is.
@@ -214,7 +201,9 @@ class Store:
         ]
         details = [(strategy, seed, i, *details_of(r)) for i, r in enumerate(curve)]
         with self.writing() as connection:
-            known = [row_of_values(values) for values in connection.execute(_OF_CELL, (strategy, seed)).fetchall()]
+            known = [
+                storefile.row_of_values(values) for values in connection.execute(_OF_CELL, (strategy, seed)).fetchall()
+            ]
             if len(known) >= len(curve):
                 return False
             if [row.indices for row in known] != [tuple(r.indices.tolist()) for r in curve[: len(known)]]:
@@ -225,7 +214,7 @@ class Store:
                 connection.execute(f"DELETE FROM {table} WHERE strategy = ? AND seed = ?", (strategy, seed))
             if paired:
                 found = connection.execute(_STARTED_FROM, (seed,)).fetchone()
-                check_paired(strategy, seed, curve[0].indices.tolist(), found)
+                storefile.check_paired(strategy, seed, curve[0].indices.tolist(), found)
             connection.executemany("INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             connection.executemany("INSERT INTO details VALUES (?, ?, ?, ?, ?, ?, ?, ?)", details)
         return True
@@ -263,7 +252,7 @@ class Store:
         list of Round
             From this one on, without gaps.
         """
-        with reading(self.place), self._connected() as connection:
+        with storefile.reading(self.place), self._connected() as connection:
             found = connection.execute(_NOTED, (strategy, seed)).fetchall()
             # Those after a gap cannot be gone on from.
             return [round_of(text) for i, (number, text) in enumerate(found, first) if i == number]
@@ -276,7 +265,7 @@ class Store:
         dict of (str, int) to int
             By strategy and seed.
         """
-        with reading(self.place), self._connected() as connection:
+        with storefile.reading(self.place), self._connected() as connection:
             found = connection.execute("SELECT strategy, seed, MAX(round) + 1 FROM unfinished GROUP BY strategy, seed")
             return {(str(strategy), int(seed)): int(n) for strategy, seed, n in found}
 
@@ -299,9 +288,9 @@ class Store:
         list of dict
             As given to `begin`, in order; empty for stores of early versions.
         """
-        with reading(self.place), self._connected() as connection:
+        with storefile.reading(self.place), self._connected() as connection:
             found = connection.execute("SELECT id, manifest FROM runs ORDER BY id").fetchall()
-            manifests = [parsed(text, f"runs, id {number}") for number, text in found]
+            manifests = [storefile.parsed(text, f"runs, id {number}") for number, text in found]
             if not all(isinstance(manifest, dict) for manifest in manifests):
                 raise ValueError("a manifest that is no table of values")
             return manifests
@@ -321,8 +310,10 @@ class Store:
         list of Round
             From the first on; none in stores of early versions, which kept no details.
         """
-        with reading(self.place), self._connected() as connection:
-            rows = [row_of_values(values) for values in connection.execute(_OF_CELL, (strategy, seed)).fetchall()]
+        with storefile.reading(self.place), self._connected() as connection:
+            rows = [
+                storefile.row_of_values(values) for values in connection.execute(_OF_CELL, (strategy, seed)).fetchall()
+            ]
         return [round_from(row) for row in rows] if all(row.fit_seed is not None for row in rows) else []
 
     def finished(self, n_rounds: int = 1) -> set[tuple[str, int]]:
@@ -338,7 +329,7 @@ class Store:
         set of (str, int)
             Strategy and seed.
         """
-        with reading(self.place), self._connected() as connection:
+        with storefile.reading(self.place), self._connected() as connection:
             return {(str(label), int(seed)) for label, seed, n in connection.execute(_COUNTS) if n >= n_rounds}
 
     def rows(self) -> list[Row]:
@@ -349,8 +340,8 @@ class Store:
         list of Row
             By strategy, seed and round.
         """
-        with reading(self.place), self._connected() as connection:
-            return [row_of_values(values) for values in connection.execute(_ROWS).fetchall()]
+        with storefile.reading(self.place), self._connected() as connection:
+            return _rows(connection, _ROWS)
 
     @property
     def place(self) -> Any:
@@ -385,10 +376,16 @@ class Store:
     def _connected(self) -> Iterator[sqlite3.Connection]:
         path = self.folder / FILE_NAME
         reads_only = self._lacking is not None
-        with closing(opened_for_reading(path) if reads_only else sqlite3.connect(path, timeout=60)) as connection:
+        with closing(
+            storefile.opened_for_reading(path) if reads_only else sqlite3.connect(path, timeout=60)
+        ) as connection:
             # A file from elsewhere may hold views and triggers: none of them may call a function.
             connection.execute("PRAGMA trusted_schema=OFF")
             for name in self._lacking or ():
-                connection.execute(f"CREATE TEMP TABLE {name} {TABLES[name]}")
+                connection.execute(f"CREATE TEMP TABLE {name} {storefile.TABLES[name]}")
             connection.execute(f"PRAGMA query_only={'ON' if reads_only else 'OFF'}")
             yield connection
+
+
+def _rows(connection: Any, statement: str, values: tuple[Any, ...] = ()) -> list[Row]:
+    return [storefile.row_of_values(found) for found in connection.execute(statement, values).fetchall()]
