@@ -200,13 +200,17 @@ def export_label_studio(
     for row in checks.check_rows("rows", shown, checks.n_rows(session.X_pool)).tolist():
         task = task_of(session, row, data)
         if row in labels:
-            choice = {"from_name": from_name, "to_name": to_name, "type": "choices"}
-            task["annotations"] = [{"result": [{**choice, "value": {"choices": [str(labels[row])]}}]}]
+            task["annotations"] = [{"result": [choice_of(labels[row], from_name, to_name)]}]
         elif row in skipped:
             task["annotations"] = [{"result": [], "was_cancelled": True}]
         tasks.append(task)
     with replacing(Path(path)) as draft:
         draft.write_text(json.dumps(tasks, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def choice_of(label: Any, from_name: str, to_name: str) -> dict[str, Any]:
+    """Return a label as Label Studio has a choice."""
+    return {"from_name": from_name, "to_name": to_name, "type": "choices", "value": {"choices": [str(label)]}}
 
 
 def task_of(session: Record, row: int, data: Callable[[int], Mapping[str, Any]]) -> dict[str, Any]:

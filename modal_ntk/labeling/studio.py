@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from modal_ntk import checks, nets
-from modal_ntk.labeling.exchange import SKIPPED, Answer, Tasks, import_answers, task_of
+from modal_ntk.labeling.exchange import SKIPPED, Answer, Tasks, choice_of, import_answers, task_of
 from modal_ntk.labeling.record import Record
 
 
@@ -114,5 +114,4 @@ def _predictions(
     labels = view.labels_at(p.argmax(dim=1).numpy(), p.shape[1])
     version = f"modal_ntk, {len(record.labels)} labels"
     for label, score in zip(labels.tolist(), p.amax(dim=1).tolist(), strict=True):
-        choice = {"from_name": from_name, "to_name": to_name, "type": "choices", "value": {"choices": [str(label)]}}
-        yield {"model_version": version, "score": score, "result": [choice]}
+        yield {"model_version": version, "score": score, "result": [choice_of(label, from_name, to_name)]}

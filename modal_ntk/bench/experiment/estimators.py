@@ -109,14 +109,13 @@ def default_estimator(dataset: Dataset, *, device: str = "cpu") -> Any:
     >>> default_estimator(load_dataset("digits")).module.__name__
     'MLPHead'
     """
-    n_classes = len(dataset.classes)
-    images = dataset.x_train.ndim > 2
-    sizes = {"n_channels": dataset.x_train.shape[1]} if images else {"n_features": dataset.x_train.shape[1]}
-    if not images:
-        sizes["n_hidden"] = 64
+    n_classes, images = len(dataset.classes), dataset.x_train.ndim > 2
+    n = dataset.x_train.shape[1]
+    sizes = {"module__n_channels": n} if images else {"module__n_features": n, "module__n_hidden": 64}
     return NeuralNetClassifier(
         LeNet if images else MLPHead,
-        **{f"module__{name}": size for name, size in {**sizes, "n_classes": n_classes}.items()},
+        **sizes,
+        module__n_classes=n_classes,
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.SGD,
         optimizer__momentum=0.9,

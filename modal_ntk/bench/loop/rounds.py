@@ -121,15 +121,16 @@ def row_of(strategy: str, seed: int, number: int, r: Round) -> Row:
     Row
         Equal to what `Store.rows` gives once it is stored.
     """
+    return row_from(columns_of(strategy, seed, number, r))
+
+
+def columns_of(strategy: str, seed: int, number: int, r: Round) -> tuple[Any, ...]:
+    """Return the columns of a round as a store has them: eight of the table of rounds, then those of its details."""
     times = (float(r.query_seconds), float(r.fit_seconds))
     indices = json.dumps(r.indices.tolist())
-    return row_from((strategy, seed, number, r.n_labels, r.score, *times, indices, *details_of(r)))
-
-
-def details_of(r: Round) -> tuple[Any, ...]:
-    """Return the values of a round's details: scores, metrics, seed of the fit, memory."""
     scores = json.dumps(None if r.scores is None else [float(x) for x in r.scores])
-    return scores, json.dumps(r.metrics, sort_keys=True), r.fit_seed, r.peak.host, r.peak.gpu
+    details = (scores, json.dumps(r.metrics, sort_keys=True), r.fit_seed, r.peak.host, r.peak.gpu)
+    return (strategy, seed, number, r.n_labels, r.score, *times, indices, *details)
 
 
 def text_of(entry: Round) -> str:

@@ -196,8 +196,22 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
         if self.curve_:
             with nets.seeded(self.curve_[-1].fit_seed):
                 self._train(learner, X, y, self._labeled(), len(self.curve_) - 1)
+        self.stopped_by_, kept = None, []
         with progress.work(type(self).__name__, self.verbose):
-            self._go_on(learner, X, y, sizes, seeds[:, 0].tolist(), drawn, watch, on_round)
+            for step in progress.steps(range(len(self.curve_), len(sizes)), "rounds", "round"):
+                first, seed = drawn if step == 0 else None, int(seeds[step, 0])
+                entry = self._round(learner, X, y, self._labeled(), step, sizes[step], first, seed)
+                self.curve_.append(entry)
+                if on_round is not None and not has_state(learner.query_strategy):
+                    on_round(step, entry)
+                if self.keep_estimators:
+                    # Continued training goes on in the same object.
+                    kept.append(learner.estimator if self.reinitialise else copy.deepcopy(learner.estimator))
+                self.stopped_by_ = watch.met(self.curve_, learner.estimator, X)
+                if self.stopped_by_ is not None:
+                    break
+        if self.keep_estimators:
+            self.estimators_ = kept
         self.labeled_indices_ = self._labeled()
         self.estimator_ = learner.estimator
         return self
@@ -212,34 +226,6 @@ class SimulatedActiveLearning(ClassifierMixin, BaseEstimator):
 
     def _labeled(self) -> np.ndarray:
         return np.concatenate([np.zeros(0, np.int64), *(entry.indices for entry in self.curve_)])
-
-    def _go_on(
-        self,
-        learner: Any,
-        X: Any,
-        y: np.ndarray,
-        sizes: list[int],
-        seeds: list[int],
-        drawn: Any,
-        watch: Watch,
-        on_round: Callable[[int, Round], None] | None,
-    ) -> None:
-        # Runs the rounds that the curve lacks.
-        self.stopped_by_, kept = None, []
-        for step in progress.steps(range(len(self.curve_), len(sizes)), "rounds", "round"):
-            first = drawn if step == 0 else None
-            entry = self._round(learner, X, y, self._labeled(), step, sizes[step], first, seeds[step])
-            self.curve_.append(entry)
-            if on_round is not None and not has_state(learner.query_strategy):
-                on_round(step, entry)
-            if self.keep_estimators:
-                # Continued training goes on in the same object.
-                kept.append(learner.estimator if self.reinitialise else copy.deepcopy(learner.estimator))
-            self.stopped_by_ = watch.met(self.curve_, learner.estimator, X)
-            if self.stopped_by_ is not None:
-                break
-        if self.keep_estimators:
-            self.estimators_ = kept
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -112,14 +112,14 @@ class Plan:
         """
         data = self.data
         # Large arrays are arguments of their own, so that joblib shares them among cells instead of sending them anew.
-        held_out = (data.x_test, data.y_test, data.x_validation, data.y_validation)
+        arrays = (data.x_train, data.y_train, data.x_test, data.y_test, data.x_validation, data.y_validation)
         reached = store if store is not None and (store.is_reached_from_afar or workers.backend == "loky") else None
         bare = clone(self.simulation).set_params(evaluation_set=None, validation_set=None)
 
         def task(cell: Cell) -> Any:
             label, seed = cell
             simulation = clone(bare).set_params(query_strategy=self.strategies[label], random_state=seed)
-            return delayed(_cell)(simulation, data.x_train, data.y_train, *held_out, cell, workers, reached)
+            return delayed(_cell)(simulation, cell, workers, reached, *arrays)
 
         running: set[Cell] = set()
         failed: list[Exception] = []
@@ -203,20 +203,11 @@ class Plan:
 
 
 def _cell(
-    simulation: Any,
-    X: Any,
-    y: Any,
-    x_test: Any,
-    y_test: Any,
-    x_validation: Any,
-    y_validation: Any,
-    cell: Cell,
-    workers: Workers,
-    store: Store | None,
+    simulation: Any, cell: Cell, workers: Workers, store: Store | None, X: Any, y: Any, *held_out: Any
 ) -> tuple[str, int, list[Round] | str]:
     try:
-        held_out = None if x_validation is None else (x_validation, y_validation)
-        simulation.set_params(evaluation_set=(x_test, y_test), validation_set=held_out)
+        validation_set = None if held_out[2] is None else held_out[2:]
+        simulation.set_params(evaluation_set=held_out[:2], validation_set=validation_set)
         if workers.devices:
             simulation.set_params(estimator__device=workers.devices[worker_number() % len(workers.devices)])
         rounds: dict[str, Any] = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from modal_ntk import checks
-from modal_ntk.bench.loop.rounds import Round, details_of, round_from, round_of, text_of
+from modal_ntk.bench.loop.rounds import Round, columns_of, round_from, round_of, text_of
 from modal_ntk.bench.loop.rounds import Row as Row
 from modal_ntk.bench.storage import storefile
 from modal_ntk.checks import files
@@ -195,11 +195,8 @@ class Store:
             If `paired` and a cell of the seed started from other labels; nothing is stored then.
         """
         curve = list(curve)
-        rows = [
-            (strategy, seed, i, r.n_labels, r.score, r.query_seconds, r.fit_seconds, json.dumps(r.indices.tolist()))
-            for i, r in enumerate(curve)
-        ]
-        details = [(strategy, seed, i, *details_of(r)) for i, r in enumerate(curve)]
+        rows = [columns_of(strategy, seed, i, r) for i, r in enumerate(curve)]
+        details = [(*row[:3], *row[8:]) for row in rows]
         with self.writing() as connection:
             known = [
                 storefile.row_of_values(values) for values in connection.execute(_OF_CELL, (strategy, seed)).fetchall()
@@ -215,7 +212,7 @@ class Store:
             if paired:
                 found = connection.execute(_STARTED_FROM, (seed,)).fetchone()
                 storefile.check_paired(strategy, seed, curve[0].indices.tolist(), found)
-            connection.executemany("INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany("INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [row[:8] for row in rows])
             connection.executemany("INSERT INTO details VALUES (?, ?, ?, ?, ?, ?, ?, ?)", details)
         return True
 
