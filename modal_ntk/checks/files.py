@@ -1,4 +1,4 @@
-"""Files that may come from anywhere: whatever one holds, it is an error about the file, in words."""
+"""What may come from anywhere, such as files: whatever one holds, it is an error about the file, in words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def reading(what: str, remedy: str) -> Iterator[None]:
     Parameters
     ----------
     what : str
-        The file, and what it should be.
+        The file, or what else somebody gave, and what it should be.
     remedy : str
         What to do.
 
@@ -35,8 +35,9 @@ def reading(what: str, remedy: str) -> Iterator[None]:
     except ModalNTKError:
         raise
     except Exception as error:
-        # Whatever is damaged, the decoder in charge has an error of its own for it.
-        raise expected(what, one_line(str(error) or type(error).__name__), remedy) from error
+        # Whatever is damaged, the decoder in charge has an error of its own for it; that of a key is the key alone.
+        kind = f"{type(error).__name__}: " if isinstance(error, LookupError) or not str(error) else ""
+        raise expected(what, one_line(f"{kind}{error}"), remedy) from error
 
 
 def differences(there: Mapping[str, str], here: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from modal_ntk import checks
+from modal_ntk.checks.files import reading
 from modal_ntk.errors import InvalidInputError
 from modal_ntk.labeling import values
 from modal_ntk.labeling.record import Record
@@ -234,37 +235,27 @@ def task_of(session: Record, row: int, data: Callable[[int], Mapping[str, Any]])
 
 
 def _shown(data: Callable[[int], Mapping[str, Any]], row: int) -> Mapping[str, Any]:
-    shown = data(row)
-    try:
+    shown, remedy = data(row), 'Return what JSON can hold, such as {"image": "https://..."}.'
+    with reading(f"data({row}) to be a dict of texts and numbers", remedy):
         if not isinstance(shown, Mapping):
             raise TypeError(f"{type(shown).__name__}")
         json.dumps(dict(shown), ensure_ascii=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        remedy = 'Return what JSON can hold, such as {"image": "https://..."}.'
-        raise checks.expected(
-            f"data({row}) to be a dict of texts and numbers", checks.one_line(str(error)), remedy
-        ) from error
     return shown
 
 
 def read_label_studio(session: Record, path: str | os.PathLike[str], from_name: str) -> list[Answer]:
     """Read answers; see `LabelingSession.import_label_studio`."""
     what, remedy = "to be an export of Label Studio", "Export the project as JSON or JSON-MIN, with the tasks' data."
-    place = str(path)
-    try:
+    with reading(f"{path} {what}", remedy):
         tasks = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(tasks, list):
             raise ValueError("no list of tasks")
-        reader = Tasks(session, from_name)
-        for number, task in enumerate(tasks, start=1):
-            known = task.get("id") if isinstance(task, dict) else None
-            place = f"task {number}{f' (id {known!r})' if isinstance(known, (int, str)) else ''} of {path}"
+    reader = Tasks(session, from_name)
+    for number, task in enumerate(tasks, start=1):
+        known = task.get("id") if isinstance(task, dict) else None
+        place = f"task {number}{f' (id {known!r})' if isinstance(known, (int, str)) else ''} of {path}"
+        with reading(f"{place} {what}", remedy):
             reader.read(task, place)
-    except InvalidInputError:
-        raise
-    except Exception as error:
-        got = checks.one_line(f"{type(error).__name__}: {error}")
-        raise checks.expected(f"{place} {what}", got, remedy) from error
     reader.check_tags(str(path))
     return reader.answers
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from modal_ntk import checks
 from modal_ntk.bench.analysis.machine import Speed
+from modal_ntk.checks.files import reading
 
 TABLE = Path(__file__).with_name("growth.csv")
 """Queries measured by ``tests/benchmarks/growth.py``, one a line."""
@@ -273,9 +274,9 @@ def read_table(path: str | os.PathLike[str] = TABLE) -> list[dict[str, str]]:
     InvalidInputError
         If it is none.
     """
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            lines = list(csv.DictReader(file))
+    remedy = "Pass a file that tests/benchmarks/growth.py wrote."
+    with reading("a table of measured queries", remedy), Path(path).open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
         for line in lines:
             numbers: dict[str, float] = {name: int(line[name]) for name in _ASKED}
             numbers |= {name: float(line[name]) for name in _MEASURED if not line["error"]}
@@ -284,9 +285,6 @@ def read_table(path: str | os.PathLike[str] = TABLE) -> list[dict[str, str]]:
                 raise ValueError(f"{wrong[0]} of {line[wrong[0]]}")
         if all(line["error"] for line in lines):
             raise ValueError("no query in it")
-    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
-        remedy = "Pass a file that tests/benchmarks/growth.py wrote."
-        raise checks.expected("a table of measured queries", f"{type(error).__name__}: {error}", remedy) from error
     return lines
 
 

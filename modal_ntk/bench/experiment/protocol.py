@@ -19,6 +19,7 @@ from modal_ntk import checks
 from modal_ntk.bench.experiment.naming import strategy_text
 from modal_ntk.bench.experiment.splits import carve
 from modal_ntk.bench.loop.rounds import INITIAL
+from modal_ntk.checks.files import reading
 from modal_ntk.errors import ModalNTKError
 
 if sys.version_info >= (3, 11):
@@ -235,16 +236,13 @@ class Protocol:
         A table ``[parts.NAME]`` holds what one part of a study has otherwise than the keys above it: its data set,
         schedule, imbalance, estimator.
         """
-        try:
+        remedy = 'Write one with keys such as dataset = "digits" and strategies = ["margin"].'
+        with reading(f"{path} to be a TOML file", remedy):
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            remedy = 'Write one with keys such as dataset = "digits" and strategies = ["margin"].'
-            raise checks.expected(f"{path} to be a TOML file", checks.one_line(str(error)), remedy) from error
         try:
-            found = {name: cls.from_dict(part) for name, part in _parts(values, cls.dataset).items()}
+            return {name: cls.from_dict(part) for name, part in _parts(values, cls.dataset).items()}
         except ModalNTKError as error:
             raise type(error)(f"{path}: {error}") from error
-        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as what JSON and TOML can hold.

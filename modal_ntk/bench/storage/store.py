@@ -15,7 +15,7 @@ from modal_ntk.bench.loop.rounds import Round, columns_of, round_from, round_of,
 from modal_ntk.bench.loop.rounds import Row as Row
 from modal_ntk.bench.storage import storefile
 from modal_ntk.checks import files
-from modal_ntk.errors import InvalidInputError, ModalNTKError, StorageError
+from modal_ntk.errors import InvalidInputError, StorageError
 
 FILE_NAME = "results.sqlite"
 
@@ -62,18 +62,12 @@ class Store:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        try:
+        with files.reading(f"an output folder that can be written at {self.folder}", "Choose another folder."):
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._connected() as connection, connection:
                 storefile.check_schema(connection, self.folder)
                 storefile.use_journal(connection, self.folder)
                 connection.executescript(_SCHEMA + _VERSION)
-        except (OSError, sqlite3.Error, ValueError) as error:
-            if isinstance(error, ModalNTKError):
-                raise
-            remedy = "Choose another folder."
-            what = f"an output folder that can be written at {self.folder}"
-            raise checks.expected(what, checks.one_line(str(error)), remedy) from error
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Store:
