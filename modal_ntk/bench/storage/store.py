@@ -14,13 +14,14 @@ from modal_ntk import checks
 from modal_ntk.bench.loop.rounds import Round, columns_of, round_from, round_of, text_of
 from modal_ntk.bench.loop.rounds import Row as Row
 from modal_ntk.bench.storage import storefile
+from modal_ntk.bench.storage.storefile import SCHEMA, TABLES
 from modal_ntk.checks import files
 from modal_ntk.errors import InvalidInputError, StorageError
 
 FILE_NAME = "results.sqlite"
 
-_SCHEMA = "".join(f"CREATE TABLE IF NOT EXISTS {name} {columns};\n" for name, columns in storefile.TABLES.items())
-_VERSION = f"PRAGMA user_version = {storefile.SCHEMA};"
+_SCHEMA = "".join(f"CREATE TABLE IF NOT EXISTS {name} {columns};\n" for name, columns in TABLES.items())
+_VERSION = f"PRAGMA user_version = {SCHEMA};"
 
 _DETAILED = """
 SELECT strategy, seed, round, n_labels, score, query_seconds, fit_seconds, indices,
@@ -99,7 +100,7 @@ class Store:
             if not {"protocol", "rounds"} <= tables:
                 raise ValueError("a database with other tables")
         # What an early version did not have is empty.
-        store._lacking = tuple(name for name in storefile.TABLES if name not in tables)
+        store._lacking = tuple(name for name in TABLES if name not in tables)
         return store
 
     def agree(self, protocol: dict[str, Any]) -> None:
@@ -192,9 +193,7 @@ class Store:
         rows = [columns_of(strategy, seed, i, r) for i, r in enumerate(curve)]
         details = [(*row[:3], *row[8:]) for row in rows]
         with self.writing() as connection:
-            known = [
-                storefile.row_of_values(values) for values in connection.execute(_OF_CELL, (strategy, seed)).fetchall()
-            ]
+            known = storefile.rows_of(connection.execute(_OF_CELL, (strategy, seed)).fetchall())
             if len(known) >= len(curve):
                 return False
             if [row.indices for row in known] != [tuple(r.indices.tolist()) for r in curve[: len(known)]]:
@@ -302,9 +301,7 @@ class Store:
             From the first on; none in stores of early versions, which kept no details.
         """
         with storefile.reading(self.place), self._connected() as connection:
-            rows = [
-                storefile.row_of_values(values) for values in connection.execute(_OF_CELL, (strategy, seed)).fetchall()
-            ]
+            rows = storefile.rows_of(connection.execute(_OF_CELL, (strategy, seed)).fetchall())
         return [round_from(row) for row in rows] if all(row.fit_seed is not None for row in rows) else []
 
     def finished(self, n_rounds: int = 1) -> set[tuple[str, int]]:
@@ -332,7 +329,7 @@ class Store:
             By strategy, seed and round.
         """
         with storefile.reading(self.place), self._connected() as connection:
-            return _rows(connection, _ROWS)
+            return storefile.rows_of(connection.execute(_ROWS).fetchall())
 
     @property
     def place(self) -> Any:
@@ -373,10 +370,6 @@ class Store:
             # A file from elsewhere may hold views and triggers: none of them may call a function.
             connection.execute("PRAGMA trusted_schema=OFF")
             for name in self._lacking or ():
-                connection.execute(f"CREATE TEMP TABLE {name} {storefile.TABLES[name]}")
+                connection.execute(f"CREATE TEMP TABLE {name} {TABLES[name]}")
             connection.execute(f"PRAGMA query_only={'ON' if reads_only else 'OFF'}")
             yield connection
-
-
-def _rows(connection: Any, statement: str, values: tuple[Any, ...] = ()) -> list[Row]:
-    return [storefile.row_of_values(found) for found in connection.execute(statement, values).fetchall()]

@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 import time
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -115,8 +116,12 @@ def _entries(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
-def row_of_values(values: tuple[Any, ...]) -> Row:
-    """Return a row from its columns; errors name the cell and the round."""
+def rows_of(found: Iterable[tuple[Any, ...]]) -> list[Row]:
+    """Return rows from their columns; errors name the cell and the round."""
+    return [_row_of(values) for values in found]
+
+
+def _row_of(values: tuple[Any, ...]) -> Row:
     try:
         return row_from(values)
     except Exception as error:
