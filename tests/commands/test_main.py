@@ -24,4 +24,5 @@ def test_a_comparison_without_strategies_says_which_option_names_them(capsys):
     """In the words of the command line, with a call that can be copied."""
     assert cli.main(["bench", "--dataset", "digits"]) == 2
     assert "Expected at least one --strategy" in (told := capsys.readouterr().err)
-    assert cli._parser().parse_args(["bench", *re.findall(r"--strategy \w+ --strategy \w+", told)[0].split()]).strategies
+    call = re.findall(r"--strategy \w+ --strategy \w+", told)[0].split()
+    assert cli._parser().parse_args(["bench", *call]).strategies
