@@ -23,6 +23,7 @@ def test_the_bare_command_shows_its_help(capsys):
 def test_a_comparison_without_strategies_says_which_option_names_them(capsys):
     """In the words of the command line, with a call that can be copied."""
     assert cli.main(["bench", "--dataset", "digits"]) == 2
-    assert "Expected at least one --strategy" in (told := capsys.readouterr().err)
+    told = capsys.readouterr().err
+    assert "Expected at least one --strategy" in told
     call = re.findall(r"--strategy \w+ --strategy \w+", told)[0].split()
     assert cli._parser().parse_args(["bench", *call]).strategies
