@@ -280,22 +280,21 @@ class _Bar:
 
     def _draw(self, bar: Any, drawn: _Stage | None) -> _Stage | None:
         stages = self._work.stages()
-        counted = [entry for _, entry in stages if entry.total is not None]
-        main = next(iter([*counted, *(entry for _, entry in stages)]), None)
-        words = [self._work.name, *(_word(entry.name) for _, entry in stages[:1])]
+        entries = [entry for _, entry in stages]
+        main = next((entry for entry in entries if entry.total is not None), entries[0] if entries else None)
+        words = [self._work.name, *(_word(entry.name) for entry in entries[:1])]
         bar.set_description_str(": ".join(words), refresh=False)
         if main is not None and main is not drawn:
             bar.reset(main.total)
             bar.start_t = time() - (perf_counter() - main.since)
             bar.unit, bar.bar_format = f" {main.unit}", _PLAIN if main.total is None else None
         bar.n = 0 if main is None else min(main.done, main.total or 0)
-        inner = stages[-1] if stages and stages[-1][1] is not main else None
-        if inner is not None:
-            name, entry = inner
+        inner = ""
+        if stages and entries[-1] is not main:
+            name, entry = stages[-1]
             of = "" if name == self._work.name else f"{name}: "
-            bar.set_postfix_str(f"{of}{_word(entry.name)}{entry.counted()}", refresh=False)
-        else:
-            bar.set_postfix_str("", refresh=False)
+            inner = f"{of}{_word(entry.name)}{entry.counted()}"
+        bar.set_postfix_str(inner, refresh=False)
         bar.refresh()
         return main
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,9 +89,13 @@ def farthest_point_clustering(
         raise checks.expected(f"between 1 and n_clusters={n_clusters} rows in first", len(start), remedy)
     state = _Clusters(len(diagonal))
     with progress.stage("clusters", n_clusters, "centre"):
-        for centre, row in _given(rows, start):
-            state.open(centre, _finite(row))
-            progress.advance(1, "centre")
+        # Centres that are known beforehand are read together, which a product does faster than one by one.
+        for i in range(0, len(start), 64):
+            chunk = start[i : i + 64]
+            together = rows.rows_at(chunk) if hasattr(rows, "rows_at") else map(rows.row, chunk)
+            for centre, row in zip(chunk, together, strict=True):
+                state.open(centre, _finite(row))
+                progress.advance(1, "centre")
         while len(state.centres) < n_clusters:
             centre = state.farthest()
             state.open(centre, _finite(rows.row(centre)))
@@ -193,14 +196,6 @@ class _Clusters:
         self.similarity[moved] = row[moved]
         self.clusters[moved] = new
         self.clusters[centre] = new
-
-
-def _given(rows: Any, start: list[int]) -> Iterator[tuple[int, np.ndarray]]:
-    # Centres that are known beforehand are read together, which a product does faster than one by one.
-    for first in range(0, len(start), 64):
-        chunk = start[first : first + 64]
-        together = rows.rows_at(chunk) if hasattr(rows, "rows_at") else [rows.row(centre) for centre in chunk]
-        yield from zip(chunk, together, strict=True)
 
 
 class _Matrix:

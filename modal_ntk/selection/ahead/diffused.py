@@ -142,27 +142,39 @@ def select_by_diffusion(
     >>> selected.indices.tolist(), selected.info["stage"], selected.info["hops"]   # the middle of the chain
     ([1], 'refining', [2, 1, 0])
     """
-    rounds = _Rounds(
-        transition=transition,
-        labels=_Labels(labeled, labels, n_classes, transition.shape[0]),
-        candidates=candidates,
-        n_steps=checks.check_integer("n_steps", n_steps),
-        criterion=checks.check_choice("criterion", criterion, CRITERIA),
-        norm_order=norm_order,
-        tol=tol,
-        tie_break=checks.check_choice("tie_break", tie_break, ("random", "farthest")),
-        device=device,
-        n_instances=n_instances,
-        per_round=per_round,
-        rng=checks.check_random_state(random_state),
-    )
-    with progress.stage("picks", rounds.n_instances):
-        while (left := rounds.n_instances - len(rounds.chosen)) > 0:
-            picks, values = rounds.choose(min(rounds.per_round, left))
+    n = transition.shape[0]
+    seen = _Labels(labeled, labels, n_classes, n)
+    n_steps = checks.check_integer("n_steps", n_steps)
+    checks.check_choice("criterion", criterion, CRITERIA)
+    checks.check_choice("tie_break", tie_break, ("random", "farthest"))
+    rng = checks.check_random_state(random_state)
+    known = np.zeros(n, dtype=bool)
+    known[seen.rows] = True
+    rows = np.flatnonzero(~known) if candidates is None else checks.check_rows("candidates", candidates, n)
+    if known[rows].any():
+        raise checks.expected("candidates without a label", "labelled ones", "Pass unlabelled rows only.")
+    left = checks.check_n_instances(n_instances, len(rows))
+    per_round = left if per_round is None else checks.check_integer("per_round", per_round, optional=True)
+    mode: Mode = "one_vs_all" if criterion in ONE_VS_ALL else "multivariate"
+    diffuse: Callable[..., Any]
+    if str(device) == "cpu" and tol is None and per_round < left:
+        diffuse = structure.GrowingDiffusion(transition, n_steps, mode)
+    else:
+        matrix = transition if str(device) == "cpu" else structure.as_torch(transition, device)
+        diffuse = partial(structure.diffuse, matrix, n_steps=n_steps, mode=mode, tol=tol)
+    rounds = _Rounds(transition, seen, rows, n_steps, tie_break, rng)
+    with progress.stage("picks", left):
+        while left > 0:
+            with progress.stage("diffusion"):
+                values = diffuse(seen.rows, seen.codes, seen.n_classes)
+            values = values.cpu().numpy() if hasattr(values, "cpu") else values
+            scores = certainty(values, criterion, norm_order)[rows].astype(np.float64)
+            picks = rounds.choose(scores, min(per_round, left))
             # The last picks need no guesses, but an oracle is asked about them too.
             if oracle is not None or len(picks) < left:
                 rounds.answer(picks, values, oracle)
             progress.advance(len(picks))
+            left -= len(picks)
     return Selection(rounds.chosen, rounds.scores, rounds.info)
 
 
@@ -197,68 +209,43 @@ class _Rounds:
     # What goes on from one inner round to the next: labels, distances, what was chosen.
     def __init__(
         self,
-        *,
         transition: sp.csr_matrix,
         labels: _Labels,
-        candidates: Any,
+        candidates: np.ndarray,
         n_steps: int,
-        criterion: Criterion,
-        norm_order: float,
-        tol: float | None,
         tie_break: TieBreak,
-        device: Any,
-        n_instances: int,
-        per_round: int | None,
         rng: np.random.Generator,
     ) -> None:
-        n = transition.shape[0]
-        known = np.zeros(n, dtype=bool)
-        known[labels.rows] = True
-        rest = np.flatnonzero(~known)
-        self.candidates = rest if candidates is None else checks.check_rows("candidates", candidates, n)
-        if known[self.candidates].any():
-            raise checks.expected("candidates without a label", "labelled ones", "Pass unlabelled rows only.")
-        self.n_instances = n = checks.check_n_instances(n_instances, len(self.candidates))
-        self.per_round = n if per_round is None else checks.check_integer("per_round", per_round, optional=True)
-        self.labels, self.rng, self.n_steps = labels, rng, n_steps
-        self.criterion, self.norm_order, self.tie_break = criterion, norm_order, tie_break
-        self.mode: Mode = "one_vs_all" if criterion in ONE_VS_ALL else "multivariate"
+        self.labels, self.candidates, self.rng = labels, candidates, rng
+        self.n_steps, self.tie_break = n_steps, tie_break
         self.chosen, self.scores = np.zeros(0, np.int64), np.zeros(0)
-        self._free = np.ones(len(self.candidates), dtype=bool)
+        self._free = np.ones(len(candidates), dtype=bool)
         # Only the farthest of all need distances beyond the steps of a diffusion.
         limit = n_steps if tie_break == "random" else None
         with progress.stage("hops"):
             self.hops = structure.HopDistances(transition, labels.rows, max_hops=limit)
             n_components, self._component = connected_components(transition, directed=True, connection="weak")
         self._uncovered = np.zeros(n_components, dtype=bool)
-        self._uncovered[self._component[self.candidates]] = True
+        self._uncovered[self._component[candidates]] = True
         self._uncovered[self._component[labels.rows]] = False
         self.info: dict[str, Any] = self._reach()
-        self._diffuse: Callable[..., Any]
-        if str(device) == "cpu" and tol is None and self.per_round < self.n_instances:
-            self._diffuse = structure.GrowingDiffusion(transition, n_steps, self.mode)
-        else:
-            matrix = transition if str(device) == "cpu" else structure.as_torch(transition, device)
-            self._diffuse = partial(structure.diffuse, matrix, n_steps=n_steps, mode=self.mode, tol=tol)
 
-    def choose(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Diffuse and take `size` candidates; returns their positions and the values of all rows."""
-        labels = self.labels
-        with progress.stage("diffusion"):
-            values = self._diffuse(labels.rows, labels.codes, labels.n_classes)
-        values = values.cpu().numpy() if hasattr(values, "cpu") else values
-        scores = certainty(values, self.criterion, self.norm_order)[self.candidates].astype(np.float64)
+    def choose(self, scores: np.ndarray, size: int) -> np.ndarray:
+        """Take `size` candidates and return their positions, by the score of each candidate."""
         reached = self.hops.hops[self.candidates] <= self.n_steps
         picks = self._entered(size)
         if len(picks) < size:
-            free = np.flatnonzero(self._free)
-            take = self._farthest if self.tie_break == "farthest" else self._smallest
-            picks = np.concatenate([picks, free[take(scores[free], self.candidates[free], size - len(picks))]])
+            free, more = np.flatnonzero(self._free), size - len(picks)
+            if self.tie_break == "farthest":
+                found = self._farthest(scores[free], self.candidates[free], more)
+            else:
+                found = top_b(-scores[free], more, rng=self.rng)
+            picks = np.concatenate([picks, free[found]])
             self._free[picks] = False
         self.chosen, self.scores = np.concatenate([self.chosen, picks]), np.concatenate([self.scores, scores[picks]])
         self.info["n_explored"] += int((~reached[picks]).sum())
         self.info["n_rounds"] += 1
-        return picks, values
+        return picks
 
     def answer(self, picks: np.ndarray, values: np.ndarray, oracle: Oracle | None) -> None:
         """Label what was chosen, by the oracle or for the time being."""
@@ -290,9 +277,6 @@ class _Rounds:
         if self.tie_break == "farthest":
             self.hops.add(self.candidates[picks])
         return picks
-
-    def _smallest(self, scores: np.ndarray, _: np.ndarray, size: int) -> np.ndarray:
-        return top_b(-scores, size, rng=self.rng)
 
     def _farthest(self, scores: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
         # One at a time: every pick brings its surroundings nearer.
