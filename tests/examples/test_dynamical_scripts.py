@@ -55,6 +55,7 @@ def test_batches(tmp_path):
     assert max(parts) <= 100
 
 
+@pytest.mark.slow
 def test_rounds(tmp_path):
     """Every number of queries has its row; a second call computes nothing and prints the same."""
     first = run_small("dynamical_rounds", tmp_path)
@@ -64,6 +65,7 @@ def test_rounds(tmp_path):
     assert (tmp_path / "dynamical_rounds.jsonl").read_text() == lines
 
 
+@pytest.mark.slow
 def test_settling(tmp_path):
     """Every way of training has its row, with shares that are shares; a second call computes nothing."""
     first = run_small("dynamical_settling", tmp_path)

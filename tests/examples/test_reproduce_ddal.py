@@ -9,6 +9,7 @@ import torch
 from scripts import imported, run_small
 
 
+@pytest.mark.slow
 def test_the_checkerboard_study_runs_and_goes_on(tmp_path):
     """It leaves curves, the picture of queries and a note for each; again, it repeats the table from the store."""
     first = run_small("ddal_checkerboard", tmp_path, "--board", "binary")
