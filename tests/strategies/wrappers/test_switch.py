@@ -22,7 +22,7 @@ def known(n):
     return {"X_labeled": X[:n], "y_labeled": y[:n]} if n else {}
 
 
-@parametrize_with_checks([Switch([(RandomSampling(), 3), (Entropy(), None)]), Switch([(Margin(), None)])])
+@parametrize_with_checks([Switch([(RandomSampling(), 3), (Entropy(), None)])])
 def test_contract(strategy, check):
     """The switch keeps the contract, whatever it switches between."""
     check(strategy)
