@@ -40,7 +40,7 @@ def test_worked_example_of_ntk_look_ahead():
     np.testing.assert_allclose(chosen.scores, [1 / 3, 1 / 3, 0])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     dtype=st.sampled_from([np.float32, np.float64]),
