@@ -2,8 +2,8 @@
 
 import lazy_loader
 
-from modal_ntk.moved import forward as _forward
-from modal_ntk.repairs import repair_modal as _repair_modal
+from modal_ntk.environment.moved import forward as _forward
+from modal_ntk.environment.repairs import repair_modal as _repair_modal
 
 _forward()
 _repair_modal()

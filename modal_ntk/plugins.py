@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import pluggy
 
 from modal_ntk import checks, hooks
+from modal_ntk.environment.hanging import Hangs, Watch
 from modal_ntk.errors import PluginError
-from modal_ntk.hanging import Hangs, Watch
 from modal_ntk.hooks import API_VERSION, NAMESPACE, NEEDS, StrategySpec
 
 VARIABLE = "MODAL_NTK_PLUGINS"

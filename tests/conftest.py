@@ -14,7 +14,7 @@ from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 import modal_ntk
-from modal_ntk import compatibility
+from modal_ntk.environment import compatibility
 from modal_ntk.testing.situations import CONTAINERS, DEVICE_VARIABLE, LABELS, LEARNERS
 
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import modal_ntk
-from modal_ntk.late import Late
+from modal_ntk.environment.late import Late
 
 ROOT = Path(modal_ntk.__file__).parent
 # What may be missing: an extra, a test's tool, a platform's module, a name of later scikit-learn.

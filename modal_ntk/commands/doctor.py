@@ -7,10 +7,11 @@ import warnings
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from modal_ntk import compatibility, host, plugins, repairs
+from modal_ntk import host, plugins
+from modal_ntk.environment import compatibility, repairs
+from modal_ntk.environment.late import torch
 from modal_ntk.errors import MissingExtraError, ModalNTKWarning
 from modal_ntk.host import Host, RegisteredStrategy
-from modal_ntk.late import torch
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from modal_ntk import checks, compatibility
+from modal_ntk import checks
+from modal_ntk.environment import compatibility
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.nets.encoded import final_of, goes_on
 from modal_ntk.nets.rows import row_digests, stack_rows, take_rows

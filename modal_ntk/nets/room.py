@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import TypeVar
 
 from modal_ntk import progress
-from modal_ntk.late import torch
+from modal_ntk.environment.late import torch
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from modal_ntk.late import torch
+from modal_ntk.environment.late import torch
 from modal_ntk.nets.room import in_parts
 from modal_ntk.structure.magnitudes import largest_entry, measurable, needs_double
 

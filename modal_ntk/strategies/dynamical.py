@@ -12,8 +12,8 @@ import numpy as np
 
 from modal_ntk import checks, features, kernels, nets, progress, selection
 from modal_ntk.checks.parameters import COUNT, NOT_NEGATIVE, Constraints, StrOptions
+from modal_ntk.environment.late import torch
 from modal_ntk.errors import ModalNTKWarning
-from modal_ntk.late import torch
 from modal_ntk.strategies.base import Query, QueryStrategy, Selection, announced
 from modal_ntk.strategies.wrappers.sharding import over_pool
 

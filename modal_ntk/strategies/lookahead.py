@@ -10,7 +10,7 @@ import numpy as np
 
 from modal_ntk import nets, selection
 from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, StrOptions
-from modal_ntk.late import torch
+from modal_ntk.environment.late import torch
 from modal_ntk.strategies.base import Query, QueryStrategy, Selection, announced
 from modal_ntk.strategies.common import kernel_query
 from modal_ntk.strategies.common.rows import needs_of

@@ -9,7 +9,7 @@ import numpy as np
 
 from modal_ntk import kernels, nets, progress, selection, structure
 from modal_ntk.checks.parameters import COUNT, SHARE, Constraints, StrOptions
-from modal_ntk.late import torch
+from modal_ntk.environment.late import torch
 from modal_ntk.strategies.base import Query, QueryStrategy, Selection, announced
 from modal_ntk.strategies.common.kernel_query import candidates_of
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modal_ntk import checks, kernels, nets
-from modal_ntk.late import torch
+from modal_ntk.environment.late import torch
 from modal_ntk.strategies.ntkcpl import NTKCPL
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from modal_ntk import checks
+from modal_ntk.environment.late import torch
 from modal_ntk.errors import InvalidInputError
-from modal_ntk.late import torch
 
 # Exponents of the largest entry. Squared differences, summed over columns and rows, then stay far from the ends of the
 # type, and differences in the last digit do not vanish when squared.

@@ -7,9 +7,10 @@ from importlib.metadata import version
 
 import pytest
 
-from modal_ntk import compatibility, host
+from modal_ntk import host
 from modal_ntk.cli import main
 from modal_ntk.commands import doctor
+from modal_ntk.environment import compatibility
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.hooks import StrategySpec
 from modal_ntk.host import Host, RegisteredStrategy

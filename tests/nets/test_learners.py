@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import modal_ntk
-from modal_ntk import compatibility
+from modal_ntk.environment import compatibility
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.nets import learners
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from modal_ntk import checks, compatibility
+from modal_ntk import checks
 from modal_ntk.bench.experiment.datasets import Dataset
 from modal_ntk.bench.experiment.protocol import Protocol
 from modal_ntk.bench.loop.rounds import Round, Row, row_of
 from modal_ntk.bench.running.plan import Cell, Plan
 from modal_ntk.bench.running.workers import Workers
 from modal_ntk.bench.storage.store import Store
+from modal_ntk.environment import compatibility
 from modal_ntk.errors import InvalidInputError, ModalNTKError
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import modal_ntk
-from modal_ntk import compatibility
 from modal_ntk.bench.experiment.protocol import Protocol
 from modal_ntk.bench.storage.commits import commit_of
-from modal_ntk.late import torch
+from modal_ntk.environment import compatibility
+from modal_ntk.environment.late import torch
 
 
 def manifest(protocol: Protocol, how: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from modal_ntk import progress, selection
 from modal_ntk.checks.parameters import COUNT, Constraints, StrOptions
-from modal_ntk.late import torch
+from modal_ntk.environment.late import torch
 from modal_ntk.selection.distances import measurable_factors
 from modal_ntk.strategies.base import Query, Selection, announced
 from modal_ntk.strategies.baselines.distance import DistanceStrategy

@@ -10,7 +10,7 @@ import numpy as np
 
 from modal_ntk import progress, selection, structure
 from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, Interval, StrOptions
-from modal_ntk.late import torch
+from modal_ntk.environment.late import torch
 from modal_ntk.strategies.base import Query, Selection, announced
 from modal_ntk.strategies.baselines.distance import DistanceStrategy
 from modal_ntk.strategies.common.rows import Rows, read_rows

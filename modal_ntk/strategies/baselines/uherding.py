@@ -11,7 +11,7 @@ import numpy as np
 
 from modal_ntk import checks, nets, progress
 from modal_ntk.checks.parameters import POSITIVE, Constraints, StrOptions
-from modal_ntk.late import torch
+from modal_ntk.environment.late import torch
 from modal_ntk.strategies.base import Query, Selection, announced
 from modal_ntk.strategies.baselines.calibration import held_out_temperature, tempered
 from modal_ntk.strategies.baselines.maxherding import MaxHerding

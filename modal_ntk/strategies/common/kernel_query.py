@@ -10,7 +10,7 @@ import numpy as np
 
 from modal_ntk import checks, kernels, nets, progress
 from modal_ntk.checks.parameters import COUNT, POSITIVE, Constraints, StrOptions
-from modal_ntk.late import torch
+from modal_ntk.environment.late import torch
 from modal_ntk.strategies.common.query import Query
 
 if TYPE_CHECKING:

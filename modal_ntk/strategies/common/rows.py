@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modal_ntk import checks, progress
-from modal_ntk.late import torch
+from modal_ntk.environment.late import torch
 from modal_ntk.structure.magnitudes import unit_rows
 
 if TYPE_CHECKING:

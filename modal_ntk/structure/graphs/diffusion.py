@@ -9,8 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from modal_ntk import checks
+from modal_ntk.environment.late import torch
 from modal_ntk.errors import ModalNTKWarning
-from modal_ntk.late import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

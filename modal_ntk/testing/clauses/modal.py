@@ -11,7 +11,8 @@ from unittest.mock import Mock
 import modAL.models
 import numpy as np
 
-from modal_ntk import checks, compatibility, nets
+from modal_ntk import checks, nets
+from modal_ntk.environment import compatibility
 from modal_ntk.testing.situations import Situation
 from modal_ntk.testing.trial import Trial, clause, require
 

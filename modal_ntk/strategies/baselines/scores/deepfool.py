@@ -10,7 +10,7 @@ import numpy as np
 
 from modal_ntk import checks, features, nets, selection
 from modal_ntk.checks.parameters import COUNT, NOT_NEGATIVE, Constraints
-from modal_ntk.late import torch
+from modal_ntk.environment.late import torch
 from modal_ntk.strategies.base import Query, QueryStrategy, Selection, announced
 from modal_ntk.strategies.wrappers.sharding import over_pool
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from modal_ntk import selection
 from modal_ntk.checks.parameters import Constraints, StrOptions
-from modal_ntk.late import torch
+from modal_ntk.environment.late import torch
 from modal_ntk.strategies.base import Query, QueryStrategy, Selection
 from modal_ntk.strategies.wrappers.sharding import over_pool
 

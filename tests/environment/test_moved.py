@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from modal_ntk import moved
+from modal_ntk.environment import moved
 
 
 @pytest.mark.parametrize("former", moved.MOVED)

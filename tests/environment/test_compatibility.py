@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import pytest
 
-from modal_ntk import compatibility, repairs
+from modal_ntk.environment import compatibility, repairs
 
 TODAY = {"modAL-python": "0.4.1", "scikit-learn": "1.7.2", "skorch": "1.4.0"}
 
@@ -64,7 +64,7 @@ import numpy as np, pandas as pd
 from modAL.utils.data import add_row
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
-from modal_ntk import compatibility, repairs
+from modal_ntk.environment import compatibility, repairs
 
 X, y = np.arange(12.0).reshape(6, 2), np.array([0, 1, 0, 1, 0, 1])
 frame = pd.DataFrame(X, columns=["a", "b"])
@@ -107,11 +107,11 @@ def test_modals_own_learner_teaches(order):
 @pytest.mark.skipif(repairs.states()[repairs.CHECKS] != repairs.ACTIVE, reason="this scikit-learn knows the old name")
 def test_repairs_are_switched_off_and_taken_back():
     """With the variable nothing of modAL is replaced; restoring gives its own functions again, and its loader stays."""
-    look = "import modal_ntk, modAL.models.base as b, modAL.models.learners as l; from modal_ntk import repairs as r; "
+    look = "import modAL.models.base as b, modAL.models.learners as l; from modal_ntk.environment import repairs as r; "
     ask = "c = getattr(b, 'check_X_y', None) or l.check_X_y; print(c.__module__)"
     loader = "import modAL.models as m; print(type(m.__loader__).__name__)"
     repaired, loaded, restored = _python("\n".join((look + ask, loader, "r.restore_modal(); " + ask))).split()
-    assert (repaired, loaded) == ("modal_ntk.repairs", "SourceFileLoader")
+    assert (repaired, loaded) == ("modal_ntk.environment.repairs", "SourceFileLoader")
     assert restored.startswith("sklearn")
     assert _python(look + ask, MODAL_NTK_REPAIR="0").strip().startswith("sklearn")
     states = ast.literal_eval(_python(look + "print(list(r.states().values()))", MODAL_NTK_REPAIR="off"))

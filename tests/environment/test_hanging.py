@@ -9,7 +9,7 @@ import threading
 import pytest
 from fake_plugins import GOOD, plugin
 
-from modal_ntk import hanging
+from modal_ntk.environment import hanging
 from modal_ntk.errors import ModalNTKWarning
 from modal_ntk.hooks import hookimpl
 from modal_ntk.host import build_host
@@ -108,7 +108,8 @@ HANGS = """
 import signal, sys, warnings
 sys.path.insert(0, {folder!r})
 from importlib.metadata import EntryPoint
-from modal_ntk import hanging, plugins
+from modal_ntk import plugins
+from modal_ntk.environment import hanging
 from modal_ntk.host import build_host
 from modal_ntk.plugins import installed
 from modal_ntk.strategies.baselines.scores import margin
@@ -186,7 +187,7 @@ def test_a_slow_import_is_not_a_hanging_one(monkeypatch, looks, torch, ended):
 
 def test_what_is_half_imported_is_known(tmp_path, monkeypatch):
     """A module is so while its own code runs, and no longer."""
-    code = "from modal_ntk.hanging import _half_imported\nfound = _half_imported(__name__)"
+    code = "from modal_ntk.environment.hanging import _half_imported\nfound = _half_imported(__name__)"
     (tmp_path / "half_way.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     import half_way

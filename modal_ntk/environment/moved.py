@@ -14,6 +14,7 @@ from typing import Any
 # Where modules of 0.1.0 went; each kept its own name.
 _ROOMS = {
     "commands": "doctor listing scaffold",
+    "environment": "compatibility",
     "features.capture": "arithmetic backpack_route independence layers per_sample pooling proof "
     "recording routes watching",
     "nets.reading": "dropout logits outputs view",

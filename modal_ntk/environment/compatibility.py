@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from modal_ntk import repairs
+from modal_ntk.environment import repairs
 
 PACKAGES = ("modal-ntk", "torch", "skorch", "scikit-learn", "modAL-python", "numpy", "backpack-for-pytorch")
 """Distributions whose versions matter, in the order in which they are shown."""
@@ -48,7 +48,7 @@ MODAL_LEARNER = Clash(
     "modAL's own learner cannot teach on scikit-learn 1.8 and later, which dropped an argument that modAL passes",
     f"Use modal_ntk.ActiveLearner in its place, or unset {repairs.VARIABLE} to have modAL repaired on import",
 )
-"""Mended by `modal_ntk.repairs` where these fit the installed modAL and are not switched off."""
+"""Mended by `modal_ntk.environment.repairs` where these fit the installed modAL and are not switched off."""
 
 CLASHES = (
     MODAL_LEARNER,
