@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 import ddal_defaults
+import dynamical_rounds
 import dynamical_settling
 import lpntk_conflicts
 import lpntk_mnist
@@ -54,14 +55,26 @@ def tables(results):
             "annealed": lambda: curve_table(rounds(dynamical / "dynamical_table/annealed.csv"), annealed),
             "reinitialised": lambda: curve_table(rounds(dynamical / "dynamical_table/reinitialised.csv"), both),
         },
+        "dynamical/dynamical_rounds.md": {
+            "at stop": lambda: dynamical_rounds.table(rows(dynamical / "dynamical_rounds/at_stop.jsonl")),
+            "annealed": lambda: dynamical_rounds.table(rows(dynamical / "dynamical_rounds/annealed.jsonl")),
+        },
         "dynamical/dynamical_settling.md": {
             "settling": lambda: dynamical_settling.table(rows(settling / "dynamical_settling.jsonl")),
         },
         "ddal/ddal_defaults.md": {task: lambda task=task: of_ddal(task) for task in ddal_defaults.CLASSES},
+        "ddal/ddal_benchmarks.md": {
+            "mnist": lambda: curve_table(rounds(ddal / "ddal_benchmarks/mnist.csv"), both),
+        },
         "ddal/ddal_features.md": {
             "features": lambda: curve_table(rounds(ddal / "ddal_features/rounds.csv"), both, FEATURES),
+            "fashion": lambda: curve_table(rounds(ddal / "ddal_features/fashion_mnist_simclr.csv"), both, FEATURES),
         },
-        "lpntk/lpntk_mnist.md": {"pruning": lambda: pruning(lpntk / "lpntk_mnist")},
+        "lpntk/lpntk_mnist.md": {
+            "pruning": lambda: pruning(lpntk / "lpntk_mnist"),
+            "cifar10": lambda: pruning(lpntk / "lpntk_mnist/cifar10"),
+            "cifar10 of 3,000": lambda: pruning(lpntk / "lpntk_mnist/cifar10_3000"),
+        },
         "small_queries.md": {task: lambda task=task: of_small(task) for task in small_queries.TASKS},
         "lpntk/lpntk_conflicts.md": {
             "conflicts": lambda: lpntk_conflicts.table(lpntk / "lpntk_conflicts/lpntk_conflicts.csv"),
