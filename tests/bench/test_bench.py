@@ -151,6 +151,7 @@ class TestRun:
         serial, parallel = (small_run(npz, tmp_path / str(jobs), jobs=jobs).rows() for jobs in (1, 2))
         assert key(serial) == key(parallel)
 
+    @pytest.mark.slow
     def test_a_killed_run_is_finished_by_the_same_command(self, npz, tmp_path):
         """After kill -9 the store holds whole cells only, and resuming gives an undisturbed run's rows."""
         out, calm = tmp_path / "out", tmp_path / "calm"

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).with_name("killed_session.py")
 
 
+@pytest.mark.slow
 def test_twenty_kills_leave_the_log_of_an_undisturbed_session(tmp_path):
     """After kill -9 at twenty random moments, and going on each time, the log is an undisturbed one's."""
     done = subprocess.run(

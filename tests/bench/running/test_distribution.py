@@ -85,6 +85,7 @@ def last_fits(study):
     return [pid for pid, n_labels in fits if n_labels == "14"]
 
 
+@pytest.mark.slow
 def test_two_runs_share_a_store(study, calm):
     """Two processes on one store at once share its cells, run each once, and leave the rows of one and no claim."""
     out = study / "out"
@@ -100,6 +101,7 @@ def test_two_runs_share_a_store(study, calm):
     assert len(Store(out).manifests()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="elsewhere the other waits for the lease's end")
 def test_a_killed_runs_cells_are_taken_up(study, calm):
     """Of two processes one is killed: the other runs what it was at, no more than that twice, and loses nothing."""

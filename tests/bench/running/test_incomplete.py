@@ -101,6 +101,7 @@ class TestRunsThatFail:
         whole = run(tmp_path / "out", seeds=3, estimator=broken)
         assert results(whole) == results(run(tmp_path / "calm", seeds=3))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("deaths", [1, 2])
     def test_a_killed_worker_costs_at_most_its_run(self, tmp_path, deaths):
         """Runs whose worker was killed are tried again by themselves; all but those killed twice are stored."""
@@ -159,6 +160,7 @@ run_protocol(
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_sigterm_ends_the_workers_too(tmp_path):
     """SIGTERM exits with 143, says how to go on, leaves no worker behind, and loses no round."""

@@ -172,6 +172,7 @@ class Counting(LogisticRegression):
 """
 
 
+@pytest.mark.slow
 def test_two_machines_share_the_cells(server, tmp_path):
     """Two processes in folders of their own, one database: each cell once, no claim left, both folders complete."""
     for name in ("one", "two"):
