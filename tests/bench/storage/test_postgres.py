@@ -114,7 +114,8 @@ def test_it_is_the_store_that_sqlite_is(store, tmp_path):
         with pytest.raises(InvalidInputError, match="to be those of every strategy"):
             each.add("c", 2**40, [Round(6, 0.5, 0.0, 0.1, np.arange(1, 7))], paired=True)
         each.agree({"dataset": "blobs", "batch_sizes": [4, 4]})
-    for read in ("rows", "protocol", "manifests", "under_way", "finished"):
+    assert store.finished() == both[1].finished()
+    for read in ("rows", "protocol", "manifests", "under_way"):
         assert str(getattr(store, read)()) == str(getattr(both[1], read)()), read
     assert str(store.noted("a", 1)) == str(both[1].noted("a", 1))
     assert str(store.stored("a", 2**40)) == str(both[1].stored("a", 2**40))
