@@ -24,6 +24,7 @@ def checkerboard(monkeypatch):
     return imported("ddal_checkerboard", monkeypatch)
 
 
+@pytest.mark.slow
 def test_compiled_steps_are_those_of_torch(checkerboard):
     """Two fits, the second going on from the first, leave the weights and momenta that torch's own SGD leaves."""
     X, y = checkerboard.checkerboard(4, 12, np.random.default_rng(0))

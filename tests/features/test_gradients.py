@@ -174,7 +174,7 @@ def test_sketch_is_unbiased_and_of_the_dimension_asked_for(name):
     want = loss_gradients(module, x, y)
     want = want @ want.T
     draws = []
-    for seed in range(150):
+    for seed in range(60):
         features = gradient_sketch(module, x, 6, kind="loss", labels=y, random_state=seed, **F64)
         assert features.shape == (len(x), 6)
         draws.append(features @ features.T)
