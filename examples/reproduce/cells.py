@@ -41,6 +41,13 @@ def claimed(folder, cells):
             yield cell
 
 
+def missing(path, cells, *names):
+    """Go through cells that are neither in another process's hand nor rows of a file; `names` are a cell's in a row."""
+    for cell in claimed(Path(path).parent, cells):
+        if not any(tuple(r[name] for name in names) == cell for r in rows(path)):
+            yield cell
+
+
 def paired(ours, theirs, digits=4):
     """Mean difference and its standard error, as text, over the seeds that two dicts of numbers share."""
     gaps = [value - theirs[seed] for seed, value in ours.items() if seed in theirs]

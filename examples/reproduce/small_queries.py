@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cells import add, claimed, curve_table, rows
+from cells import add, curve_table, missing, rows
 from ddal_checkerboard import PlainNet
 from torch import nn
 
@@ -97,9 +97,8 @@ def main(out, tasks, arms, seeds):
     path = Path(out, "small_queries.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
     cells = [(seed, task, arm) for seed in range(seeds) for task in tasks for arm in arms]
-    for seed, task, arm in claimed(out, cells):
-        if not any((r["seed"], r["task"], r["arm"]) == (seed, task, arm) for r in rows(path)):
-            add(path, {"task": task, "arm": arm, "seed": seed, "accuracies": accuracies(task, arm, seed)})
+    for seed, task, arm in missing(path, cells, "seed", "task", "arm"):
+        add(path, {"task": task, "arm": arm, "seed": seed, "accuracies": accuracies(task, arm, seed)})
     for task, lines in tables(rows(path)).items():
         print(task, *lines, sep="\n")
 

@@ -15,7 +15,7 @@ from modal_ntk.features.directional import Direction, Directional, added, by_for
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.loss_gradients import Loss, LossGradients
 from modal_ntk.features.samples import by_sample
-from modal_ntk.features.sketches import sketch
+from modal_ntk.features.sketches import seeds_of, sketch
 from modal_ntk.nets.room import in_parts
 
 
@@ -252,7 +252,7 @@ def gradient_sketch(
     budget = checks.check_integer("memory_budget", memory_budget)
     net = FunctionalNet(module, dtype)
     every = Combined(net.batch(x), kind, signs, labels)
-    seeds = {name: seed + number for number, name in enumerate(net.parameters)}
+    seeds = seeds_of(net.parameters, seed)
     with net.evaluating():
         routes = Routes(net, every.x, verify=verify)
 

@@ -7,7 +7,9 @@ unbiased, with an error that falls as one over the root of the dimension. What i
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -16,6 +18,11 @@ from modal_ntk.features.factors import Factor, Lookup, Outer
 
 # Hashing moves single numbers through memory, about thirty times slower than a product adds them.
 _HASH_COST = 30
+
+
+def seeds_of(names: Iterable[str], seed: int) -> dict[str, int]:
+    """Return the seed of each parameter's projection: the same wherever a net is sketched with one seed."""
+    return dict(zip(names, itertools.count(seed), strict=False))
 
 
 def sketch(factor: Factor, dim: int, seed: int, *, keep_small: bool = True) -> Tensor:

@@ -14,7 +14,7 @@ from modal_ntk.features.cotangents import KINDS, Combined
 from modal_ntk.features.factors import Dense, Factor, add_gram
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.packed import PackedGradients, held_together, mirror, packed
-from modal_ntk.features.sketches import sketch
+from modal_ntk.features.sketches import seeds_of, sketch
 from modal_ntk.nets.room import in_parts
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class _Job:
         held(left).add_gram_to(out, None if right is None else held(right))
 
     def sketched(self, left: Combined, right: Combined | None, dim: int, seed: int) -> Tensor:
-        seeds = {name: seed + number for number, name in enumerate(self.net.parameters)}
+        seeds = seeds_of(self.net.parameters, seed)
 
         def projected(gradients: SampleGradients) -> dict[str, Factor]:
             # Rows are samples and outputs by turns: the kinds that sum over outputs take a sample's as one.

@@ -15,7 +15,7 @@ from modal_ntk.features.factors import Dense, Factor
 from modal_ntk.features.functional import FunctionalNet
 from modal_ntk.features.packed import PackedGradients, held_together, packed
 from modal_ntk.features.reporting import warn
-from modal_ntk.features.sketches import sketch
+from modal_ntk.features.sketches import seeds_of, sketch
 from modal_ntk.nets.room import in_parts
 
 RowKind = Literal["pseudo", "labelled", "loss"]
@@ -167,7 +167,7 @@ def kernel_rows(
     net = FunctionalNet(module, dtype)
     every = Combined(net.batch(x), kind, signs, labels)
     n = len(every)
-    seeds = {name: seed + number for number, name in enumerate(net.parameters)}
+    seeds = seeds_of(net.parameters, seed)
     with progress.work("kernel_rows", verbose), net.evaluating():
         routes = Routes(net, every.x, verify=verify)
 

@@ -36,7 +36,7 @@ def run_small(study, *arguments):
 
 def imported(study, monkeypatch):
     """The module of a study, which finds those beside it while the test lasts."""
-    for folder in [REPRODUCE, *(path.parent for path in REPRODUCE.glob("*/*.py"))]:
+    for folder in sorted({path.parent for path in REPRODUCE.rglob("*.py")}):
         monkeypatch.syspath_prepend(str(folder))
     return importlib.import_module(study)
 

@@ -198,6 +198,22 @@ def draw_queries(data, rows, notes, rounds, path):
     figure.savefig(path, dpi=100)
 
 
+def board_net(n_classes):
+    """An unfitted net for a board."""
+    return OneByOneNet(
+        BoardNet,
+        module__n_classes=n_classes,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.SGD,
+        optimizer__momentum=0.9,
+        lr=0.001,
+        max_epochs=2 if SMALL else 100,
+        classes=list(range(n_classes)),
+        train_split=None,
+        verbose=0,
+    )
+
+
 def main(out, boards, *, seeds, n_rounds, jobs):
     """Run, trace and draw every board."""
     torch.set_num_threads(1)
@@ -207,18 +223,7 @@ def main(out, boards, *, seeds, n_rounds, jobs):
         rng = np.random.default_rng(0)
         parts = *checkerboard(n_classes, n_pool, rng), *checkerboard(n_classes, 200, rng)
         data = Dataset(f"checkerboard_{board}", *parts, np.arange(n_classes))
-        estimator = OneByOneNet(
-            BoardNet,
-            module__n_classes=n_classes,
-            criterion=nn.CrossEntropyLoss,
-            optimizer=torch.optim.SGD,
-            optimizer__momentum=0.9,
-            lr=0.001,
-            max_epochs=2 if SMALL else 100,
-            classes=list(range(n_classes)),
-            train_split=None,
-            verbose=0,
-        )
+        estimator = board_net(n_classes)
         protocol = {"n_initial": 4 * n_classes, "batch_size": 10, "n_rounds": n_rounds}
         protocol |= {"initial": "stratified", "reinitialise": False}
         names = [*installed(OTHERS), "ddal:per_round=None"]

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cells import add, claimed, curve_table, rows
+from cells import add, curve_table, missing, rows
 from ddal_benchmarks import DigitNet, adam, data_or_none
-from ddal_checkerboard import SMALL, BoardNet, OneByOneNet, checkerboard
-from torch import nn
+from ddal_checkerboard import SMALL, board_net, checkerboard
 
 from modal_ntk import get_strategy
 from modal_ntk.bench import SimulatedActiveLearning, load_dataset
@@ -35,21 +34,10 @@ CLASSES = {"binary": 2, "multiclass": 4, "mnist": 10}
 
 def board(n_classes):
     """Pool and test set of a checkerboard, its net and protocol."""
-    net = OneByOneNet(
-        BoardNet,
-        module__n_classes=n_classes,
-        criterion=nn.CrossEntropyLoss,
-        optimizer=torch.optim.SGD,
-        optimizer__momentum=0.9,
-        lr=0.001,
-        max_epochs=2 if SMALL else 100,
-        classes=list(range(n_classes)),
-        train_split=None,
-        verbose=0,
-    )
     parts = checkerboard(n_classes, 300 if SMALL else 2000, np.random.default_rng(0))
     tested = checkerboard(n_classes, 200 if SMALL else 4000, np.random.default_rng(77))
-    return parts, tested, net, {"n_initial": 4 * n_classes, "batch_size": 10, "n_rounds": 2 if SMALL else 44}
+    protocol = {"n_initial": 4 * n_classes, "batch_size": 10, "n_rounds": 2 if SMALL else 44}
+    return parts, tested, board_net(n_classes), protocol
 
 
 def mnist(seed):
@@ -94,10 +82,9 @@ def main(out, tasks, seeds):
     """Run what is missing, and print the tables."""
     path = Path(out, "ddal_defaults.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
-    for cell in claimed(out, [(seed, task, arm) for seed in range(seeds) for task in tasks for arm in ARMS]):
-        seed, task, arm = cell
-        if not any((r["seed"], r["task"], r["arm"]) == cell for r in rows(path)):
-            add(path, {"task": task, "arm": arm, "seed": seed, "accuracies": accuracies(task, arm, seed)})
+    cells = [(seed, task, arm) for seed in range(seeds) for task in tasks for arm in ARMS]
+    for seed, task, arm in missing(path, cells, "seed", "task", "arm"):
+        add(path, {"task": task, "arm": arm, "seed": seed, "accuracies": accuracies(task, arm, seed)})
     for task, lines in tables(rows(path)).items():
         print(task, *lines, sep="\n")
 

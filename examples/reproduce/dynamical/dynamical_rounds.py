@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cells import add, claimed, rows
+from cells import add, missing, rows
 from dynamical_table import data_set, estimator
 
 from modal_ntk import DynamicAL, kernels
@@ -98,7 +98,7 @@ if __name__ == "__main__":
         path = folder / "dynamical_rounds.jsonl"
         if not arguments.report:
             images = data_set(SMALL, arguments.pool)
-            for cell in claimed(folder, [(seed, n) for seed in range(arguments.seeds) for n in arguments.queries]):
-                if not any((r["seed"], r["rounds"]) == cell for r in rows(path)):
-                    add(path, run(*cell, images, arguments))
+            cells = [(seed, n) for seed in range(arguments.seeds) for n in arguments.queries]
+            for cell in missing(path, cells, "seed", "rounds"):
+                add(path, run(*cell, images, arguments))
         print(*table(rows(path)), sep="\n")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cells import add, claimed, rows
+from cells import add, missing, rows
 from dynamical_table import data_set, estimator
 
 from modal_ntk import DynamicAL
@@ -101,7 +101,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(arguments.out or scratch)
         path, images = folder / "dynamical_settling.jsonl", data_set(SMALL, arguments.pool)
-        for cell in claimed(folder, [(seed, recipe) for seed in range(arguments.seeds) for recipe in RECIPES]):
-            if not any((r["seed"], r["recipe"]) == cell for r in rows(path)):
-                add(path, run(*cell, images))
+        cells = [(seed, recipe) for seed in range(arguments.seeds) for recipe in RECIPES]
+        for cell in missing(path, cells, "seed", "recipe"):
+            add(path, run(*cell, images))
         print(*table(rows(path)), sep="\n")

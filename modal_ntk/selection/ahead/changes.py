@@ -36,6 +36,7 @@ class Limit(Engine):
 
     def __init__(self, state: Posterior, labels: np.ndarray, rows: np.ndarray, prior: float) -> None:
         super().__init__(labels, rows)
+        # The tensors of the state, which `accept` changes in place.
         self.covariance, self.mean, self.jitter, self.prior = state.covariance, state.mean, state.jitter, prior
         self.state = state
 

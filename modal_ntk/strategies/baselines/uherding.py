@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from modal_ntk.strategies.baselines.scores.entropy import Entropy
 from modal_ntk.strategies.baselines.scores.least_confidence import LeastConfidence
 from modal_ntk.strategies.baselines.scores.margin import Margin
 from modal_ntk.strategies.common.rows import Rows, read_rows
-
-if TYPE_CHECKING:
-    pass
 
 _UNCERTAINTIES = {"margin": Margin, "entropy": Entropy, "least_confidence": LeastConfidence}
 _OF_CERTAIN = {"margin": -1.0, "entropy": 0.0, "least_confidence": 0.0}  # their least value, for a probability of one
